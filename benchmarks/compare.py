@@ -1,0 +1,210 @@
+"""The same trials by kerasweep and by its peers: in one run, interleaved, medians of several rounds.
+
+    python benchmarks/compare.py mlp|cnn|wide_and_deep [--rounds 3] [--peers loop,optuna,keras_tuner,ray]
+                                 [--python PEERS_PYTHON] [--trials N] [--out FILE.json]
+
+kerasweep is timed three ways: cold (from the command to its end), warm (the worker is up) and compiled (the
+worker has had a sweep of the same graph before). Peers are timed from the command to its end, in an
+environment of their own (`benchmarks/peers/requirements.txt`), made under `.bench/` where none is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.spec import load_spec
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.records import Records
+from kerasweep.scheduler.local import Local
+from kerasweep.scheduler.submission import submit
+
+HERE = Path(__file__).resolve().parent
+PEERS = {"loop": "loop", "optuna": "with_optuna", "keras_tuner": "with_keras_tuner", "ray": "with_ray"}
+_DEADLINE_S = 1800.0
+
+
+def main() -> None:
+    """Run the rounds, print the medians, write the file."""
+    flags = _flags()
+    with tempfile.TemporaryDirectory(prefix="kerasweep-bench-") as name:
+        bench = Bench(HERE / "jobs" / flags.job, Path(name), flags.trials)
+        peers = [peer for peer in flags.peers.split(",") if peer]
+        python = flags.python or (peers_python() if peers else sys.executable)
+        ways: dict[str, Callable[[], float]] = {"kerasweep cold": bench.cold}
+        ways |= {peer: lambda peer=peer: bench.peer(python, PEERS[peer]) for peer in peers}
+        times: dict[str, list[float]] = {}
+        for number in range(flags.rounds):
+            for way, run in ways.items():
+                _note(times, way, run(), number)
+            for way, seconds in bench.warm().items():
+                _note(times, way, seconds, number)
+    result = summarize(flags.job, bench.trials, times)
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    if flags.out:
+        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
+
+
+class Bench:
+    """One job, timed.
+
+    Args:
+        job: its folder.
+        folder: for all that is written.
+        most: train only so many trials; 0 for all.
+    """
+
+    def __init__(self, job: Path, folder: Path, most: int) -> None:
+        self._folder = folder
+        content = yaml.safe_load((job / "sweep.yaml").read_text())
+        (folder / "train.py").write_text((job / "train.py").read_text())
+        if most:
+            content["budget"] = {"max_trials": most}
+        self._sweep = folder / "sweep.yaml"
+        self._sweep.write_text(yaml.safe_dump(content))
+        spec = load_spec(self._sweep)
+        trials = list(spec.space().grid())[: most or None]
+        self.trials = len(trials)
+        plan = {
+            "job": str(folder / "train.py"),
+            "trials": [dict(params) for params in trials],
+            "epochs": content["training"]["epochs"],
+            "batch_size": content["training"]["batch_size"],
+            "seed": spec.seed,
+        }
+        self._plan = folder / "plan.json"
+        self._plan.write_text(json.dumps(plan))
+
+    def cold(self) -> float:
+        """Time `kerasweep run`, from the command to its end."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as home:
+            environ = {**os.environ, "KERASWEEP_HOME": home}
+            code = "from kerasweep.scheduler.cli.app import main; main()"
+            command = [sys.executable, "-c", code, "run", str(self._sweep), "-o", "json"]
+            return _timed(command, environ)
+
+    def peer(self, python: str, script: str) -> float:
+        """Time a peer, from the command to its end."""
+        return _timed([python, str(HERE / "peers" / f"{script}.py"), str(self._plan)], dict(os.environ))
+
+    def warm(self) -> dict[str, float]:
+        """Time two sweeps on a worker that is up: the first compiles, the second finds it compiled."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as home, Local(Settings(home=home)) as local:
+            _wait_for_worker(local)
+            return {
+                "kerasweep warm": self._timed_sweep(local),
+                "kerasweep compiled": self._timed_sweep(local),
+            }
+
+    def _timed_sweep(self, local: Local) -> float:
+        records = Records(local.settings.store)
+        queue = HintQueue(local.settings.broker_url)
+        started_s = time.time()
+        artifacts = Artifacts(local.settings.artifacts)
+        sweep = submit(self._sweep, records=records, artifacts=artifacts, queue=queue).sweep
+        _until(lambda: records.sweep(sweep.id).state.final, local, str(local.settings.home_path))
+        trials = records.trials(sweep.id)
+        if any(str(trial.state) != "completed" for trial in trials) or len(trials) != self.trials:
+            raise RuntimeError(f"trials must all be completed, got {records.counts(sweep.id)}")
+        return max(trial.finished_at or 0.0 for trial in trials) - started_s
+
+
+def peers_python() -> str:
+    """Return the interpreter of the peers' environment, made now if there is none."""
+    folder = HERE.parent / ".bench" / "peers"
+    python = folder / "bin" / "python"
+    stamp, wanted = folder / "requirements.txt", HERE / "peers" / "requirements.txt"
+    if not stamp.exists() or stamp.read_text() != wanted.read_text():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True, timeout=_DEADLINE_S
+        )
+        stamp.write_text(wanted.read_text())
+    return str(python)
+
+
+def summarize(job: str, trials: int, times: dict[str, list[float]]) -> dict[str, Any]:
+    """Return medians, spreads, and how many times faster kerasweep was than the best peer."""
+    medians = {way: statistics.median(found) for way, found in times.items()}
+    peers = {way: median for way, median in medians.items() if not way.startswith("kerasweep")}
+    best = min(peers.values(), default=None)
+    return {
+        "job": job,
+        "trials": trials,
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "processor": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+            "load": os.getloadavg(),
+        },
+        "seconds": {
+            way: {"median": round(medians[way], 2), "all": [round(seconds, 2) for seconds in found]}
+            for way, found in times.items()
+        },
+        "times_faster_than_the_best_peer": {
+            way: round(best / median, 1) for way, median in medians.items() if best and way not in peers
+        },
+    }
+
+
+def _timed(command: list[str], environ: dict[str, str]) -> float:
+    started_s = time.perf_counter()
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return time.perf_counter() - started_s
+
+
+def _wait_for_worker(local: Local) -> None:
+    """Wait until a trainer is warm: the worker says so in its records only then."""
+    records = Records(local.settings.store)
+    _until(lambda: records.workers(), local, "a worker")
+
+
+def _until(done: Callable[[], object], local: Local, what: str) -> None:
+    deadline_s = time.monotonic() + _DEADLINE_S
+    while not done():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not done within {_DEADLINE_S:g} s: {what}")
+        local.check()
+        time.sleep(0.02)
+
+
+def _note(times: dict[str, list[float]], way: str, seconds: float, number: int) -> None:
+    times.setdefault(way, []).append(seconds)
+    sys.stderr.write(f"round {number + 1}: {way} {seconds:.2f} s\n")
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", choices=sorted(path.name for path in (HERE / "jobs").iterdir()))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", default="loop,optuna,keras_tuner,ray")
+    parser.add_argument("--python", help="the interpreter of the peers")
+    parser.add_argument("--trials", type=int, default=0, help="fewer trials, to try it out")
+    parser.add_argument("--out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What can go wrong, and whose it is to mend.
+
+    KerasweepError
+    ├── InputError            the user's to mend; the CLI exits with 2
+    │   ├── SpecError         a sweep file that cannot be meant
+    │   ├── ProgramError      a job file that cannot be trained
+    │   ├── NotFound          no such sweep or trial, or more than one
+    │   └── DestinationError  a folder that must not be written into
+    ├── OutOfReach            broker, store or artifacts do not answer: retried; the CLI exits with 3
+    ├── Halted                the sweep itself failed: final; the CLI exits with 1
+    ├── StaleAttempt          a newer attempt, or none, may write: final for this attempt
+    ├── IllegalMove           a move between states that the table of moves forbids: final
+    ├── Damaged               bytes that do not have the digest on record: final for these bytes
+    └── JobError              a training failure with its class; the scheduler decides on a retry
+
+Every message gives the rule, the value that broke it, and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kerasweep.jobs.trial import FailureClass
+
+# Redis, PostgreSQL and object stores all take a password in the query too.
+_SECRETS = re.compile(r"(?i)\b([a-z_]*(?:password|passwd|secret|token|key))=[^&\s]*")
+
+
+class KerasweepError(Exception):
+    """The root: every error that kerasweep raises on purpose."""
+
+
+class InputError(KerasweepError):
+    """The user's to mend."""
+
+
+class SpecError(InputError):
+    """A sweep file that is not valid."""
+
+
+class ProgramError(InputError):
+    """A job file that is not valid."""
+
+
+class NotFound(InputError):
+    """A sweep or trial that is not there, or a name that fits more than one."""
+
+
+class DestinationError(InputError):
+    """A destination that holds something else."""
+
+
+class OutOfReach(KerasweepError):
+    """Something needed does not answer; trying again later may help.
+
+    Args:
+        what: what does not answer, such as "Redis".
+        url: where it was looked for; its password is never shown.
+        remedy: what to try.
+    """
+
+    def __init__(self, what: str, url: str, remedy: str, cause: str = "") -> None:
+        self.what, self.url, self.remedy = what, without_password(url), remedy
+        because = f" ({cause})" if cause else ""
+        super().__init__(f"{what} is out of reach at {self.url}{because}\n{remedy}")
+
+
+class Halted(KerasweepError):
+    """The sweep failed."""
+
+
+class StaleAttempt(KerasweepError):
+    """The attempt is no longer the one that may write."""
+
+
+class IllegalMove(KerasweepError):
+    """A move that the table of moves does not hold."""
+
+
+class Damaged(KerasweepError):
+    """Bytes that are not those on record."""
+
+
+class JobError(KerasweepError):
+    """A training failure.
+
+    Args:
+        cls: its class, which decides what happens next.
+        message: one line for the user.
+        traceback: the job's own traceback, for the trial's log.
+    """
+
+    def __init__(self, cls: FailureClass, message: str, traceback: str = "") -> None:
+        self.cls, self.message, self.traceback = cls, message, traceback
+        super().__init__(message)
+
+
+def without_password(url: str) -> str:
+    """Return the URL with its password replaced by `***`, also where it was not quoted as it should be."""
+    scheme, mark, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    if at and ":" in user:
+        rest = f"{user.partition(':')[0]}:***@{host}"
+    return _SECRETS.sub(r"\1=***", f"{scheme}{mark}{rest}")

@@ -1,0 +1,92 @@
+"""One frozen Settings, from the environment and the flags over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from kerasweep.jobs.errors import InputError
+
+PREFIX = "KERASWEEP_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and how long things take; names end in their unit.
+
+    An empty URL stands for the embedded default under `home`.
+    """
+
+    home: str = ".kerasweep"
+    broker_url: str = ""
+    store_url: str = ""
+    artifacts_url: str = ""
+    lease_s: float = 30.0
+    renew_s: float = 5.0
+    self_stop_s: float = 20.0
+    reconcile_s: float = 5.0
+    prune_s: float = 60.0
+    flush_s: float = 0.5
+    grace_s: float = 30.0
+    hang_s: float = 600.0
+    start_s: float = 120.0
+    reach_s: float = 5.0
+    trainer_rss_limit_mib: float = 4096.0
+    orphan_grace_s: float = 3600.0
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Whether the broker is this machine's own, under `home`."""
+        return not self.broker_url
+
+    @property
+    def home_path(self) -> Path:
+        """The folder of the embedded defaults, absolute."""
+        return Path(self.home).absolute()
+
+    @property
+    def store(self) -> str:
+        """The URL of the records."""
+        return self.store_url or f"sqlite:///{self.home_path / 'store.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """The URL of the artifacts, as fsspec takes it."""
+        return self.artifacts_url or str(self.home_path / "artifacts")
+
+
+def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | None) -> Settings:
+    """Read `KERASWEEP_…`; a flag that is not None wins.
+
+    Raises:
+        InputError: a number that is none, or not above 0.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, str | float] = {}
+    for field in fields(Settings):
+        given = flags.get(field.name)
+        value = environ.get(PREFIX + field.name.upper()) if given is None else given
+        if value is not None and value != "":
+            values[field.name] = (
+                _number(field.name, value) if isinstance(field.default, float) else str(value)
+            )
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def to_env(settings: Settings) -> dict[str, str]:
+    """Return the environment that makes another process read the same settings."""
+    return {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
+
+
+def _number(name: str, value: str | float) -> float:
+    try:
+        number = float(value)
+    except ValueError as exc:
+        raise InputError(
+            f"{PREFIX}{name.upper()} must be a number, got {value!r}; unset it for the default"
+        ) from exc
+    if not 0 < number < float("inf"):
+        raise InputError(f"{PREFIX}{name.upper()} must be above 0, got {value}; unset it for the default")
+    return number

@@ -1,0 +1,224 @@
+"""The artifacts: bundles, checkpoints and models, in any place that fsspec reaches.
+
+An artifact becomes visible whole or not at all: on a file system it is written under a unique temporary
+name, synced and renamed; on an object store one put does it. Its SHA-256 stands in the records, and every
+reader checks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from kerasweep.jobs.errors import Damaged, InputError, KerasweepError, OutOfReach, without_password
+from kerasweep.jobs.store.whole_file import sweep_leftovers, write_whole
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
+_CHUNK_BYTES = 1 << 20
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is spent",
+    errno.EFBIG: "the file is too big",
+}
+_REMEDY = "Check that the place exists and can be written (KERASWEEP_ARTIFACTS_URL)."
+_FULL_REMEDY = "Make room there, or set KERASWEEP_ARTIFACTS_URL to a larger place."
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    """An artifact on record.
+
+    Args:
+        kind: bundle, checkpoint or model.
+        key: where it lies, below the artifacts' URL.
+        sha256: the digest of its bytes, in hexadecimal.
+        bytes: its size.
+        epoch: the epoch after which it was written, from 1; 0 where that means nothing.
+    """
+
+    kind: str
+    key: str
+    sha256: str
+    bytes: int
+    epoch: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+class Artifacts:
+    """A folder, or whatever else fsspec opens, that holds artifacts by key.
+
+    Args:
+        url: a path, or an fsspec URL such as `s3://bucket/prefix`.
+        options: what fsspec is to know of the place, such as an endpoint; it reads its own settings too.
+
+    Raises:
+        InputError: fsspec knows no such kind of URL, or its package is missing.
+        OutOfReach: the place cannot be written.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, **options)
+        except (ValueError, ImportError) as exc:
+            rule = "KERASWEEP_ARTIFACTS_URL must be a folder or an fsspec URL"
+            raise InputError(f"{rule}, got {without_password(url)!r}; {exc}") from exc
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self._root = root.rstrip("/")
+        if self._local:
+            with self._translated():
+                Path(self._root).mkdir(parents=True, exist_ok=True)
+
+    def uri(self, key: str) -> str:
+        """Return the full address of a key."""
+        return str(self._fs.unstrip_protocol(self._path(key)))
+
+    def put(self, key: str, data: bytes) -> tuple[str, int]:
+        """Write the bytes whole or not at all, durably; return their SHA-256 and size.
+
+        Raises:
+            OutOfReach: they could not be written; nothing is visible of them.
+        """
+        path = self._path(key)
+        with self._translated():
+            if self._local:
+                self._write(path, [data])
+            else:
+                self._fs.pipe_file(path, data)
+        return hashlib.sha256(data).hexdigest(), len(data)
+
+    def put_file(self, key: str, source: Path) -> tuple[str, int]:
+        """Write a file's bytes as `put` does."""
+        path = self._path(key)
+        sha256, size = digest_of(source)
+        with self._translated():
+            if self._local:
+                with source.open("rb") as file:
+                    self._write(path, iter(lambda: file.read(_CHUNK_BYTES), b""))
+            else:
+                self._fs.put_file(str(source), path)
+        return sha256, size
+
+    def get(self, key: str, sha256: str) -> bytes:
+        """Return the bytes of a key.
+
+        Raises:
+            Damaged: they are gone, or not those that were written.
+            OutOfReach: the place does not answer.
+        """
+        return b"".join(self._checked(key, sha256))
+
+    def fetch(self, key: str, sha256: str, target: Path) -> None:
+        """Copy a key into a file that appears whole or not at all, its digest checked.
+
+        Raises:
+            Damaged: as `get`.
+            OutOfReach: the place does not answer, or the target cannot be written.
+        """
+        try:
+            write_whole(target, self._checked(key, sha256))
+        except OSError as exc:  # the reading side has translated its own
+            raise OutOfReach(
+                "The destination", str(target), "Check that it has room and can be written.", str(exc)
+            ) from exc
+
+    def delete(self, key: str) -> None:
+        """Remove a key; one that is gone already is no error."""
+        with self._translated(), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys below a prefix, sorted; temporary files are not among them."""
+        base = self._path(prefix) if prefix else self._root
+        with self._translated():
+            self._fs.invalidate_cache()  # others write here too
+            self._expect_root()
+            found = self._fs.find(base) if self._fs.exists(base) else []
+        keys = (str(path)[len(self._root) :].lstrip("/") for path in found)
+        return sorted(key for key in keys if _KEY.fullmatch(key))
+
+    def sweep_temporary(self, older_than_s: float) -> int:
+        """Remove what writers that died left behind; return how many files.
+
+        Args:
+            older_than_s: how long a file must have lain untouched; a live writer must not be robbed.
+        """
+        if not self._local:
+            return 0  # an object store shows nothing of a put that was cut off
+        with self._translated():
+            return sweep_leftovers(Path(self._root), older_than_s)
+
+    def _path(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise InputError(f"an artifact's key is made of names and slashes, got {key[:80]!r}")
+        return f"{self._root}/{key}"
+
+    def _write(self, path: str, chunks: Iterable[bytes]) -> None:
+        self._expect_root()
+        write_whole(Path(path), chunks, below=Path(self._root))
+
+    def _expect_root(self) -> None:
+        """Refuse to go on below a folder that is gone: nobody would look for it in one made anew."""
+        if self._local:
+            there = Path(self._root).is_dir()
+        else:
+            bucket = self._root.split("/")[0]
+            there = not bucket or self._fs.exists(bucket)
+        if not there:
+            raise FileNotFoundError(errno.ENOENT, "the place itself is gone", self._root)
+
+    def _checked(self, key: str, sha256: str) -> Iterator[bytes]:
+        """Give the bytes of a key in chunks; the last word is whether they are those on record."""
+        path, found, size = self._path(key), hashlib.sha256(), 0
+        with self._translated():
+            try:
+                with self._fs.open(path, "rb", cache_type="readahead") as file:
+                    while chunk := file.read(_CHUNK_BYTES):
+                        found.update(chunk)
+                        size += len(chunk)
+                        yield chunk
+            except FileNotFoundError as exc:
+                self._expect_root()
+                raise Damaged(f"artifact {key} must be in {self.url}, but it is gone") from exc
+        if found.hexdigest() != sha256:
+            got = f"{found.hexdigest()[:12]}… ({size} bytes)"
+            raise Damaged(f"artifact {key} must have SHA-256 {sha256[:12]}…, got {got}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except KerasweepError:
+            raise
+        except OSError as exc:
+            full = _FULL.get(exc.errno or 0)
+            cause = f"{full}: {exc}" if full else str(exc)
+            raise OutOfReach(
+                "The artifact store", self.url, _FULL_REMEDY if full else _REMEDY, cause
+            ) from exc
+        except Exception as exc:
+            if self._local:  # nobody's but ours
+                raise
+            raise OutOfReach(
+                "The artifact store", self.url, _REMEDY, f"{type(exc).__name__}: {exc}"[:160]
+            ) from exc
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """Return a file's SHA-256 and size in bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size

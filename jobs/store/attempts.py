@@ -1,0 +1,276 @@
+"""What workers do with the records: claim a trial, record its progress, end the attempt.
+
+Every move is a compare-and-set under the attempt's number, in one transaction, on the store's own clock.
+An attempt that is no longer the newest changes nothing and is told so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from kerasweep.jobs.errors import IllegalMove
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.failures import Verdict, judge
+from kerasweep.jobs.store.models import Claim, Progress, Result
+from kerasweep.jobs.store.moves import (
+    IS_ATTEMPT,
+    IS_QUEUED,
+    READ_TRIAL,
+    TrialRow,
+    answer_to,
+    end_attempt,
+    lock_held,
+    lock_running,
+    lock_sweep,
+    named,
+    stale,
+    state_after,
+)
+from kerasweep.jobs.store.progress import (
+    forget_epochs_after,
+    read_checkpoints,
+    renew_leases,
+    write_artifacts,
+    write_progress,
+)
+from kerasweep.jobs.store.rows import insert_into, read_sweep, storable, write_journal
+from kerasweep.jobs.trial import (
+    COUNTED,
+    Answer,
+    AttemptKey,
+    Failure,
+    SweepState,
+    TrialKey,
+    TrialState,
+)
+from kerasweep.jobs.wire import encode_metrics
+
+_RELEASED = (TrialState.QUEUED, TrialState.PAUSED, TrialState.CANCELLED)
+
+
+_CLAIM = (
+    t.trials.update()
+    .where(
+        IS_QUEUED,
+        select(t.sweeps.c.id)
+        .where(t.sweeps.c.id == bindparam("of_sweep"), t.sweeps.c.state == SweepState.RUNNING)
+        .exists(),
+    )
+    .values(
+        state=TrialState.RUNNING,
+        attempt=t.trials.c.attempt + 1,
+        lease_until=bindparam("until"),
+        worker=bindparam("worker"),
+        asked=None,
+        started_at=func.coalesce(t.trials.c.started_at, bindparam("now")),
+    )
+)
+_NEW_ATTEMPT = t.attempts.insert()
+_DECISIONS = select(t.decisions).where(t.decisions.c.sweep == bindparam("of_sweep"))
+_SAME_END = select(t.attempts.c.number).where(IS_ATTEMPT, t.attempts.c.outcome == bindparam("outcome"))
+
+
+class AttemptRecords:
+    """The worker's side of the records. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def claim(self, key: TrialKey, worker: str, lease_s: float) -> Claim | None:
+        """Take a queued trial of a running sweep, or return None where there is nothing to take."""
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            taken = {
+                "of_sweep": key.sweep,
+                "of_trial": key.trial,
+                "worker": worker,
+                "now": now,
+                "until": now + lease_s,
+            }
+            if not conn.execute(_CLAIM, taken).rowcount:
+                return None
+            return _claimed(conn, key, worker, now)
+
+    def pack_limit(self, key: TrialKey) -> int | None:
+        """Return the widest pack that a trial's next attempt may train in; None for any."""
+        with self._db.reading() as conn:
+            row = conn.execute(READ_TRIAL, {"of_sweep": key.sweep, "of_trial": key.trial}).one_or_none()
+            return None if row is None else row.pack_limit
+
+    def record(self, progress: Sequence[Progress], lease_s: float) -> dict[AttemptKey, Answer]:
+        """Write what attempts did, renew their leases, and return the answer to each."""
+        answers = {item.key: Answer.STALE for item in progress}
+        if not progress:
+            return answers
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            for row in lock_running(conn, (key.of_trial for key in answers)):
+                key = AttemptKey(row.sweep, row.number, row.attempt)
+                if key in answers:
+                    answers[key] = answer_to(row)
+            held = [item for item in progress if answers[item.key] is not Answer.STALE]
+            renew_leases(conn, held, now + lease_s)
+            write_progress(conn, held, now)
+        return answers
+
+    def decide(self, sweep: str, key: str, value: Any, reason: str) -> Any:
+        """Bind the sweep to a measured choice unless one is on record; return the one that binds."""
+        with self._db.writing() as conn:
+            lock_sweep(conn, sweep, alone=True)
+            query = select(t.decisions.c.value).where(t.decisions.c.sweep == sweep, t.decisions.c.key == key)
+            bound = conn.execute(query).one_or_none()
+            if bound is not None:
+                return bound.value
+            choice = {"sweep": sweep, "key": key, "value": value, "reason": storable(reason)}
+            conn.execute(t.decisions.insert().values(choice))
+            write_journal(conn, self._db.now(conn), sweep, "decided", f"{key} = {value}: {reason}")
+            return value
+
+    def finish(self, key: AttemptKey, result: Result, progress: Progress | None = None) -> None:
+        """End a trial with its result; the model must be durable already. Twice is as good as once.
+
+        Raises:
+            IllegalMove: the result's state is not one that counts.
+            StaleAttempt: another attempt, or nobody, may write.
+        """
+        if result.state not in COUNTED:
+            raise IllegalMove(f"a result is completed or stopped, got {result.state} from attempt {key}")
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            row = lock_held(conn, key)
+            if row is None:
+                _expect_finished(conn, key, result)
+                return
+            write_progress(conn, [progress] if progress else [], now)
+            forget_epochs_after(conn, key.of_trial, result.epochs)
+            write_artifacts(conn, [(key, result.model)] if result.model else [], now)
+            reason = f"value {result.value:g} of epoch {result.best_epoch}, after {result.epochs} epochs"
+            ended = {"outcome": str(result.state), "event": str(result.state), "reason": reason}
+            end_attempt(conn, key, result.state, now, **ended, **_columns_of(result))
+
+    def fail(
+        self, key: AttemptKey, failure: Failure, *, pack: int = 1, progress: Progress | None = None
+    ) -> TrialState:
+        """End an attempt badly; return where its trial stands now. Twice is as good as once.
+
+        Args:
+            key: the attempt.
+            failure: what went wrong.
+            pack: how many trials trained together; a wide pack is tried again narrower, at no charge.
+            progress: what is still to be written.
+
+        Raises:
+            StaleAttempt: another attempt, or nobody, may write.
+        """
+        outcome = f"failed: {failure.cls}"
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            lock_sweep(conn, key.sweep)
+            row = lock_held(conn, key)
+            if row is None:
+                return _state_after_end(conn, key, outcome)
+            write_progress(conn, [progress] if progress else [], now)
+            message = storable(failure.message)
+            max_failures = read_sweep(conn, key.sweep).spec.retries.max_failures
+            verdict = judge(Failure(failure.cls, message), pack, row.pack_limit, row.failures, max_failures)
+            return _end_badly(conn, key, row, verdict, now, outcome, message)
+
+    def release(
+        self, key: AttemptKey, target: TrialState, reason: str, progress: Progress | None = None
+    ) -> None:
+        """Give a trial back as queued, paused or cancelled, at no charge. Twice is as good as once.
+
+        What was asked of the trial meanwhile comes before `target`: a pause or a cancel that the attempt did
+        not hear of is kept, and a pause that was taken back leads to `queued`.
+
+        Raises:
+            IllegalMove: another target.
+            StaleAttempt: another attempt, or nobody, may write.
+        """
+        if target not in _RELEASED:
+            raise IllegalMove(
+                f"a trial is released as queued, paused or cancelled, got {target} from attempt {key}"
+            )
+        outcome = f"released: {target}"
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            lock_sweep(conn, key.sweep)
+            row = lock_held(conn, key)
+            if row is None:
+                _state_after_end(conn, key, outcome)
+                return
+            write_progress(conn, [progress] if progress else [], now)
+            ended = {"outcome": outcome, "event": "released", "reason": reason, "message": storable(reason)}
+            end_attempt(conn, key, state_after(row, target), now, **ended)
+
+    def seen(self, worker: str, facts: Mapping[str, Any]) -> None:
+        """Record that a worker is alive, and what it offers."""
+        with self._db.writing() as conn:
+            values = {"facts": dict(facts), "seen_at": self._db.now(conn)}
+            insert = insert_into(conn.dialect.name, t.workers).values(id=worker, **values)
+            conn.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def gone(self, worker: str) -> None:
+        """Record that a worker ended as it should."""
+        with self._db.writing() as conn:
+            conn.execute(t.workers.delete().where(t.workers.c.id == worker))
+
+
+def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
+    row = conn.execute(READ_TRIAL, {"of_sweep": key.sweep, "of_trial": key.trial}).one()
+    attempt = {"sweep": key.sweep, "trial": key.trial, "number": row.attempt}
+    conn.execute(_NEW_ATTEMPT, {**attempt, "worker": worker, "started_at": now})
+    moved = {"trial": key.trial, "attempt": row.attempt, "state": TrialState.RUNNING}
+    write_journal(conn, now, key.sweep, "claimed", f"by {worker}", **moved)
+    decisions = conn.execute(_DECISIONS, {"of_sweep": key.sweep})
+    return Claim(
+        key=AttemptKey(key.sweep, key.trial, row.attempt),
+        sweep=read_sweep(conn, key.sweep),
+        params=row.params,
+        seed=row.seed,
+        pack_limit=row.pack_limit,
+        checkpoints=read_checkpoints(conn, key),
+        decisions={decision.key: decision.value for decision in decisions},
+    )
+
+
+def _end_badly(
+    conn: Connection, key: AttemptKey, row: TrialRow, verdict: Verdict, now: float, outcome: str, message: str
+) -> TrialState:
+    state = state_after(row, verdict.state)
+    ended = {"outcome": outcome, "event": "failed", "reason": verdict.reason, "message": message}
+    end_attempt(conn, key, state, now, **ended, **verdict.changes)
+    return state
+
+
+def _columns_of(result: Result) -> dict[str, Any]:
+    return {
+        # SQLite keeps no NaN; a value that is none must be none in every store.
+        "value": None if math.isnan(result.value) else result.value,
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        "metrics": encode_metrics(result.metrics),
+        "digest": result.digest,
+        "facts": dict(result.facts),
+        "failure_class": None,
+        "failure_message": None,
+    }
+
+
+def _expect_finished(conn: Connection, key: AttemptKey, result: Result) -> None:
+    """Accept a result that this very attempt wrote before its answer got lost; refuse any other."""
+    row = conn.execute(READ_TRIAL, named(key)).one_or_none()
+    if row is None or (row.attempt, row.digest, row.state) != (key.attempt, result.digest, result.state):
+        raise stale(key)
+
+
+def _state_after_end(conn: Connection, key: AttemptKey, outcome: str) -> TrialState:
+    """Accept an end that this very attempt wrote before; return where the trial stands now."""
+    if conn.execute(_SAME_END, {**named(key), "outcome": outcome}).first() is None:
+        raise stale(key)
+    return TrialState(conn.execute(READ_TRIAL, named(key)).one().state)

@@ -1,0 +1,170 @@
+"""A sweep under its lock: what its scheduler reads, and the decisions that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.models import NewTrial, Sweep, TrialRecord
+from kerasweep.jobs.store.moves import lock_trials, move_trials
+from kerasweep.jobs.store.rows import storable, trial_of, write_journal
+from kerasweep.jobs.trial import Answer, SweepState, TrialState, sources_of
+
+#: What may take the place of what was asked before: nothing takes a cancel back, and a resume only a pause.
+_WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
+    None: (Answer.PAUSE,),
+    Answer.PAUSE: (Answer.PAUSE,),
+    Answer.STOP: (Answer.PAUSE, Answer.STOP),
+    Answer.CANCEL: (Answer.PAUSE, Answer.STOP, Answer.CANCEL),
+}
+
+
+class Decision:
+    """A sweep's records under its lock. All that is written here is kept together, or not at all."""
+
+    def __init__(self, conn: Connection, sweep: Sweep, now: float) -> None:
+        self._conn = conn
+        self._mine = t.trials.c.sweep == sweep.id
+        self.sweep = sweep
+        self.now = now
+
+    def counts(self) -> dict[TrialState, int]:
+        """Return how many trials stand in each state."""
+        return count_states(self._conn, self.sweep.id)
+
+    def trials(self) -> list[TrialRecord]:
+        """Return every trial, by number."""
+        query = select(t.trials).where(self._mine).order_by(t.trials.c.number)
+        return [trial_of(row) for row in self._conn.execute(query)]
+
+    def first_ended(self, wanted: int) -> list[TrialRecord]:
+        """Return the trials that ended first, all of them, up to `wanted`."""
+        ended = and_(self._mine, t.trials.c.finished_at.is_not(None))
+        query = (
+            select(t.trials).where(ended).order_by(t.trials.c.finished_at, t.trials.c.number).limit(wanted)
+        )
+        return [trial_of(row) for row in self._conn.execute(query)]
+
+    def trial_state(self, number: int) -> TrialState:
+        """Return where a trial stands.
+
+        Raises:
+            NotFound: the sweep has no such trial.
+        """
+        query = select(t.trials.c.state).where(self._mine, t.trials.c.number == number)
+        state = self._conn.execute(query).scalar()
+        if state is None:
+            raise no_such_trial(self._conn, self.sweep.id, number)
+        return TrialState(state)
+
+    def add_trials(self, trials: Sequence[NewTrial]) -> None:
+        """Add trials, queued, each with its reason in the journal."""
+        if not trials:
+            return
+        fresh = {
+            "sweep": self.sweep.id,
+            "state": TrialState.QUEUED,
+            "attempt": 0,
+            "failures": 0,
+            "epochs": 0,
+            "metrics": {},
+            "facts": {},
+            "created_at": self.now,
+        }
+        rows = [
+            {**fresh, "number": trial.number, "params": dict(trial.params), "seed": trial.seed}
+            for trial in trials
+        ]
+        line = {"sweep": self.sweep.id, "at": self.now, "event": "suggested", "state": TrialState.QUEUED}
+        story = [{**line, "trial": trial.number, "reason": storable(trial.reason)} for trial in trials]
+        self._conn.execute(t.trials.insert(), rows)
+        self._conn.execute(t.journal.insert(), story)
+
+    def move(
+        self,
+        target: TrialState,
+        reason: str,
+        trial: int | None = None,
+        *,
+        among: Collection[TrialState] | None = None,
+        **values: Any,
+    ) -> int:
+        """Move every trial that may go to `target`, running ones left alone; return how many went.
+
+        Each leaves a line of its own in the journal.
+
+        Args:
+            target: where to.
+            reason: why, for the journal.
+            trial: this one only.
+            among: those in these states only.
+            values: other columns that change with it.
+        """
+        idle = [
+            state
+            for state in sources_of(target)
+            if state is not TrialState.RUNNING and (among is None or state in among)
+        ]
+        where = self._mine if trial is None else and_(self._mine, t.trials.c.number == trial)
+        return move_trials(
+            self._conn, where, target, self.now, reason=storable(reason), sources=idle, **values
+        )
+
+    def ask(self, answer: Answer | None, trial: int | None = None, reason: str = "") -> int:
+        """Ask running attempts to pause, stop or end; return how many now are asked that.
+
+        A cancel comes before a stop and a stop before a pause, whatever came first; None takes a pause back.
+        """
+        weaker = or_(t.trials.c.asked.is_(None), t.trials.c.asked.in_(_WEAKER[answer]))
+        running = and_(self._mine, t.trials.c.state == TrialState.RUNNING, weaker)
+        rows = lock_trials(
+            self._conn, running if trial is None else and_(running, t.trials.c.number == trial)
+        )
+        changed = [row for row in rows if row.asked != answer]
+        if changed:
+            numbers = [row.number for row in changed]
+            where = and_(running, t.trials.c.number.in_(numbers))
+            self._conn.execute(t.trials.update().where(where).values(asked=answer))
+            event = f"asked to {answer}" if answer else "asked to go on"
+            line = {"sweep": self.sweep.id, "at": self.now, "event": event, "reason": storable(reason)}
+            story = [{**line, "trial": row.number, "attempt": row.attempt} for row in changed]
+            self._conn.execute(t.journal.insert(), story)
+        return len(rows)
+
+    def set_state(self, state: SweepState, reason: str, message: str = "") -> None:
+        """Move the sweep, with the reason."""
+        ended = self.now if state.final else None
+        values = {"state": state, "message": storable(message), "finished_at": ended}
+        self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
+        write_journal(self._conn, self.now, self.sweep.id, f"sweep {state}", reason, state=state)
+
+    def set_max_trials(self, max_trials: int) -> None:
+        """Change how many trials the sweep may have."""
+        self._conn.execute(
+            t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(max_trials=max_trials)
+        )
+
+    def note(self, event: str, reason: str, trial: int | None = None) -> None:
+        """Write a decision that moves nothing, and its reason, into the journal."""
+        write_journal(self._conn, self.now, self.sweep.id, event, reason, trial=trial)
+
+
+def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
+    """Return how many trials of a sweep stand in each state that occurs."""
+    query = select(t.trials.c.state, func.count()).where(t.trials.c.sweep == sweep).group_by(t.trials.c.state)
+    return {TrialState(state): count for state, count in conn.execute(query)}
+
+
+def no_such_trial(conn: Connection, sweep: str, number: int) -> NotFound:
+    """Return the error of a trial that the sweep does not have."""
+    count = sum(count_states(conn, sweep).values())
+    rule = (
+        f"a trial of sweep {sweep} is a number from 0 to {count - 1}"
+        if count
+        else f"sweep {sweep} has no trials yet"
+    )
+    return NotFound(f"{rule}, got {number}; `kerasweep trials {sweep}` lists them")

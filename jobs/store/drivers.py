@@ -1,0 +1,144 @@
+"""What SQLite and PostgreSQL need each: how to connect, their clock, which errors mean an outage."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from kerasweep.jobs.errors import InputError, OutOfReach
+
+#: The store's own time, in seconds since 1970.
+NOW = {
+    "sqlite": text("select (julianday('now') - 2440587.5) * 86400.0"),
+    "postgresql": text("select extract(epoch from clock_timestamp())::double precision"),
+}
+
+#: How long a statement waits for another transaction.
+LOCK_WAIT_S = 20.0
+
+_WANTED = "KERASWEEP_STORE_URL must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+# Numbers that JSON does not know are refused by both databases alike, not by PostgreSQL alone.
+_to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+
+# A partition of the network is noticed after some ten seconds, not after the two hours of TCP's own defaults.
+_KEEPALIVES = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+_SQLITE_OUTAGES = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+_POSTGRES_OUTAGES = frozenset({"OperationalError", "InterfaceError", "ReadOnlySqlTransaction"})
+
+
+def read_url(url: str) -> URL:
+    """Read the store's URL.
+
+    Raises:
+        InputError: it is no URL of a SQLite file or a PostgreSQL database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise InputError(f"{_WANTED}, got something that is not a URL; set it anew") from exc
+    kind = parsed.get_backend_name()
+    if kind not in NOW:
+        raise InputError(f"{_WANTED}, got {kind!r}; use one of the two")
+    if kind == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if not parsed.database or parsed.database == ":memory:" or parsed.query:
+        raise InputError(f"{_WANTED}, got {url!r}, which names no file; other processes must reach it too")
+    return parsed
+
+
+def open_engine(parsed: URL, url: str, reach_s: float) -> Engine:
+    """Return the pool of connections; none is opened yet.
+
+    Raises:
+        InputError: the driver is missing.
+        OutOfReach: SQLite's folder cannot be made.
+    """
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite_engine(parsed)
+        return _postgres_engine(parsed, reach_s)
+    except (ModuleNotFoundError, NoSuchModuleError) as exc:
+        raise InputError("PostgreSQL needs the package psycopg; pip install 'kerasweep[postgres]'") from exc
+    except OSError as exc:
+        raise OutOfReach("The store", url, "Check that its folder can be written.", str(exc)) from exc
+
+
+def is_outage(exc: DBAPIError) -> bool:
+    """Tell an outage from a mistake of ours."""
+    if exc.connection_invalidated:
+        return True
+    code = getattr(exc.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return (code & 0xFF) in _SQLITE_OUTAGES
+    names = {cls.__name__ for cls in type(exc.orig).__mro__}
+    return bool(names & _POSTGRES_OUTAGES)
+
+
+def _postgres_engine(parsed: URL, reach_s: float) -> Engine:
+    timeouts = f"-c lock_timeout={LOCK_WAIT_S:.0f}s -c statement_timeout={LOCK_WAIT_S + 10:.0f}s"
+    # A process that is frozen within a transaction must not keep its locks from the others for ever.
+    timeouts += f" -c idle_in_transaction_session_timeout={LOCK_WAIT_S:.0f}s"
+    return create_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=LOCK_WAIT_S,
+        json_serializer=_to_json,
+        connect_args={"connect_timeout": max(1, int(reach_s)), "options": timeouts, **_KEEPALIVES},
+    )
+
+
+def _sqlite_engine(parsed: URL) -> Engine:
+    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        parsed,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=LOCK_WAIT_S,
+        json_serializer=_to_json,
+        connect_args={"timeout": LOCK_WAIT_S},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "journal_mode=WAL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(conn: Connection) -> None:
+        # A read that later writes would fail with "database is locked" without waiting: take the lock first.
+        write = conn.get_execution_options().get("kerasweep_write")
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

@@ -1,0 +1,149 @@
+"""What the records hand out: plain, frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerasweep.jobs.spec import SweepSpec
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.trial import AttemptKey, Failure, SweepState, TrialState
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as recorded; `entry` is the job's file within the bundle, `source` where the job came from."""
+
+    id: str
+    name: str
+    state: SweepState
+    spec: SweepSpec
+    max_trials: int
+    entry: str
+    bundle: ArtifactRef
+    engine: str
+    source: Mapping[str, Any]
+    message: str
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """A trial that the scheduler decided on, and why."""
+
+    number: int
+    params: Mapping[str, Any]
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as recorded; `epochs` counts those recorded, `facts` holds device and versions."""
+
+    sweep: str
+    number: int
+    state: TrialState
+    params: Mapping[str, Any]
+    seed: int
+    attempt: int
+    failures: int
+    worker: str | None
+    lease_until: float | None
+    value: float | None
+    best_epoch: int | None
+    epochs: int
+    metrics: Mapping[str, float]
+    failure: Failure | None
+    digest: str | None
+    facts: Mapping[str, Any]
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker needs to train a trial that it has just claimed.
+
+    `checkpoints` are the newest first; `decisions` bind every attempt of the sweep.
+    """
+
+    key: AttemptKey
+    sweep: Sweep
+    params: Mapping[str, Any]
+    seed: int
+    pack_limit: int | None
+    checkpoints: tuple[ArtifactRef, ...]
+    decisions: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The metrics of one epoch, and the seconds that it took."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: float
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an attempt has to say since it last did."""
+
+    key: AttemptKey
+    epochs: tuple[EpochRecord, ...] = ()
+    checkpoints: tuple[ArtifactRef, ...] = ()
+    logs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended well: `stopped` when the scheduler ended it, else `completed`."""
+
+    state: TrialState
+    value: float
+    best_epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+    digest: str
+    model: ArtifactRef | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker that was seen alive: its facts, and how many seconds ago."""
+
+    id: str
+    facts: Mapping[str, Any]
+    age_s: float
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """A decision and its reason; `state` is where the trial (or the sweep) stands after it, if it moved."""
+
+    id: int
+    trial: int | None
+    attempt: int | None
+    at: float
+    event: str
+    reason: str
+    state: str | None = None
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try of a worker at a trial; `outcome` is None while it runs."""
+
+    trial: int
+    number: int
+    worker: str
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+    message: str | None

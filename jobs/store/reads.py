@@ -1,0 +1,183 @@
+"""What anyone may read of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, select
+
+from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.decision import count_states, no_such_trial
+from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.models import (
+    AttemptRecord,
+    EpochRecord,
+    JournalEntry,
+    Sweep,
+    TrialRecord,
+    WorkerRecord,
+)
+from kerasweep.jobs.store.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
+from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
+from kerasweep.jobs.wire import decode_metrics
+
+
+class RecordReads:
+    """The reading side of the records; nothing here changes a row."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def sweep(self, sweep: str) -> Sweep:
+        """Return a sweep by its full id.
+
+        Raises:
+            NotFound: no such sweep.
+        """
+        with self._db.reading() as conn:
+            return read_sweep(conn, sweep)
+
+    def find_sweep(self, name: str) -> Sweep:
+        """Return a sweep by id, by a unique beginning of its id, or by name (the newest).
+
+        Raises:
+            NotFound: none fits, or more than one does; the message lists the candidates.
+        """
+        with self._db.reading() as conn:
+            newest_first = select(t.sweeps).order_by(t.sweeps.c.created_at.desc())
+            for where in (t.sweeps.c.id == name, t.sweeps.c.name == name):
+                row = conn.execute(newest_first.where(where).limit(1)).first()
+                if row:
+                    return sweep_of(row)
+            rows = conn.execute(newest_first.where(t.sweeps.c.id.startswith(name, autoescape=True))).all()
+            if len(rows) == 1 and name:
+                return sweep_of(rows[0])
+            raise _not_found(conn, name, ambiguous=bool(rows and name))
+
+    def sweeps(self, states: Sequence[SweepState] | None = None) -> list[Sweep]:
+        """Return the sweeps, newest first."""
+        query = select(t.sweeps).order_by(t.sweeps.c.created_at.desc())
+        with self._db.reading() as conn:
+            return [sweep_of(row) for row in conn.execute(_among(query, t.sweeps.c.state, states))]
+
+    def counts(self, sweep: str) -> dict[TrialState, int]:
+        """Return how many trials of a sweep stand in each state that occurs."""
+        with self._db.reading() as conn:
+            return count_states(conn, sweep)
+
+    def trials(self, sweep: str, states: Sequence[TrialState] | None = None) -> list[TrialRecord]:
+        """Return the trials of a sweep, by number."""
+        query = select(t.trials).where(t.trials.c.sweep == sweep).order_by(t.trials.c.number)
+        with self._db.reading() as conn:
+            return [trial_of(row) for row in conn.execute(_among(query, t.trials.c.state, states))]
+
+    def trial(self, key: TrialKey) -> TrialRecord:
+        """Return one trial.
+
+        Raises:
+            NotFound: the sweep has no such trial.
+        """
+        query = select(t.trials).where(t.trials.c.sweep == key.sweep, t.trials.c.number == key.trial)
+        with self._db.reading() as conn:
+            row = conn.execute(query).one_or_none()
+            if row is None:
+                raise no_such_trial(conn, key.sweep, key.trial)
+            return trial_of(row)
+
+    def best(self, sweep: Sweep, limit: int = 1) -> list[TrialRecord]:
+        """Return the best trials that count, the best first; of equals the lower number."""
+        value = t.trials.c.value
+        order = value.asc() if sweep.spec.metric.goal == "minimize" else value.desc()
+        counted = and_(t.trials.c.sweep == sweep.id, t.trials.c.state.in_(COUNTED), value.is_not(None))
+        query = select(t.trials).where(counted).order_by(order, t.trials.c.number).limit(limit)
+        with self._db.reading() as conn:
+            return [trial_of(row) for row in conn.execute(query)]
+
+    def epochs(self, sweep: str, trial: int | None = None) -> dict[int, list[EpochRecord]]:
+        """Return the epochs of a sweep's trials, or of one, by trial."""
+        query = select(t.epochs).where(t.epochs.c.sweep == sweep).order_by(t.epochs.c.trial, t.epochs.c.epoch)
+        if trial is not None:
+            query = query.where(t.epochs.c.trial == trial)
+        found: dict[int, list[EpochRecord]] = {}
+        with self._db.reading() as conn:
+            for row in conn.execute(query):
+                epoch = EpochRecord(row.epoch, decode_metrics(row.metrics), row.seconds, row.attempt)
+                found.setdefault(row.trial, []).append(epoch)
+        return found
+
+    def artifacts(
+        self, sweep: str, trial: int | None = None, kind: str | None = None
+    ) -> dict[int, list[ArtifactRef]]:
+        """Return the artifacts of a sweep's trials by trial, the newest epoch first."""
+        query = select(t.artifacts).where(t.artifacts.c.sweep == sweep)
+        if trial is not None:
+            query = query.where(t.artifacts.c.trial == trial)
+        if kind is not None:
+            query = query.where(t.artifacts.c.kind == kind)
+        query = query.order_by(t.artifacts.c.epoch.desc(), t.artifacts.c.created_at.desc(), t.artifacts.c.key)
+        found: dict[int, list[ArtifactRef]] = {}
+        with self._db.reading() as conn:
+            for row in conn.execute(query):
+                found.setdefault(row.trial, []).append(artifact_of(row))
+        return found
+
+    def attempts(self, sweep: str, trial: int | None = None) -> list[AttemptRecord]:
+        """Return the attempts at a sweep's trials, or at one, by trial and number."""
+        query = (
+            select(t.attempts)
+            .where(t.attempts.c.sweep == sweep)
+            .order_by(t.attempts.c.trial, t.attempts.c.number)
+        )
+        if trial is not None:
+            query = query.where(t.attempts.c.trial == trial)
+        with self._db.reading() as conn:
+            return [attempt_of(row) for row in conn.execute(query)]
+
+    def referenced(self) -> set[str]:
+        """Return the keys of every artifact that the records know, bundles included."""
+        with self._db.reading() as conn:
+            known = set(conn.execute(select(t.artifacts.c.key)).scalars())
+            return known | set(conn.execute(select(t.sweeps.c.bundle_key)).scalars())
+
+    def logs(self, sweep: str, trial: int | None = None, after: int = 0) -> list[tuple[int, int, int, str]]:
+        """Return log lines behind line `after`, as (line id, trial, attempt, text)."""
+        query = select(t.logs).where(t.logs.c.sweep == sweep, t.logs.c.id > after).order_by(t.logs.c.id)
+        if trial is not None:
+            query = query.where(t.logs.c.trial == trial)
+        with self._db.reading() as conn:
+            return [(row.id, row.trial, row.attempt, row.text) for row in conn.execute(query)]
+
+    def journal(self, sweep: str, after: int = 0) -> list[JournalEntry]:
+        """Return the sweep's decisions behind entry `after`, oldest first."""
+        query = (
+            select(t.journal)
+            .where(t.journal.c.sweep == sweep, t.journal.c.id > after)
+            .order_by(t.journal.c.id)
+        )
+        with self._db.reading() as conn:
+            return [journal_of(row) for row in conn.execute(query)]
+
+    def workers(self, within_s: float = 30.0) -> list[WorkerRecord]:
+        """Return the workers that were seen alive within so many seconds."""
+        with self._db.reading() as conn:
+            now = self._db.now(conn)
+            query = select(t.workers).where(t.workers.c.seen_at >= now - within_s).order_by(t.workers.c.id)
+            return [WorkerRecord(row.id, row.facts, now - row.seen_at) for row in conn.execute(query)]
+
+
+def _among(query: Select[Any], column: ColumnElement[Any], states: Sequence[str] | None) -> Select[Any]:
+    return query if states is None else query.where(column.in_(list(states)))
+
+
+def _not_found(conn: Connection, name: str, *, ambiguous: bool) -> NotFound:
+    query = select(t.sweeps.c.id, t.sweeps.c.name).order_by(t.sweeps.c.created_at.desc())
+    if ambiguous:
+        query = query.where(t.sweeps.c.id.startswith(name, autoescape=True))
+    rows = conn.execute(query.limit(8)).all()
+    listed = ", ".join(f"{row.id} ({row.name})" for row in rows) or "none yet"
+    rule = "a sweep is named by id, by a unique beginning of it, or by name"
+    problem = f"{name!r} fits more than one" if ambiguous else f"no sweep fits {name!r}"
+    return NotFound(f"{rule}; {problem}\nsweeps: {listed}")

@@ -1,0 +1,30 @@
+"""The records: every side of them over one database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerasweep.jobs.store.attempts import AttemptRecords
+from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.reads import RecordReads
+from kerasweep.jobs.store.sweeps import SweepRecords
+
+
+class Records(AttemptRecords, SweepRecords, RecordReads):
+    """What is recorded of sweeps, trials and attempts. Safe to share between threads.
+
+    Args:
+        database: `sqlite:///FILE` or `postgresql://…`, or the database that this opens.
+        options: as for `Database`, where a URL is given.
+
+    Raises:
+        InputError: a URL of another kind.
+        OutOfReach: the database does not answer; every method may raise this.
+    """
+
+    def __init__(self, database: str | Database, **options: Any) -> None:
+        self._db = Database(database, **options) if isinstance(database, str) else database
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._db.close()

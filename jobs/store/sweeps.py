@@ -1,0 +1,163 @@
+"""What the scheduler does with the records: create a sweep, decide its next trials, take back lost ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
+
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.decision import Decision as Decision
+from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.models import Sweep
+from kerasweep.jobs.store.moves import end_attempt, lock_sweep, lock_trials, state_after
+from kerasweep.jobs.store.rows import read_sweep, write_journal
+from kerasweep.jobs.trial import FINAL, Answer, AttemptKey, FailureClass, SweepState, TrialKey, TrialState
+from kerasweep.jobs.wire import Hint
+
+T = TypeVar("T")
+
+_CHUNK = 500
+
+
+class SweepRecords:
+    """The scheduler's side of the records."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def create_sweep(self, sweep: Sweep) -> None:
+        """Add a sweep without trials; its times are the store's."""
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            conn.execute(
+                t.sweeps.insert().values(
+                    id=sweep.id,
+                    name=sweep.name,
+                    state=sweep.state,
+                    spec=sweep.spec.model_dump(mode="json"),
+                    max_trials=sweep.max_trials,
+                    entry=sweep.entry,
+                    bundle_key=sweep.bundle.key,
+                    bundle_sha256=sweep.bundle.sha256,
+                    engine=sweep.engine,
+                    source=dict(sweep.source),
+                    message="",
+                    created_at=now,
+                )
+            )
+            reason = f"{sweep.name}, up to {sweep.max_trials} trials"
+            write_journal(conn, now, sweep.id, "submitted", reason, state=sweep.state)
+
+    @contextmanager
+    def deciding(self, sweep: str) -> Iterator[Decision]:
+        """Hold the sweep's lock while its next decisions are made; they are written together.
+
+        Raises:
+            NotFound: no such sweep.
+        """
+        with self._db.writing() as conn:
+            yield Decision(conn, read_sweep(conn, sweep, lock=True), self._db.now(conn))
+
+    def expire_leases(self) -> list[TrialKey]:
+        """Take back every trial whose lease ran out: its worker or host is gone. Return them."""
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            late = and_(t.trials.c.state == TrialState.RUNNING, t.trials.c.lease_until < now)
+            sweeps = conn.execute(
+                select(t.trials.c.sweep).where(late).distinct().order_by(t.trials.c.sweep)
+            ).scalars()
+            return [key for sweep in sweeps.all() for key in _take_back(conn, sweep, late, now)]
+
+    def unhinted(
+        self, older_than_s: float | None = None, sweep: str | None = None, limit: int = 1000
+    ) -> list[Hint]:
+        """Return hints to send: for the queued trials of running sweeps that have had none.
+
+        Args:
+            older_than_s: those too whose last hint is that old, in seconds.
+            sweep: of this sweep only.
+            limit: how many at most.
+        """
+        with self._db.reading() as conn:
+            due: ColumnElement[bool] = t.trials.c.hinted_at.is_(None)
+            if older_than_s is not None:
+                due = or_(due, t.trials.c.hinted_at < self._db.now(conn) - older_than_s)
+            columns = (
+                t.trials.c.sweep,
+                t.trials.c.number,
+                t.trials.c.attempt,
+                t.trials.c.params,
+                t.sweeps.c.name,
+            )
+            query = (
+                select(*columns)
+                .join(t.sweeps, t.sweeps.c.id == t.trials.c.sweep)
+                .where(t.trials.c.state == TrialState.QUEUED, t.sweeps.c.state == SweepState.RUNNING, due)
+                .order_by(t.sweeps.c.created_at, t.trials.c.sweep, t.trials.c.number)
+                .limit(limit)
+            )
+            rows = conn.execute(query if sweep is None else query.where(t.sweeps.c.id == sweep)).all()
+            gpus = _gpus_of(conn, {row.sweep for row in rows})
+        return [
+            Hint(TrialKey(row.sweep, row.number), row.attempt + 1, row.name, gpus[row.sweep], row.params)
+            for row in rows
+        ]
+
+    def mark_hinted(self, keys: Iterable[TrialKey]) -> None:
+        """Record that hints of these trials were sent just now."""
+        by_sweep: dict[str, list[int]] = {}
+        for key in keys:
+            by_sweep.setdefault(key.sweep, []).append(key.trial)
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            for sweep, numbers in sorted(by_sweep.items()):
+                for some in _chunks(sorted(numbers)):
+                    queued = and_(
+                        t.trials.c.sweep == sweep,
+                        t.trials.c.number.in_(some),
+                        t.trials.c.state == TrialState.QUEUED,
+                    )
+                    lock_trials(conn, queued)
+                    conn.execute(t.trials.update().where(queued).values(hinted_at=now))
+
+    def cancel_trial(self, key: TrialKey, reason: str) -> None:
+        """Cancel one trial, whatever it does now; one that has ended stays as it is.
+
+        Raises:
+            NotFound: no such sweep or trial.
+        """
+        with self.deciding(key.sweep) as decision:
+            if decision.trial_state(key.trial) not in FINAL:
+                decision.ask(Answer.CANCEL, key.trial, reason)
+                decision.move(TrialState.CANCELLED, reason, key.trial)
+
+    def forget_artifacts(self, keys: Sequence[str]) -> None:
+        """Take artifacts off the records; their files go afterwards."""
+        with self._db.writing() as conn:
+            for some in _chunks(sorted(keys)):
+                conn.execute(t.artifacts.delete().where(t.artifacts.c.key.in_(some)))
+
+
+def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: float) -> list[TrialKey]:
+    """Take a sweep's late trials back; one whose attempt writes at this very moment is left alone."""
+    lock_sweep(conn, sweep)
+    rows = lock_trials(conn, and_(late, t.trials.c.sweep == sweep), skip_locked=True)
+    for row in rows:
+        reason = f"the lease of {row.worker} ran out"
+        lost = {"outcome": f"failed: {FailureClass.LOST}", "event": str(FailureClass.LOST), "reason": reason}
+        key = AttemptKey(row.sweep, row.number, row.attempt)
+        end_attempt(conn, key, state_after(row, TrialState.QUEUED), now, message=reason, **lost)
+    return [TrialKey(row.sweep, row.number) for row in rows]
+
+
+def _gpus_of(conn: Connection, sweeps: Iterable[str]) -> dict[str, int]:
+    query = select(t.sweeps.c.id, t.sweeps.c.spec).where(t.sweeps.c.id.in_(sorted(sweeps)))
+    return {row.id: row.spec["resources"]["gpus"] for row in conn.execute(query)}
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

@@ -1,0 +1,169 @@
+"""The records' tables. Times are seconds since 1970 on the store's own clock."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only where the type is INTEGER.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+
+#: One row that says which version of these tables the database holds.
+schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("max_trials", Integer, nullable=False),
+    Column("entry", String, nullable=False),
+    Column("bundle_key", String, nullable=False),
+    Column("bundle_sha256", String(64), nullable=False),
+    Column("engine", String(16), nullable=False),
+    Column("source", JSON, nullable=False),
+    Column("message", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("sweeps_by_name", "name", "created_at"),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("failures", Integer, nullable=False, default=0),
+    # The widest pack that the next attempt may train in; none: as wide as the trainer likes.
+    Column("pack_limit", Integer),
+    # What is asked of the running attempt: pause, stop or cancel.
+    Column("asked", String(16)),
+    Column("lease_until", Float),
+    Column("worker", String),
+    Column("hinted_at", Float),
+    Column("value", Float),
+    Column("best_epoch", Integer),
+    Column("epochs", Integer, nullable=False, default=0),
+    Column("metrics", JSON, nullable=False),
+    Column("failure_class", String(16)),
+    Column("failure_message", Text),
+    Column("digest", String(64)),
+    Column("facts", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    ForeignKeyConstraint(["sweep"], ["sweeps.id"]),
+    Index("trials_by_state", "sweep", "state"),
+    Index("trials_by_lease", "state", "lease_until"),
+    Index("trials_by_value", "sweep", "value"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("trial", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("worker", String, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("outcome", String(32)),
+    Column("message", Text),
+    ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("trial", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("sweep", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+    Index("artifacts_by_trial", "sweep", "trial", "kind", "epoch"),
+)
+
+#: What was measured once for a sweep and binds every later attempt, such as XLA or not for a graph.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    ForeignKeyConstraint(["sweep"], ["sweeps.id"]),
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("sweep", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("logs_by_trial", "sweep", "trial", "id"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("sweep", String(32), nullable=False),
+    Column("trial", Integer),
+    Column("attempt", Integer),
+    Column("at", Float, nullable=False),
+    Column("event", String(32), nullable=False),
+    # Where the trial, or the sweep where there is no trial, stands after the event; none: where it stood.
+    Column("state", String(16)),
+    Column("reason", Text, nullable=False),
+    Index("journal_by_sweep", "sweep", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("facts", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)

@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, and stay."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+# The leading dot keeps a half-written file out of every listing of keys.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}~")
+
+
+def write_whole(target: Path, chunks: Iterable[bytes], *, below: Path | None = None) -> None:
+    """Write a file under a temporary name, sync it, and give it its name; the folder is synced too.
+
+    Args:
+        target: the file; one that is there is replaced.
+        chunks: its content; an error while they come leaves nothing behind.
+        below: make the folders that are missing under this one.
+
+    Raises:
+        OSError: it could not be written; the target is as it was.
+    """
+    if below:
+        _make_folders(target.parent, below)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}~")
+    try:
+        with temporary.open("xb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def sweep_leftovers(root: Path, older_than_s: float) -> int:
+    """Remove the temporary files below a folder that nobody touched for so long; return how many."""
+    latest = time.time() - older_than_s
+    swept = 0
+    for folder, _, names in os.walk(root):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            swept += _remove_if_old(Path(folder, name), latest)
+    return swept
+
+
+def _remove_if_old(path: Path, latest: float) -> bool:
+    try:
+        if path.stat().st_mtime > latest:
+            return False
+        path.unlink()
+    except FileNotFoundError:  # its writer ended meanwhile, or another sweeper was here
+        return False
+    return True
+
+
+def _make_folders(folder: Path, below: Path) -> None:
+    """Make the folders that are missing, each durable before something lies in it."""
+    missing = []
+    while folder != below and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""The states of sweeps and trials, and the moves between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens to the trial unless a person asks for it."""
+        return self in FINAL
+
+
+class SweepState(StrEnum):
+    """Where a sweep stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the sweep has ended."""
+        return self not in (SweepState.RUNNING, SweepState.PAUSED)
+
+
+class FailureClass(StrEnum):
+    """Why an attempt ended badly; see the table in docs/reliability.md."""
+
+    USER = "user"
+    DIVERGED = "diverged"
+    MEMORY = "memory"
+    CRASH = "crash"
+    HANG = "hang"
+    LOST = "lost"
+    PREEMPTED = "preempted"
+    STORE = "store"
+
+
+class Answer(StrEnum):
+    """What the store says to an attempt that records its progress."""
+
+    GO_ON = "go on"
+    PAUSE = "pause"
+    STOP = "stop"
+    CANCEL = "cancel"
+    STALE = "stale"
+
+
+FINAL = frozenset({TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED, TrialState.CANCELLED})
+
+#: The trials whose value counts.
+COUNTED = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
+
+#: The one table of moves. `failed` and `cancelled` are left only by a person's `retry`.
+MOVES: dict[TrialState, frozenset[TrialState]] = {
+    TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.PAUSED, TrialState.CANCELLED}),
+    TrialState.RUNNING: frozenset({TrialState.QUEUED, TrialState.PAUSED, *FINAL}),
+    TrialState.PAUSED: frozenset({TrialState.QUEUED, TrialState.CANCELLED}),
+    TrialState.COMPLETED: frozenset(),
+    TrialState.STOPPED: frozenset(),
+    TrialState.FAILED: frozenset({TrialState.QUEUED}),
+    TrialState.CANCELLED: frozenset({TrialState.QUEUED}),
+}
+
+#: Failures that never count towards `max_failures`: nobody's fault, retried without a bound.
+UNCOUNTED = frozenset({FailureClass.LOST, FailureClass.PREEMPTED, FailureClass.STORE})
+
+#: Failures that a retry cannot mend.
+HOPELESS = frozenset({FailureClass.USER, FailureClass.DIVERGED})
+
+
+def may_move(source: TrialState, target: TrialState) -> bool:
+    """Tell whether the table holds the move."""
+    return target in MOVES[source]
+
+
+def sources_of(target: TrialState) -> tuple[TrialState, ...]:
+    """Return the states from which `target` may be reached."""
+    return tuple(state for state, targets in MOVES.items() if target in targets)
+
+
+@dataclass(frozen=True)
+class TrialKey:
+    """Which trial: the sweep's id and the trial's number from 0."""
+
+    sweep: str
+    trial: int
+
+    def __str__(self) -> str:
+        return f"{self.sweep}/{self.trial}"
+
+
+@dataclass(frozen=True)
+class AttemptKey:
+    """Which attempt: its number, from 1, is the fencing token of the trial."""
+
+    sweep: str
+    trial: int
+    attempt: int
+
+    @property
+    def of_trial(self) -> TrialKey:
+        """The trial that the attempt is at."""
+        return TrialKey(self.sweep, self.trial)
+
+    def __str__(self) -> str:
+        return f"{self.sweep}/{self.trial}/{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> AttemptKey:
+        """Read what `str` wrote.
+
+        Raises:
+            ValueError: the text has another form.
+        """
+        sweep, trial, attempt = text.rsplit("/", 2)
+        return cls(sweep, int(trial), int(attempt))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed: the class and one line for the user."""
+
+    cls: FailureClass
+    message: str

@@ -1,0 +1,27 @@
+"""The command that checks that all is there: doctor."""
+
+from __future__ import annotations
+
+import typer
+
+from kerasweep.scheduler import tables
+from kerasweep.scheduler.cli.commands import SET_UP, Output, command
+from kerasweep.scheduler.cli.failures import OUT_OF_REACH
+from kerasweep.scheduler.cli.output import Format, emit
+from kerasweep.scheduler.client import Client
+
+
+@command(SET_UP, "kerasweep doctor", "kerasweep doctor --broker redis://10.0.0.5:6379/0 -o json")
+def doctor(client: Client, output: Output = Format.TABLE) -> None:
+    """Check all that a sweep needs.
+
+    It says what is missing, what to do about it, and why sweeps wait.
+    It exits with 0 where all is in reach, and with 3 where something needed is not.
+    """
+    from kerasweep.scheduler.diagnosis import Health, examine
+
+    findings = list(examine(client))
+    documents = [finding.to_json() for finding in findings]
+    emit(documents, output, lambda: tables.listing(documents, "check", "state", "detail", "remedy"))
+    if any(finding.state is Health.OUT_OF_REACH for finding in findings):
+        raise typer.Exit(OUT_OF_REACH)

@@ -1,0 +1,108 @@
+"""How commands are declared: their settings, their examples, and what happens to their errors."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kerasweep.scheduler.cli import completion, failures
+from kerasweep.scheduler.cli.flags import Body, expand
+from kerasweep.scheduler.cli.output import Format
+
+RUN, LOOK, RESULTS, STEER, SET_UP = PANELS = ("Run", "Look", "Results", "Steer", "Set up")
+_HELP_CHARS = 62
+
+SweepName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="The sweep: its id, a unique beginning of it, or its name (the newest).",
+        autocompletion=completion.sweeps,
+        show_default=False,
+    ),
+]
+TrialNumber = Annotated[
+    int | None, typer.Argument(metavar="[TRIAL]", min=0, help="One trial, by its number.", show_default=False)
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
+
+# What click raises where the user typed something wrong, wherever the installed typer keeps it.
+_CLICK_ERRORS: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+class Commands(TyperGroup):
+    """The command line: turns every error into a short message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except _CLICK_ERRORS as exc:
+            raise typer.Exit(_tell_usage(exc)) from exc
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # the reader has seen enough, as in `kerasweep trials | head`
+                raise
+            raise typer.Exit(failures.tell(exc, debug=_debug(ctx))) from exc
+        except Exception as exc:  # the one place where what nobody foresaw is told
+            raise typer.Exit(failures.tell(exc, debug=_debug(ctx))) from exc
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, in plain words: rich would take half of the time that help has."""
+        formatter.write_usage(ctx.command_path, "[OPTIONS] COMMAND [ARGS]...")
+        formatter.write_paragraph()
+        formatter.write_text(self.help or "")
+        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        for panel in PANELS:
+            listed = [one for one in commands if getattr(one, "rich_help_panel", None) == panel]
+            with formatter.section(panel):
+                formatter.write_dl([(str(one.name), one.get_short_help_str(_HELP_CHARS)) for one in listed])
+        with formatter.section("Options"):
+            records = [one.get_help_record(ctx) for one in self.get_params(ctx)]
+            formatter.write_dl([record for record in records if record])
+        formatter.write_paragraph()
+        formatter.write_text("Each command tells more, with examples: kerasweep COMMAND --help")
+
+
+app = typer.Typer(
+    name="kerasweep",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def command(panel: str, *examples: str, name: str | None = None) -> Callable[[Body], Body]:
+    """Declare a command; its parameters `client` and `worker` become the flags that they stand for.
+
+    Args:
+        panel: under which heading `--help` lists it.
+        examples: command lines, shown at the end of its help.
+        name: its name, where that is not the function's.
+    """
+
+    def register(function: Body) -> Body:
+        epilog = "[dim]Examples[/dim]\n" + "\n".join(f"[dim]$[/dim] {example}" for example in examples)
+        made = expand(function)
+        app.command(name or function.__name__.rstrip("_"), rich_help_panel=panel, epilog=epilog)(made)
+        return function
+
+    return register
+
+
+def _debug(ctx: Any) -> bool:
+    return bool(ctx.params.get("debug"))
+
+
+def _tell_usage(exc: Any) -> int:
+    context = getattr(exc, "ctx", None)
+    where = context.command_path if context else "kerasweep"
+    failures.write(f"{exc.format_message()}\nTry: {where} --help")
+    return int(exc.exit_code)

@@ -1,0 +1,64 @@
+"""From errors to what a person reads and the exit code: the only place where they are printed.
+
+0 done · 1 the sweep or the command failed · 2 the input was wrong · 3 something needed is out of reach.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+
+FAILED, WRONG_INPUT, OUT_OF_REACH = 1, 2, 3
+_MOST_LINES = 3
+
+
+def exit_code(exc: BaseException) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(exc, InputError):
+        return WRONG_INPUT
+    return OUT_OF_REACH if isinstance(exc, OutOfReach) else FAILED
+
+
+def tell(exc: Exception, *, debug: bool) -> int:
+    """Print an error to stderr, in at most three lines; return its exit code.
+
+    Args:
+        exc: what was raised.
+        debug: print the traceback too.
+    """
+    if debug:
+        traceback.print_exception(exc)
+    message = str(exc) if isinstance(exc, KerasweepError) else _unexpected(exc, saved=not debug)
+    write(message)
+    return exit_code(exc)
+
+
+def write(message: str) -> None:
+    """Write `error: …` to stderr, in at most three lines and without control characters."""
+    lines = [_printable(line).strip() for line in message.splitlines() if line.strip()]
+    first, rest = lines[: _MOST_LINES - 1], " ".join(lines[_MOST_LINES - 1 :])
+    sys.stderr.write("error: " + "\n".join([*first, rest] if rest else first) + "\n")
+    sys.stderr.flush()
+
+
+def _unexpected(exc: Exception, *, saved: bool) -> str:
+    what = (str(exc).strip().splitlines() or [""])[0][:200]
+    text = f"unexpected {type(exc).__name__}: {what}\nThis is a defect of kerasweep."
+    return f"{text}\nThe traceback is in {_save(exc)} (kerasweep --debug … shows it)" if saved else text
+
+
+def _save(exc: Exception) -> Path:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="kerasweep-", suffix=".traceback", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exception(exc, file=file)
+    return Path(file.name)
+
+
+def _printable(text: str) -> str:
+    """What a user's file holds must not move the cursor."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,136 @@
+"""Flags that many commands share: a command's parameter `client` or `worker` stands for a set of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from kerasweep.scheduler.client import Client
+
+Body = Callable[..., None]
+
+_WHERE, _WORKER = "Where things are", "The worker"
+_URLS = {
+    "broker": ("broker_url", "URL", "Redis, such as redis://host:6379/0; by default one of our own."),
+    "store": ("store_url", "URL", "The records: sqlite:///FILE or postgresql://…"),
+    "artifacts": ("artifacts_url", "URL", "The artifacts: a folder, s3://…, gs://…"),
+    "home": ("home", "FOLDER", "The folder of the defaults of the three above."),
+}
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """A flag of the worker, passed on as it is."""
+
+    name: str
+    kind: Any
+    metavar: str
+    help: str
+
+    @property
+    def word(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+_WORKER_FLAGS = (
+    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default."),
+    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once."),
+    _Flag("gpus", str, "0,1,…", "Which GPUs; all that are visible by default."),
+    _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy."),
+    _Flag(
+        "logical_cpus", int, "N", "How many logical CPU devices stand in for GPUs, to try that without any."
+    ),
+    _Flag("threads", int, "N", "How many threads each trainer may use."),
+)
+
+
+@dataclass(frozen=True)
+class WorkerFlags:
+    """The flags for a worker, as `python -m kerasweep.workers.main` takes them."""
+
+    words: tuple[str, ...]
+
+
+def expand(function: Body) -> Body:
+    """Return the command with its parameters `client` and `worker` replaced by the flags they stand for."""
+    signature = inspect.signature(function, eval_str=True)
+    names = set(signature.parameters)
+    if not names & {"client", "worker"}:
+        return function
+
+    @wraps(function)
+    def expanded(**given: Any) -> None:
+        if "worker" in names:
+            given["worker"] = _take_worker(given)
+        if "client" not in names:
+            function(**given)
+            return
+        with _taken_client(given) as client:
+            function(client=client, **given)
+
+    own = [one for one in signature.parameters.values() if one.name not in ("client", "worker")]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    parameters += _worker_parameters() if "worker" in names else []
+    parameters += _client_parameters() if "client" in names else []
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
+    return expanded
+
+
+@contextmanager
+def _taken_client(given: dict[str, Any]) -> Iterator[Client]:
+    flags = {setting: given.pop(flag) for flag, (setting, *_) in _URLS.items()}
+    with Client(None, **flags) as client:
+        yield client
+
+
+def _take_worker(given: dict[str, Any]) -> WorkerFlags:
+    words = {flag.word: given.pop(flag.name) for flag in _WORKER_FLAGS}
+    return WorkerFlags(as_words(words))
+
+
+def as_words(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return flags as words of a command line; those that are None are left out."""
+    return tuple(f"{flag}={value}" for flag, value in flags.items() if value is not None)
+
+
+def _client_parameters() -> list[inspect.Parameter]:
+    return [
+        _parameter(
+            flag,
+            str,
+            typer.Option(
+                f"--{flag}",
+                help=text,
+                metavar=metavar,
+                envvar=f"KERASWEEP_{setting.upper()}",
+                show_default=False,
+                rich_help_panel=_WHERE,
+            ),
+        )
+        for flag, (setting, metavar, text) in _URLS.items()
+    ]
+
+
+def _worker_parameters() -> list[inspect.Parameter]:
+    return [
+        _parameter(
+            flag.name,
+            flag.kind,
+            typer.Option(
+                flag.word, help=flag.help, metavar=flag.metavar, show_default=False, rich_help_panel=_WORKER
+            ),
+        )
+        for flag in _WORKER_FLAGS
+    ]
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

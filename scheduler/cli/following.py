@@ -1,0 +1,196 @@
+"""Commands that show a sweep as it runs: run, watch."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from kerasweep.jobs.errors import Halted, InputError, KerasweepError
+from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler import live, tables, wording
+from kerasweep.scheduler.children import expect_keras
+from kerasweep.scheduler.cli import completion
+from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
+from kerasweep.scheduler.cli.flags import WorkerFlags
+from kerasweep.scheduler.cli.output import Format, console, emit, line, say
+from kerasweep.scheduler.cli.submitting import Engine, NewName
+from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.sweep import Sweep
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@command(LOOK, "kerasweep watch mlp", "kerasweep watch mlp -o json | jq .value")
+def watch(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+    """Show a sweep as it runs.
+
+    Leaving the view leaves the sweep alone.
+
+    With `-o json`, print one line of JSON for each trial that has ended, and the status at the end.
+    """
+    if output not in (Format.TABLE, Format.JSON):
+        raise typer.BadParameter(f"what goes on is printed as table or json, got {output.value!r}")
+    found = client.sweep(sweep)
+    try:
+        state = live.follow(_view(found, output), lambda: False)
+    except KeyboardInterrupt:
+        say(f"sweep {found.name} goes on; `kerasweep watch {found.name}` shows it again")
+        return
+    if output is Format.JSON:
+        line(found.status())
+    if state is SweepState.FAILED:
+        raise _failure(found)
+
+
+@command(
+    RUN,
+    "kerasweep run sweep.yaml",
+    "kerasweep run sweep.yaml --gpus 0,1",
+    "kerasweep run --resume mlp",
+    "kerasweep run sweep.yaml -o json > winner.json",
+)
+def run(
+    client: Client,
+    worker: WorkerFlags,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="The sweep file (YAML).", show_default=False)
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SWEEP",
+            help="Go on with a sweep that was cut off.",
+            autocompletion=completion.sweeps,
+            show_default=False,
+        ),
+    ] = None,
+    name: NewName = None,
+    engine: Annotated[
+        Engine, typer.Option(help="How to train: see `kerasweep submit --help`.")
+    ] = Engine.AUTO,
+    output: Output = Format.TABLE,
+) -> None:
+    """Run a whole sweep on this machine.
+
+    It starts all that is needed, shows the trials, ends with the winner, and leaves nothing running.
+
+    Ctrl-C ends it in order: what is trained is kept, and `--resume` goes on from there.
+    A second Ctrl-C ends it at once.
+    """
+    sweep = _begin(client, file, resume, name, engine)
+    if not sweep.state.final:
+        _train(client, sweep, (*worker.words, f"--engine={engine}"), output)
+    _conclude(sweep.refresh(), output)
+
+
+def _begin(client: Client, file: Path | None, resume: str | None, name: str | None, engine: Engine) -> Sweep:
+    """Submit the sweep, or find the one to go on with."""
+    if (file is None) == (resume is None):
+        raise InputError(
+            "a run needs a sweep file, or --resume SWEEP, and not both; see `kerasweep run --help`"
+        )
+    expect_keras()
+    if file is not None:
+        return client.submit(file, name=name, engine=engine)
+    sweep = client.sweep(str(resume))
+    if sweep.record.state is SweepState.PAUSED:
+        sweep.resume()
+    return sweep
+
+
+def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: Format) -> None:
+    """Run everything that the sweep needs until it has ended, or until a signal asks to stop.
+
+    Raises:
+        KerasweepError: a signal ended it before its time.
+        Halted: the worker or the scheduler dies again and again.
+    """
+    from kerasweep.scheduler.local import Local
+
+    local = Local(client.settings, worker_flags)
+    with _interrupts(local.kill) as interrupts:
+        with ExitStack() as stack:
+            stack.enter_context(local)
+            here = stack.enter_context(Client(local.settings))
+            here.hint(sweep.id)
+
+            def tick() -> bool:
+                local.check()
+                return bool(interrupts)
+
+            live.follow(_view(here.sweep(sweep.id), output, starting=True), tick)
+            if interrupts:
+                say("ending: trials are being put aside (Ctrl-C again ends at once)")
+        if interrupts and not sweep.state.final:
+            raise KerasweepError(
+                f"stopped before its end: {_what_is_done(sweep)}\n"
+                f"`kerasweep run --resume {sweep.name}` goes on"
+            )
+
+
+def _conclude(sweep: Sweep, output: Format) -> None:
+    """Print the winner, or say why there is none."""
+    state, best = sweep.record.state, sweep.best_record()
+    if output is not Format.TABLE:
+        document: dict[str, Any] = {"sweep": sweep.id, "name": sweep.name}
+        document |= sweep.best() if best else {"trial": None}
+        emit({**document, "state": str(state), "message": sweep.record.message}, output, _nothing)
+    if state is SweepState.FAILED:
+        raise _failure(sweep)
+    if best is None:
+        raise KerasweepError(f"sweep {sweep.name} is {state} and has no winner: {_what_is_done(sweep)}")
+    if output is Format.TABLE:
+        shown = sweep.best()
+        typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
+        emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
+        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.name} DEST")
+
+
+def _view(sweep: Sweep, output: Format, *, starting: bool = False) -> live.View:
+    """Choose where the sweep is shown: the terminal, plain lines, or lines of JSON."""
+    if output is Format.JSON and not starting:
+        return live.Documents(sweep, line)
+    screen = console(stderr=output is not Format.TABLE)
+    if screen.is_terminal and not screen.is_dumb_terminal:
+        return live.LiveTable(sweep, screen, starting=starting)
+    return live.Lines(sweep, typer.echo if output is Format.TABLE else say, starting=starting)
+
+
+@contextmanager
+def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
+    """Collect the signals that ask this process to end; a second one calls `at_once`."""
+    caught: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            at_once()
+
+    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _failure(sweep: Sweep) -> Halted:
+    return Halted(
+        f"sweep {sweep.name} failed: {sweep.record.message}\n`kerasweep logs {sweep.name}` tells more"
+    )
+
+
+def _what_is_done(sweep: Sweep) -> str:
+    counts = sweep.counts()
+    told = ", ".join(f"{counts[state]} {state}" for state in TrialState if state.final and counts.get(state))
+    return f"{wording.count(sweep.record.max_trials, 'trial')} ({told or 'none has ended'})"
+
+
+def _nothing() -> Any:
+    raise AssertionError("only a table is drawn")

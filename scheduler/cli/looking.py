@@ -1,0 +1,148 @@
+"""Commands that look and change nothing: ls, status, trials, journal, logs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler import report, tables
+from kerasweep.scheduler.cli.commands import LOOK, Output, SweepName, TrialNumber, command
+from kerasweep.scheduler.cli.output import Format, emit, line, say
+from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.sweep import Sweep
+
+_FOLLOW_S = 0.5
+
+
+class Order(StrEnum):
+    """In which order trials are listed."""
+
+    TRIAL = "trial"
+    VALUE = "value"
+
+
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on printing what comes, until the sweep has ended.")
+]
+
+
+@command(LOOK, "kerasweep ls", "kerasweep ls --state running -o json")
+def ls(
+    client: Client,
+    state: Annotated[
+        list[SweepState] | None, typer.Option(help="Only sweeps in this state; may be repeated.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the sweeps, the newest first."""
+    documents = [sweep.status() for sweep in client.sweeps(state)]
+    if not documents and output is Format.TABLE:
+        say(
+            "no sweeps yet; `kerasweep init mlp` makes a first one"
+            if not state
+            else "no sweep is in that state"
+        )
+        return
+    emit(documents, output, lambda: tables.sweeps(documents, time.time()))
+
+
+@command(LOOK, "kerasweep status mlp", "kerasweep status 3f9a -o json")
+def status(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+    """Say where a sweep stands.
+
+    Also what is best so far, and what it waits for.
+    """
+    document = client.sweep(sweep).status()
+    emit(document, output, lambda: tables.status(document))
+
+
+@command(
+    LOOK,
+    "kerasweep trials mlp",
+    "kerasweep trials mlp --sort value --limit 5",
+    "kerasweep trials mlp --state failed -o csv > failed.csv",
+)
+def trials(
+    client: Client,
+    sweep: SweepName,
+    state: Annotated[
+        list[TrialState] | None, typer.Option(help="Only trials in this state; may be repeated.")
+    ] = None,
+    sort: Annotated[Order, typer.Option(help="By number, or the best first.")] = Order.TRIAL,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List trials, with parameters and results."""
+    found = client.sweep(sweep)
+    documents = found.trial_documents(state)
+    if sort is Order.VALUE:
+        sign = 1.0 if found.spec.metric.goal == "minimize" else -1.0
+        documents.sort(
+            key=lambda one: (one["value"] is None, sign * float(one["value"] or 0.0), one["trial"])
+        )
+    documents = documents[:limit]
+    emit(documents, output, lambda: tables.trials(documents, found.spec.metric.name))
+
+
+@command(LOOK, "kerasweep journal mlp", "kerasweep journal mlp 3 -o json")
+def journal(
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+) -> None:
+    """Show every decision, with its reason."""
+    found = client.sweep(sweep)
+    if trial is not None:
+        found.trial(trial)
+    entries = [one for one in client.records.journal(found.id) if trial is None or one.trial == trial]
+    documents = report.journal_documents(entries)
+    emit(documents, output, lambda: tables.journal(documents))
+
+
+@command(LOOK, "kerasweep logs mlp", "kerasweep logs mlp 3 -f")
+def logs(
+    client: Client,
+    sweep: SweepName,
+    trial: TrialNumber = None,
+    follow: Follow = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print what the job printed, of all trials or of one.
+
+    With --follow, `-o json` prints one line of JSON for each line of the log.
+    """
+    found = client.sweep(sweep)
+    if trial is not None:
+        found.trial(trial)
+    documents = report.log_documents(client.records.logs(found.id, trial))
+    if not follow and output is not Format.TABLE:
+        emit(documents, output, lambda: tables.listing(documents))
+        return
+    _print_logs(documents, output, trial)
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to leave
+            _follow_logs(found, trial, documents[-1]["id"] if documents else 0, output)
+
+
+def _follow_logs(sweep: Sweep, trial: int | None, after: int, output: Format) -> None:
+    """Print what comes behind line `after`, until the sweep has ended."""
+    ended = False
+    while not ended:
+        ended = sweep.state.final  # asked first, so that its last lines are printed too
+        documents = report.log_documents(sweep.client.records.logs(sweep.id, trial, after))
+        _print_logs(documents, output, trial)
+        after = documents[-1]["id"] if documents else after
+        if not ended:
+            time.sleep(_FOLLOW_S)
+
+
+def _print_logs(documents: list[report.Document], output: Format, trial: int | None) -> None:
+    for one in documents:
+        if output is not Format.TABLE:
+            line(one)
+            continue
+        mark = "" if trial is not None else f"{one['trial']:>4} │ "
+        typer.echo("\n".join(mark + text for text in one["text"].splitlines() or [""]))

@@ -1,0 +1,70 @@
+"""The command that draws into files: plot."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.scheduler import tables, wording
+from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, command
+from kerasweep.scheduler.cli.output import Format, emit
+from kerasweep.scheduler.client import Client
+
+
+class View(StrEnum):
+    """What may be drawn of a sweep."""
+
+    HISTORY = "history"
+    PARALLEL = "parallel"
+    SLICE = "slice"
+    IMPORTANCES = "importances"
+
+
+@command(
+    RESULTS,
+    "kerasweep plot mlp sweep.html",
+    "kerasweep plot mlp importances.svg --view importances",
+    "kerasweep plot mlp 3 curves.png",
+)
+def plot(
+    client: Client,
+    sweep: SweepName,
+    which: Annotated[
+        str, typer.Argument(metavar="[TRIAL]", help="One trial, by its number.", show_default=False)
+    ],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A .png, .svg or .html file.", show_default=False)
+    ] = None,
+    view: Annotated[
+        list[View] | None,
+        typer.Option(help="What to draw of a sweep; all by default.", show_default=False),
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Draw a sweep, or one trial, into a file.
+
+    Of a sweep: history, parallel coordinates, slices and importances. Of a trial: its curves.
+    """
+    from kerasweep.scheduler.plots import plot_sweep, plot_trial
+
+    trial, target = (None, Path(which)) if file is None else (_number(which), file)
+    found = client.sweep(sweep)
+    if trial is None:
+        plot_sweep(found.record, found.trial_records(), view or list(View), target)
+    else:
+        record = found.trial(trial)
+        epochs = client.records.epochs(found.id, trial).get(trial, [])
+        title = f"{found.name}, trial {trial}: {wording.params(record.params)}"
+        plot_trial(title, epochs, record.best_epoch, target)
+    document = {"sweep": found.id, "name": found.name, "trial": trial, "file": str(target)}
+    emit(document, output, lambda: tables.sentence(f"wrote {target}"))
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise InputError(f"a trial is a number, got {text!r}; see `kerasweep plot --help`")
+    return int(text)

@@ -1,0 +1,209 @@
+"""Commands for what came out: best, fetch, show, evaluate, predict."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerasweep.jobs.errors import KerasweepError
+from kerasweep.scheduler import report, tables, wording
+from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, TrialNumber, command
+from kerasweep.scheduler.cli.output import Format, emit, say
+from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.sweep import Sweep
+
+
+class Part(StrEnum):
+    """A part of a job's data."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Export(StrEnum):
+    """What a model may be written as."""
+
+    KERAS = "keras"
+    WEIGHTS = "weights.h5"
+    H5 = "h5"
+    SAVED_MODEL = "savedmodel"
+    TFLITE = "tflite"
+    ONNX = "onnx"
+
+
+DataPart = Annotated[Part, typer.Option("--data", help="Which part of the job's data.")]
+TrialOption = Annotated[
+    int | None, typer.Option("--trial", min=0, help="Which trial; the best by default.", show_default=False)
+]
+
+
+@command(RESULTS, "kerasweep best mlp", "kerasweep best mlp -o json | jq .params")
+def best(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+    """Show the winner, and where its model lies."""
+    found = client.sweep(sweep)
+    document = found.best()
+    emit(document, output, lambda: tables.best(document, found.spec.metric.name))
+
+
+@command(
+    RESULTS,
+    "kerasweep fetch mlp winner",
+    "kerasweep fetch mlp third --trial 3",
+    "kerasweep fetch mlp winner --format onnx",
+)
+def fetch(
+    client: Client,
+    sweep: SweepName,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder.", show_default=False)],
+    trial: TrialOption = None,
+    format_: Annotated[Export, typer.Option("--format", help="As what to write it.")] = Export.KERAS,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="Keep only these outputs of the model.", show_default=False),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="How far an export may be from the Keras model.", show_default=False),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write though the folder holds something else.")
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Write the best model into a folder.
+
+    Beside model.keras, result.json holds all that is known of it.
+    An export to another format is compared with the Keras model; export.json tells how far it is off.
+    """
+    found = client.sweep(sweep)
+    chosen = found.chosen(trial)
+    document: dict[str, Any] = {
+        "sweep": found.id,
+        "name": found.name,
+        "trial": chosen.number,
+        "format": str(format_),
+    }
+    if format_ is Export.KERAS and outputs is None:
+        files, export = [found.fetch(destination, trial=chosen.number, force=force).name], None
+    else:
+        export = found.export(
+            destination, format_, trial=chosen.number, outputs=outputs, tolerance=tolerance, force=force
+        )
+        files = [*export["files"], "export.json"]
+    document |= {"folder": str(destination), "files": [*files, "result.json"], "export": export}
+    emit(document, output, lambda: tables.sentence(_fetched(document, found)))
+
+
+@command(RESULTS, "kerasweep show mlp 3", "kerasweep show mlp 3 --diagram model.png")
+def show(
+    client: Client,
+    sweep: SweepName,
+    trial: TrialNumber = None,
+    layers: Annotated[bool, typer.Option(help="Load the model to list its layers.")] = True,
+    diagram: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the model into a .png or .svg.", show_default=False),
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one trial, or the best.
+
+    Its parameters, its curves over the epochs, and the layers of its model.
+    """
+    found = client.sweep(sweep)
+    chosen = found.chosen(trial)
+    epochs = client.records.epochs(found.id, chosen.number).get(chosen.number, [])
+    document = report.trial_document(chosen) | {"curves": report.epoch_documents(epochs)}
+    document["model"], unseen = _model(found, chosen.number) if layers else (None, "")
+    emit(document, output, lambda: tables.trial(document, found.spec.metric.name, unseen))
+    if diagram is not None:
+        with found.bench(chosen.number) as bench:
+            bench.diagram(diagram)
+        say(f"wrote {diagram}")
+
+
+@command(RESULTS, "kerasweep evaluate mlp", "kerasweep evaluate mlp 3 --data train -o json")
+def evaluate(
+    client: Client,
+    sweep: SweepName,
+    trial: TrialNumber = None,
+    data: DataPart = Part.TEST,
+    output: Output = Format.TABLE,
+) -> None:
+    """Measure a model on other data, so that overfitting shows.
+
+    That of one trial, or of the best; on data that it was not chosen by.
+    """
+    found = client.sweep(sweep)
+    chosen = found.chosen(trial)
+    with found.bench(chosen.number) as bench:
+        metrics = bench.evaluate(data)
+    document = {
+        "sweep": found.id,
+        "name": found.name,
+        "trial": chosen.number,
+        "data": str(data),
+        "metrics": metrics,
+        "recorded": report.trial_document(chosen)["metrics"],
+    }
+    emit(document, output, lambda: tables.evaluation(document))
+
+
+@command(
+    RESULTS,
+    "kerasweep predict mlp --limit 5",
+    "kerasweep predict mlp --input images.npy -o csv > predictions.csv",
+)
+def predict(
+    client: Client,
+    sweep: SweepName,
+    trial: TrialNumber = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Inputs: .npy, .npz or .csv.", show_default=False),
+    ] = None,
+    data: DataPart = Part.TEST,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Let a model predict.
+
+    That of one trial, or of the best; from a file of inputs, or from the job's own data.
+    """
+    found = client.sweep(sweep)
+    chosen = found.chosen(trial)
+    with found.bench(chosen.number) as bench:
+        reply = bench.predict(data, input_, limit)
+    rows = report.prediction_documents(reply["outputs"])
+    if output in (Format.TABLE, Format.CSV):
+        emit(rows, output, lambda: tables.rows(rows))
+    else:
+        head = {"sweep": found.id, "name": found.name, "trial": chosen.number}
+        emit({**head, "rows": reply["rows"], "outputs": reply["outputs"]}, output, lambda: tables.rows(rows))
+
+
+def _model(sweep: Sweep, trial: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the model's layers, or why they cannot be seen."""
+    try:
+        with sweep.bench(trial) as bench:
+            return bench.layers(), ""
+    except KerasweepError as exc:
+        return None, str(exc).splitlines()[0]
+
+
+def _fetched(document: dict[str, Any], sweep: Sweep) -> str:
+    files = " and ".join(document["files"])
+    text = f"wrote {files} of trial {document['trial']} into {document['folder']}"
+    export = document["export"]
+    if export:
+        text += f"; greatest deviation {export['max_abs_deviation']:.3g} on {export['samples']} samples"
+    best = sweep.best_record()
+    if best is not None and best.number == document["trial"]:
+        text += f" ({sweep.spec.metric.name} {wording.metric(best.value)}, the best)"
+    return text

@@ -1,0 +1,68 @@
+"""Commands that ask something of a sweep or of one trial: pause, resume, cancel, retry, extend."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kerasweep.scheduler import tables
+from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
+from kerasweep.scheduler.cli.output import Format, emit
+from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.sweep import Sweep
+
+
+@command(STEER, "kerasweep pause mlp", "kerasweep pause mlp 3")
+def pause(client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE) -> None:
+    """Stop a sweep or a trial, to go on later."""
+    found = client.sweep(sweep)
+    _print_done(found, trial, found.pause(trial), output)
+
+
+@command(STEER, "kerasweep resume mlp", "kerasweep resume mlp 3")
+def resume(
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+) -> None:
+    """Go on with what was paused, where it stopped."""
+    found = client.sweep(sweep)
+    _print_done(found, trial, found.resume(trial), output)
+
+
+@command(STEER, "kerasweep cancel mlp", "kerasweep cancel mlp 3")
+def cancel(
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+) -> None:
+    """End a sweep or a trial; what is done stays."""
+    found = client.sweep(sweep)
+    _print_done(found, trial, found.cancel(trial), output)
+
+
+@command(STEER, "kerasweep retry mlp", "kerasweep retry mlp 3")
+def retry(client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE) -> None:
+    """Queue failed and cancelled trials again, or one of them."""
+    found = client.sweep(sweep)
+    _print_done(found, trial, found.retry(trial), output)
+
+
+@command(STEER, "kerasweep extend mlp --max-trials 40")
+def extend(
+    client: Client,
+    sweep: SweepName,
+    max_trials: Annotated[int, typer.Option(min=1, help="How many trials the sweep may have in all.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Give a sweep more trials; those that are done stay."""
+    found = client.sweep(sweep)
+    _print_done(found, None, found.extend(max_trials), output)
+
+
+def _print_done(sweep: Sweep, trial: int | None, done: str, output: Format) -> None:
+    document = {
+        "sweep": sweep.id,
+        "name": sweep.name,
+        "trial": trial,
+        "state": str(sweep.record.state if trial is None else sweep.trial(trial).state),
+        "done": done,
+    }
+    emit(document, output, lambda: tables.sentence(done))

@@ -1,0 +1,116 @@
+"""Commands that begin: submit, init, schema."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kerasweep.scheduler import tables, wording
+from kerasweep.scheduler.cli import completion
+from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
+from kerasweep.scheduler.cli.output import Format, emit, render, say
+from kerasweep.scheduler.client import Client
+
+
+class Engine(StrEnum):
+    """How a worker trains its trials."""
+
+    AUTO = "auto"
+    FIT = "fit"
+    PACK = "pack"
+
+
+SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
+SweepEngine = Annotated[
+    Engine, typer.Option(help="Train by model.fit, many trials in one program, or as fits.")
+]
+NewName = Annotated[
+    str | None, typer.Option("--name", help="A name of its own, in place of the file's.", show_default=False)
+]
+
+
+@command(
+    RUN,
+    "kerasweep submit sweep.yaml",
+    "id=$(kerasweep submit sweep.yaml)",
+    "kerasweep submit sweep.yaml -o json",
+)
+def submit(
+    client: Client,
+    file: SweepFile,
+    name: NewName = None,
+    engine: SweepEngine = Engine.AUTO,
+    output: Output = Format.TABLE,
+) -> None:
+    """Submit a sweep, and print its id.
+
+    It is checked, recorded and queued; it starts where workers run, and waits for them otherwise.
+    """
+    sweep = client.submit(file, name=name, engine=engine)
+    document = {"sweep": sweep.id, "name": sweep.name, "trials": sweep.record.max_trials}
+    if output is not Format.TABLE:
+        emit(document, output, lambda: tables.facts_of(document))
+        return
+    typer.echo(sweep.id)
+    trials = wording.count(sweep.record.max_trials, "trial")
+    say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
+    if client.queue is None:
+        say("It waits until `kerasweep scheduler` and `kerasweep worker` run here.")
+
+
+@command(SET_UP, "kerasweep init", "kerasweep init mlp", "kerasweep init wide_and_deep my-project")
+def init(
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="An entry of the gallery; without one they are listed.",
+            autocompletion=completion.gallery,
+            show_default=False,
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Where to write it; by default a folder of its name.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there already.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Write a ready-made job to start from, or list them."""
+    from kerasweep.jobs.gallery_index import copy_entry, find_entry, list_gallery
+
+    if job is None:
+        listed = [
+            {"job": one.name, "description": one.description, "files": list(one.files)}
+            for one in list_gallery()
+        ]
+        emit(listed, output, lambda: tables.listing(listed, "job", "description"))
+        return
+    target = folder or Path(job)
+    if force:
+        for file in find_entry(job).files:
+            (target / file).unlink(missing_ok=True)
+    written = [str(path) for path in copy_entry(job, target)]
+    document = {"job": job, "folder": str(target), "files": written}
+    emit(document, output, lambda: tables.sentence(f"wrote {', '.join(written)}"))
+    there = "" if target.resolve() == Path.cwd() else f"cd {target} && "
+    say(f"Next: {there}kerasweep run sweep.yaml")
+
+
+@command(
+    SET_UP,
+    "kerasweep schema > sweep.schema.json",
+    r"echo '# yaml-language-server: \$schema=sweep.schema.json' >> sweep.yaml",
+)
+def schema(output: Output = Format.JSON) -> None:
+    """Print the sweep file's JSON Schema, for editors."""
+    from kerasweep.jobs.schema import json_schema
+
+    if output not in (Format.JSON, Format.YAML):
+        raise typer.BadParameter(f"a schema is printed as json or yaml, got {output.value!r}")
+    typer.echo(render(json_schema(), output), nl=False)

@@ -1,0 +1,41 @@
+"""Every combination: in the file's order where the budget allows them all, else from all over the grid.
+
+Which of the two depends on the sweep file alone, so that a sweep that is extended later goes on in the
+order that it began with, to the last point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from kerasweep.jobs.space import Space
+from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
+from kerasweep.scheduler.samplers.spread import Spread
+
+
+class GridSampler:
+    """Walks a finite space.
+
+    Args:
+        space: all of whose dimensions are finite.
+        seed: the sweep's.
+        max_trials: the budget that the sweep file gives, None for none.
+    """
+
+    def __init__(self, space: Space, seed: int, max_trials: int | None) -> None:
+        self._space, self._seed = space, seed
+        self._size = sum(cell.size for cell in space.cells())
+        self._cut = max_trials is not None and max_trials < self._size
+
+    def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+        start, stop = len(trials), len(trials) + wanted
+        if self._cut:
+            points = Spread(self._space, self._seed).points(start, stop)
+            note = f"of {self._size}, from all over the grid"
+        else:
+            points = islice(self._space.grid(), start, stop)
+            note = f"of {self._size} of the grid"
+        return [
+            Suggestion(params, f"point {number} {note}") for number, params in enumerate(points, start + 1)
+        ]

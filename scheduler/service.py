@@ -1,0 +1,95 @@
+"""The scheduler's process: a Celery app that advances sweeps when told, and reconciles all the time.
+
+Run as `python -m kerasweep.scheduler.service`. It keeps nothing in memory that matters; any number may run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+
+from celery import Celery
+
+from kerasweep.jobs import wire
+from kerasweep.jobs.channel import tolerate_garbage
+from kerasweep.jobs.errors import InputError, OutOfReach
+from kerasweep.jobs.queue import HintQueue, new_app
+from kerasweep.jobs.settings import Settings, from_env
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.engine import wait_for
+from kerasweep.jobs.store.records import Records
+from kerasweep.scheduler.advance import advance, send_hints
+from kerasweep.scheduler.prune import Pruner
+from kerasweep.scheduler.reconcile import reconcile
+
+log = logging.getLogger(__name__)
+
+_LAST_ROUND_S = 5.0
+_STORE_DEADLINE_S = 60.0
+
+
+def build_app(records: Records, settings: Settings) -> Celery:
+    """Return the Celery app whose one task advances a sweep."""
+    tolerate_garbage()
+    app = new_app(settings.broker_url)
+    app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+
+    @app.task(name=wire.ADVANCE)
+    def advance_sweep(sweep: object = None) -> None:
+        try:
+            key = wire.read_hint(sweep, 0)
+            advance(records, key.sweep)
+            send_hints(records, queue, key.sweep)
+        except InputError as exc:  # anyone may write into the queue
+            log.warning("%s", exc)
+        except OutOfReach as exc:  # reconcile comes back to it
+            log.warning("advance of sweep %s waits: %s", sweep, str(exc).splitlines()[0])
+
+    return app
+
+
+def keep_reconciling(records: Records, pruner: Pruner, settings: Settings, ended: threading.Event) -> None:
+    """Reconcile every few seconds until told to end; an outage is waited out."""
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+    next_prune = time.monotonic()
+    while not ended.wait(settings.reconcile_s):
+        try:
+            reconcile(records, queue, settings)
+            if time.monotonic() >= next_prune:
+                pruner.round()
+                next_prune = time.monotonic() + settings.prune_s
+        except OutOfReach as exc:
+            log.warning("reconcile waits: %s", str(exc).splitlines()[0])
+        except Exception:
+            # Whatever it was, a scheduler that reconciles no more would look alive and lose every trial.
+            log.exception("reconcile could not do its round")
+
+
+def main() -> int:
+    """Run the scheduler until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s scheduler %(levelname)s %(message)s", stream=sys.stderr
+    )
+    settings = from_env()
+    records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
+    pruner = Pruner(records, Artifacts(settings.artifacts), settings.orphan_grace_s)
+    ended = threading.Event()
+    rounds = threading.Thread(target=keep_reconciling, args=(records, pruner, settings, ended), daemon=True)
+    rounds.start()
+    app = build_app(records, settings)
+    quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip"]
+    name = f"scheduler-{wire.new_sweep_id()[:6]}@%h"
+    app.worker_main(["worker", "--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
+    ended.set()
+    rounds.join(_LAST_ROUND_S)
+    with contextlib.suppress(OutOfReach):
+        pruner.round()  # the last trials may have ended a moment ago
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""How values, times and progress read in tables: short, and the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NOTHING = "–"
+_FULL, _EMPTY = "━", "─"
+_LONGEST_VALUE = 40
+
+
+def short_names(params: Iterable[str]) -> dict[str, str]:
+    """Return for each parameter its shortest ending, cut at dots, that no other parameter shares."""
+    paths = [name.split(".") for name in dict.fromkeys(params)]
+    return {".".join(path): _shortest(path, paths) for path in paths}
+
+
+def _shortest(path: list[str], paths: list[list[str]]) -> str:
+    for length in range(1, len(path)):
+        ending = path[-length:]
+        if sum(other[-length:] == ending for other in paths) == 1:
+            return ".".join(ending)
+    return ".".join(path)
+
+
+def value(given: Any) -> str:
+    """Return a parameter's value as it reads in a table: `0.01`, `step_decay(every=10, factor=0.1)`."""
+    text = _value(given)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def brief(given: Any) -> str:
+    """Return a value as `value` does, without the names of options: `step_decay(10, 0.1)`."""
+    if not isinstance(given, Mapping):
+        return value(given)
+    inner = {name: one.values() if isinstance(one, Mapping) else [one] for name, one in given.items()}
+    return ", ".join(f"{name}({', '.join(map(brief, ones))})" for name, ones in inner.items())
+
+
+def _value(given: Any) -> str:
+    if given is None:
+        return NOTHING
+    if isinstance(given, bool):
+        return "true" if given else "false"
+    if isinstance(given, float):
+        return f"{given:.4g}"
+    if isinstance(given, Mapping):
+        return ", ".join(f"{name}({_options(options)})" for name, options in given.items())
+    if isinstance(given, list | tuple):
+        return "[" + ", ".join(_value(one) for one in given) + "]"
+    return str(given)
+
+
+def _options(options: Any) -> str:
+    if isinstance(options, Mapping):
+        return ", ".join(f"{name}={_value(one)}" for name, one in options.items())
+    return _value(options)
+
+
+def params(given: Mapping[str, Any]) -> str:
+    """Return parameters in one line: `learning_rate=0.01, patience=5`."""
+    names = short_names(given)
+    return ", ".join(f"{names[name]}={value(one)}" for name, one in given.items())
+
+
+def metric(given: float | str | None) -> str:
+    """Return a metric's value to five digits."""
+    if given is None:
+        return NOTHING
+    number = float(given)
+    return f"{number:#.5g}" if math.isfinite(number) else str(number)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span of time: `850 ms`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    whole = int(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not minutes:
+        return f"{whole} s"
+    if not hours:
+        return f"{minutes} min {whole % 60:02d} s"
+    return f"{hours} h {minutes % 60:02d} min" if not days else f"{days} d {hours % 24} h"
+
+
+def bar(share: float, width: int) -> str:
+    """Return a bar of `width` characters, filled to a share of 0 to 1."""
+    filled = round(max(0.0, min(1.0, share)) * width)
+    return _FULL * filled + _EMPTY * (width - filled)
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 trial", "2 trials"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def size(given: int) -> str:
+    """Return a number of bytes: `512 B`, `1.4 MiB`."""
+    amount = float(given)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{given} B" if unit == "B" else f"{amount:.1f} {unit}"

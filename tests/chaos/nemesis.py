@@ -1,0 +1,370 @@
+"""What goes wrong on purpose: a seeded row of faults, paced by the sweep's own progress.
+
+A fault falls due when the sweep has come so far, not when a clock says so: so a slow machine meets as many
+faults at the same places as a fast one. Faults that last are undone in time, while others begin.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import pickle
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import redis
+from chaos.site import Kept, Site
+
+Undo = Callable[[], None]
+
+QUEUE, SCHEDULER_QUEUE = "train.cpu", "scheduler"
+#: Longer than a lease, and shorter, in leases.
+_BEYOND, _WITHIN = (1.3, 2.0), (0.2, 0.6)
+_HUGE_BYTES = 10_000_000
+_GAP_S = 0.4
+
+
+class NoTarget(Exception):
+    """What was to be hit is not there now."""
+
+
+@dataclass(frozen=True)
+class Blow:
+    """A fault that was dealt: what to tell of it, and how to undo it after how many seconds."""
+
+    told: str
+    undo: Undo | None = None
+    after_s: float = 0.0
+
+
+class Nemesis:
+    """Deals faults to a site.
+
+    Args:
+        site: the victim.
+        seed: of the row of faults.
+        count: how many faults.
+        total: how many epochs the sweep has in all; they are dealt over the first three quarters.
+        tell: hears of each fault, one line.
+    """
+
+    def __init__(self, site: Site, seed: int, count: int, total: int, tell: Callable[[str], None]) -> None:
+        self._site, self._rng, self._tell = site, random.Random(seed), tell
+        self._lease_s = site.settings.lease_s
+        self._row = self._deal(count)
+        self._due = [0.75 * total * (number + 0.5) / count for number in range(count)]
+        self._undos: list[tuple[float, str, Undo]] = []
+        self._began, self._last = time.monotonic(), 0.0
+        self._begun: dict[str, int] = {}
+
+    @property
+    def dealt(self) -> int:
+        """How many faults there have been."""
+        return sum(self._begun.values())
+
+    @property
+    def over(self) -> bool:
+        """Whether every fault has been dealt and undone."""
+        return not self._row and not self._undos
+
+    def counts(self) -> dict[str, int]:
+        """Return how many faults of each kind there have been."""
+        return dict(sorted(self._begun.items()))
+
+    def step(self, progress: int) -> None:
+        """Undo what is due, and deal the next fault if the sweep has come far enough."""
+        now = time.monotonic()
+        for due in [one for one in self._undos if one[0] <= now]:
+            self._undos.remove(due)
+            self._say(f"   {due[1]} is over")
+            due[2]()
+        if self._row and progress >= self._due[0] and now - self._last > _GAP_S:
+            self._strike(now)
+
+    def undo_all(self) -> None:
+        """Undo everything at once."""
+        for _, _, undo in self._undos:
+            undo()
+        self._undos = []
+
+    def _strike(self, now: float) -> None:
+        kind = self._row[0]
+        try:
+            blow = FAULTS[kind](self, self._site)
+        except (NoTarget, psutil.Error):
+            # What was to be hit is down itself: come back to it after another, or in a moment.
+            self._row = [*self._row[1:], kind]
+            self._last = now
+            return
+        self._row.pop(0)
+        self._due.pop(0)
+        self._last = now
+        self._begun[kind] = self._begun.get(kind, 0) + 1
+        self._say(f"{self.dealt:3} {kind}: {blow.told}")
+        if blow.undo:
+            self._undos.append((now + blow.after_s, kind, blow.undo))
+
+    def _deal(self, count: int) -> list[str]:
+        """Shuffle whole decks, so that every kind comes about equally often."""
+        row: list[str] = []
+        while len(row) < count:
+            deck = list(FAULTS)
+            self._rng.shuffle(deck)
+            row += deck
+        return row[:count]
+
+    def _say(self, text: str) -> None:
+        self._tell(f"{time.strftime('%H:%M:%S')} +{time.monotonic() - self._began:6.1f} s  {text}")
+
+    def for_s(self, span: tuple[float, float]) -> float:
+        """Draw a duration, given in leases, in seconds."""
+        return self._lease_s * self._rng.uniform(*span)
+
+    def a_worker(self) -> Kept:
+        """Draw a worker that is up, its trainer too."""
+        up = [worker for worker in self._site.workers if worker.trainers]
+        if not up:
+            raise NoTarget
+        return self._rng.choice(up)
+
+    def choice(self, options: list[bytes]) -> bytes:
+        """Draw one."""
+        return self._rng.choice(options)
+
+
+def _kill(process: psutil.Process | None, told: str) -> Blow:
+    if process is None:
+        raise NoTarget
+    process.kill()
+    return Blow(f"SIGKILL to {told}, pid {process.pid}")
+
+
+def kill_worker(nemesis: Nemesis, site: Site) -> Blow:
+    """The worker's process goes, and its trainers must go with it."""
+    worker = nemesis.a_worker()
+    return _kill(worker.child, worker.name)
+
+
+def kill_trainer(nemesis: Nemesis, site: Site) -> Blow:
+    """A trainer goes, and its trials are tried again."""
+    worker = nemesis.a_worker()
+    return _kill(worker.trainers[0], f"the trainer of {worker.name}")
+
+
+def kill_scheduler(nemesis: Nemesis, site: Site) -> Blow:
+    """The scheduler's process goes."""
+    return _kill(site.scheduler.child, "the scheduler")
+
+
+def kill_supervisor(nemesis: Nemesis, site: Site) -> Blow:
+    """`kerasweep worker` itself goes, and all below it must go too."""
+    worker = nemesis.a_worker()
+    return _kill(worker.supervisor, f"the supervisor of {worker.name}")
+
+
+def preempt_worker(nemesis: Nemesis, site: Site) -> Blow:
+    """SIGTERM: the trials are to be checkpointed and released."""
+    worker = nemesis.a_worker()
+    if worker.child is None:
+        raise NoTarget
+    worker.child.terminate()
+    return Blow(f"SIGTERM to {worker.name}, pid {worker.child.pid if worker.child else '?'}")
+
+
+def preempt_and_kill(nemesis: Nemesis, site: Site) -> Blow:
+    """SIGTERM, and SIGKILL before its grace is over."""
+    worker = nemesis.a_worker()
+    process = worker.child
+    if process is None:
+        raise NoTarget
+    process.terminate()
+
+    def kill() -> None:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+    return Blow(f"SIGTERM, then SIGKILL to {worker.name}", kill, nemesis.for_s((0.02, 0.2)))
+
+
+def _freeze(processes: list[psutil.Process], told: str, after_s: float) -> Blow:
+    if not processes:
+        raise NoTarget
+    for process in processes:
+        process.suspend()
+
+    def resume() -> None:
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
+    return Blow(f"SIGSTOP to {told} for {after_s:.1f} s", resume, after_s)
+
+
+def freeze_worker(nemesis: Nemesis, site: Site) -> Blow:
+    """Worker and trainers stand still beyond their leases, and then want to go on."""
+    worker = nemesis.a_worker()
+    return _freeze(worker.tree, f"{worker.name} and its trainer", nemesis.for_s(_BEYOND))
+
+
+def freeze_worker_alone(nemesis: Nemesis, site: Site) -> Blow:
+    """The worker stands still beyond its leases while its trainer trains on."""
+    worker = nemesis.a_worker()
+    return _freeze(worker.tree[:1], f"{worker.name} alone", nemesis.for_s(_BEYOND))
+
+
+def freeze_trainer(nemesis: Nemesis, site: Site) -> Blow:
+    """The trainer stands still, while its worker keeps the leases."""
+    worker = nemesis.a_worker()
+    return _freeze(worker.trainers, f"the trainer of {worker.name}", nemesis.for_s(_WITHIN))
+
+
+def freeze_scheduler(nemesis: Nemesis, site: Site) -> Blow:
+    """The scheduler stands still."""
+    return _freeze(site.scheduler.tree, "the scheduler", nemesis.for_s(_BEYOND))
+
+
+def kill_redis(nemesis: Nemesis, site: Site) -> Blow:
+    """Redis is killed, and starts again with its file."""
+    return _redis_away(nemesis, site, file=False)
+
+
+def lose_redis(nemesis: Nemesis, site: Site) -> Blow:
+    """Redis is killed, and starts again without its file: every hint is lost."""
+    return _redis_away(nemesis, site, file=True)
+
+
+def _redis_away(nemesis: Nemesis, site: Site, *, file: bool) -> Blow:
+    if not site.redis_wanted:
+        raise NoTarget
+    site.forget_redis(file=file)
+
+    def wanted() -> None:
+        site.redis_wanted = True
+
+    after_s = nemesis.for_s(_WITHIN)
+    return Blow(f"SIGKILL, away for {after_s:.1f} s{', its file lost' if file else ''}", wanted, after_s)
+
+
+def freeze_redis(nemesis: Nemesis, site: Site) -> Blow:
+    """Redis stands still; connections stay open."""
+    if site.redis.pid is None:
+        raise NoTarget
+    return _freeze([psutil.Process(site.redis.pid)], "Redis", nemesis.for_s(_WITHIN))
+
+
+def flush_redis(nemesis: Nemesis, site: Site) -> Blow:
+    """Everything in Redis is gone."""
+    _redis(site, lambda client: client.flushall())
+    return Blow("FLUSHALL")
+
+
+def kill_clients(nemesis: Nemesis, site: Site) -> Blow:
+    """Redis drops every connection."""
+    _redis(site, lambda client: client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
+    return Blow("CLIENT KILL TYPE normal")
+
+
+def cut_network(nemesis: Nemesis, site: Site) -> Blow:
+    """Connections to Redis break, and no new ones come through."""
+    site.proxy.cut()
+    after_s = nemesis.for_s(_BEYOND)
+    return Blow(f"cut off for {after_s:.1f} s", site.proxy.heal, after_s)
+
+
+def freeze_network(nemesis: Nemesis, site: Site) -> Blow:
+    """Nothing passes to Redis, and nobody is told."""
+    site.proxy.freeze()
+    after_s = nemesis.for_s(_WITHIN)
+    return Blow(f"silent for {after_s:.1f} s", site.proxy.heal, after_s)
+
+
+def push_garbage(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone writes into a queue what is no message at all; Celery dies of it."""
+    junk = nemesis.choice([b"\x00\xff not json", b"[1, 2", b"null", b"{}", b'{"body": 1}'])
+    queue = nemesis.choice([QUEUE.encode(), SCHEDULER_QUEUE.encode()]).decode()
+    _redis(site, lambda client: client.lpush(queue, junk))
+    return Blow(f"{junk!r} into {queue}")
+
+
+def push_evil(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone writes messages that Celery can read and that must do nothing."""
+    bodies = [
+        message("kerasweep.train", {"sweep": "../../etc", "trial": 0}),
+        message("kerasweep.train", {"sweep": "abcdef0123", "trial": 10**12}),
+        message("os.system", {"command": "true"}),
+        message("kerasweep.train", {"sweep": "x" * _HUGE_BYTES, "trial": 0}),
+        message("kerasweep.train", {}, content=b"pickle"),
+    ]
+    _redis(site, lambda client: [client.lpush(QUEUE, body) for body in bodies])
+    return Blow(f"{len(bodies)} messages: a path, a huge number, an unknown task, 10 MB, a pickle")
+
+
+def lose_store(nemesis: Nemesis, site: Site) -> Blow:
+    """The database goes away for a while, now within a lease and now beyond it."""
+    after_s = nemesis.for_s((0.3, 1.5))
+    site.store.away()
+    return Blow(f"away for {after_s:.1f} s", site.store.back, after_s)
+
+
+FAULTS: dict[str, Callable[[Nemesis, Site], Blow]] = {
+    function.__name__: function
+    for function in (
+        kill_worker,
+        kill_trainer,
+        kill_scheduler,
+        kill_supervisor,
+        preempt_worker,
+        preempt_and_kill,
+        freeze_worker,
+        freeze_worker_alone,
+        freeze_trainer,
+        freeze_scheduler,
+        kill_redis,
+        lose_redis,
+        freeze_redis,
+        flush_redis,
+        kill_clients,
+        cut_network,
+        freeze_network,
+        push_garbage,
+        push_evil,
+        lose_store,
+    )
+}
+
+
+def message(task: str, kwargs: dict[str, object], content: bytes = b"json") -> bytes:
+    """Return a message as kombu puts it into a queue's list."""
+    body = [[], kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    packed = json.dumps(body).encode() if content == b"json" else pickle.dumps(body)
+    number = f"{random.getrandbits(64):016x}"
+    envelope = {
+        "body": base64.b64encode(packed).decode(),
+        "content-encoding": "utf-8" if content == b"json" else "binary",
+        "content-type": "application/json" if content == b"json" else "application/x-python-serialize",
+        "headers": {"lang": "py", "task": task, "id": number, "root_id": number, "parent_id": None},
+        "properties": {
+            "correlation_id": number,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": number,
+        },
+    }
+    return json.dumps(envelope).encode()
+
+
+def _redis(site: Site, act: Callable[[redis.Redis], object]) -> None:
+    """Do something to Redis itself, behind the proxy."""
+    client = redis.Redis(unix_socket_path=str(site.redis.socket_path), socket_timeout=1.0)
+    try:
+        act(client)
+    except redis.RedisError as exc:
+        raise NoTarget from exc
+    finally:
+        client.close()

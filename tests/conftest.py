@@ -1,0 +1,82 @@
+"""Fixtures that every folder of tests may use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers import PostgresServer, S3Server
+
+from kerasweep.scheduler.redis_server import RedisServer
+
+Until = Callable[..., None]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Return a function that waits until a condition holds, and fails the test when it does not in time."""
+
+    def wait(condition: Callable[[], object], within_s: float = 20.0, what: str = "the condition") -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not hold within {within_s:g} s")
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis on a private folder, for one test."""
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Return a function that tells whether a process runs; one that only waits to be reaped does not."""
+
+    def is_alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+
+    return is_alive
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL for the whole run; a test that stops it starts one of its own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, for one test."""
+    name = postgres_server.new_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    pytest.importorskip("s3fs", reason="pip install 'kerasweep[test]'")
+    pytest.importorskip("moto", reason="pip install 'kerasweep[test]'")
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty place on an S3 server of the tests' own; child processes find it too."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{_s3_server.bucket}/{secrets.token_hex(4)}"

@@ -1,0 +1,22 @@
+"""The real worker, with stub trainers: everything but Keras is what runs in earnest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kerasweep.workers.main import main
+from kerasweep.workers.trainers import Trainer
+
+STUB = str(Path(__file__).with_name("stub_trainer.py"))
+_real_command = Trainer._command
+
+
+def _stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
+    python, _, _, *flags = _real_command(self, child_in, child_out)
+    return [python, STUB, *flags]
+
+
+if __name__ == "__main__":
+    Trainer._command = _stub_command  # type: ignore[method-assign]
+    sys.exit(main())

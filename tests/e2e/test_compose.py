@@ -1,0 +1,315 @@
+"""docker-compose.yml as it stands: each service's own command as a process here, and a sweep through them.
+
+There may be no Docker engine at hand. What an engine would add is put on by the test: names of hosts become
+ports of 127.0.0.1, and volumes become folders.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from servers import PostgresServer, free_port
+
+from kerasweep.scheduler.redis_server import find_binary
+
+ROOT = Path(__file__).parents[2]
+FILE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+ENTRY = json.loads(
+    re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)[0]
+)
+AUTH = "reader:pass word"
+
+Until = Callable[..., None]
+
+TRAIN = """
+import keras
+import numpy as np
+
+
+def load_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(96, 4)).astype("float32")
+    y = (x.sum(axis=1) > 0).astype("int64")
+    return {"train": (x[:64], y[:64]), "validation": (x[64:], y[64:])}
+
+
+def build_model(learning_rate=0.05):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    model.compile(optimizer=keras.optimizers.SGD(learning_rate), loss="sparse_categorical_crossentropy")
+    return model
+"""
+SWEEP = """
+name: compose
+job: train.py
+metric: {name: val_loss, goal: minimize}
+method: grid
+parameters:
+  learning_rate: {values: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+training: {epochs: 2, batch_size: 16}
+"""
+
+
+def fill_in(text: str, environ: Mapping[str, str]) -> str:
+    """Replace `${NAME:-default}` as Compose does."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environ.get(found[1]) or found[2], text)
+
+
+class Composed:
+    """The services as processes on this machine.
+
+    Args:
+        folder: where volumes and logs go.
+        hosts: what a service's "name:port" is here.
+        environ: the environment of the shell that would run `docker compose`.
+    """
+
+    def __init__(self, folder: Path, hosts: Mapping[str, str], environ: Mapping[str, str]) -> None:
+        self.folder, self.hosts, self.environ = folder, hosts, environ
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def here(self, text: str) -> str:
+        """Return a text of the file with its variables, hosts and volumes as they are here."""
+        text = fill_in(text, self.environ)
+        for name, host in self.hosts.items():
+            text = text.replace(name, host)
+        return str(self.folder / "artifacts") if text == "/artifacts" else text
+
+    def service_environ(self, name: str) -> dict[str, str]:
+        """Return a service's environment; of this process's own only what a container has too."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("KERASWEEP_")}
+        return own | {key: self.here(value) for key, value in SERVICES[name].get("environment", {}).items()}
+
+    def command(self, name: str, *words: str) -> list[str]:
+        """Return a service's command, with `words` in place of its own as `docker compose run` has it."""
+        service = SERVICES[name]
+        program, *rest = [*service.get("entrypoint", ENTRY), *(words or service.get("command", []))]
+        assert program == "kerasweep"
+        return [str(Path(sys.executable).parent / program), *map(self.here, rest)]
+
+    def start(
+        self, key: str, command: list[str], environ: Mapping[str, str], cwd: Path | None = None
+    ) -> None:
+        """Start a process and keep it under a name."""
+        with (self.folder / f"{key}.log").open("wb") as log:
+            self.processes[key] = subprocess.Popen(
+                command, env=environ, cwd=cwd or self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def up(self, name: str, number: int = 1) -> None:
+        """Start a service's process."""
+        self.start(f"{name}-{number}", self.command(name), self.service_environ(name))
+
+    def run(self, name: str, *words: str, cwd: Path) -> str:
+        """Run a service's command to its end, as `docker compose run --rm` does; return its output."""
+        done = subprocess.run(
+            self.command(name, *words), env=self.service_environ(name), cwd=cwd,
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def down(self) -> dict[str, int]:
+        """Ask all to end as `docker compose down` does; return their exit codes."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        codes = {}
+        for name, process in reversed(self.processes.items()):
+            try:
+                codes[name] = process.wait(45)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = process.wait()
+        self.processes = {}
+        return codes
+
+    def logs(self) -> str:
+        """Return the end of every log."""
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log"))
+        )
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """A PostgreSQL with the account and the database that the file names; its host and port."""
+    asked = {key: fill_in(value, {}) for key, value in SERVICES["postgres"]["environment"].items()}
+    with (
+        PostgresServer(tcp=True) as server,
+        psycopg.connect(server.url("postgres"), autocommit=True) as admin,
+    ):
+        admin.execute(
+            f"create role {asked['POSTGRES_USER']} login password '{asked['POSTGRES_PASSWORD']}'".encode()
+        )
+        admin.execute(f"create database {asked['POSTGRES_DB']} owner {asked['POSTGRES_USER']}".encode())
+        yield f"127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def composed(tmp_path: Path, postgres: str) -> Iterator[Composed]:
+    """The services, none of them started but PostgreSQL."""
+    hosts = {"redis:6379": f"127.0.0.1:{free_port()}", "postgres:5432": postgres}
+    made = Composed(tmp_path, hosts, {"KERASWEEP_FLOWER_BASIC_AUTH": AUTH})
+    yield made
+    made.down()
+    print(made.logs())  # shown when the test fails
+
+
+def start_redis(composed: Composed) -> None:
+    """Start Redis by the file's own command, on a port of this machine."""
+    program, *options = SERVICES["redis"]["command"]
+    assert program == "redis-server"
+    binary = find_binary()
+    assert binary is not None
+    port = composed.hosts["redis:6379"].rpartition(":")[2]
+    composed.start("redis-1", [binary, *options, "--port", port, "--bind", "127.0.0.1"], dict(os.environ))
+
+
+def start_flower(composed: Composed) -> str:
+    """Start Flower where the file publishes it; return its URL."""
+    [published] = SERVICES["flower"]["ports"]
+    address, _, inner = published.split(":")
+    assert address == "127.0.0.1", "Flower is not to be reached from outside"
+    port = str(free_port())
+    command = [{"0.0.0.0": address, inner: port}.get(word, word) for word in composed.command("flower")]
+    assert {address, port} <= set(command)
+    composed.start("flower-1", command, composed.service_environ("flower"))
+    return f"http://{address}:{port}"
+
+
+def ask(url: str, auth: str = AUTH) -> Any:
+    """Return the JSON that Flower gives, or None while it gives none."""
+    header = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=header), timeout=15) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return None
+
+
+def refusal(url: str) -> int:
+    """Return the status with which Flower answers one without the password."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, timeout=15)
+    with caught.value:
+        return caught.value.code
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until: Until) -> None:
+    start_redis(composed)
+    flower = start_flower(composed)
+    composed.up("scheduler")
+    composed.up("worker", 1)
+    composed.up("worker", 2)
+    until(lambda: len(ask(f"{flower}/api/workers?refresh=1") or {}) >= 2, 90, "both workers in Flower")
+
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "train.py").write_text(TRAIN, encoding="utf-8")
+    (job / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    submitted = json.loads(composed.run("submit", "sweep.yaml", "-o", "json", cwd=job))
+    assert submitted["trials"] == 12
+
+    def status() -> Any:
+        return json.loads(composed.run("kerasweep", "status", "compose", "-o", "json", cwd=job))
+
+    until(lambda: status()["state"] != "running", 120, "the sweep's end")
+    assert status()["trials"]["completed"] == 12
+    composed.run("kerasweep", "fetch", "compose", "winner", cwd=job)
+    result = json.loads((job / "winner" / "result.json").read_text(encoding="utf-8"))
+    assert result["params"] == status()["best"]["params"]
+    assert (job / "winner" / "model.keras").stat().st_size > 0
+
+    assert refusal(f"{flower}/api/tasks") == 401
+    tasks = ask(f"{flower}/api/tasks?taskname=kerasweep.train&limit=100")
+    shown = [task["kwargs"] for task in tasks.values()]
+    for trial in range(12):
+        pattern = rf"sweep=compose \({submitted['sweep']}\), trial={trial}, attempt=1, learning_rate=0\.\d+"
+        assert any(re.search(pattern, kwargs) for kwargs in shown), shown
+    assert len({task["worker"] for task in tasks.values() if task["state"] == "SUCCESS"}) == 2
+
+    codes = composed.down()
+    assert {name: code for name, code in codes.items() if not name.startswith("flower")} == {
+        "redis-1": 0, "scheduler-1": 0, "worker-1": 0, "worker-2": 0
+    }  # fmt: skip
+
+
+def test_flower_does_not_start_without_a_password(composed: Composed) -> None:
+    composed.environ = {}
+    start_redis(composed)
+    done = subprocess.run(
+        composed.command("flower"),
+        env=composed.service_environ("flower"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "KERASWEEP_FLOWER_BASIC_AUTH" in done.stderr
+
+
+def test_only_flower_is_published_and_to_this_machine_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+
+
+def test_whoever_needs_redis_or_postgres_waits_until_it_is_healthy() -> None:
+    for name, service in SERVICES.items():
+        if name in ("redis", "postgres"):
+            assert service["healthcheck"]["test"][0] == "CMD"
+        else:
+            assert service["depends_on"] == {
+                "redis": {"condition": "service_healthy"}, "postgres": {"condition": "service_healthy"}
+            }  # fmt: skip
+
+
+def test_the_gpu_worker_is_the_worker_with_gpus() -> None:
+    worker, gpu = SERVICES["worker"], SERVICES["worker-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    devices = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+    own = {"profiles", "deploy", "image", "build"}
+    assert {key: gpu[key] for key in gpu.keys() - own} == {key: worker[key] for key in worker.keys() - own}
+    assert "cuda" in gpu["build"]["args"]["EXTRAS"].split(",")
+
+
+def test_images_are_built_with_extras_that_there_are() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    built = [service["build"]["args"]["EXTRAS"] for service in SERVICES.values() if "build" in service]
+    assert len(built) == 6
+    for asked in built:
+        assert set(asked.split(",")) <= set(extras)
+
+
+def test_the_image_is_built_from_what_the_context_holds() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copies = re.findall(r"^COPY (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    copied = {name for line in copies for name in line.split()[:-1]}
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_container_runs_as_no_root() -> None:
+    users = re.findall(r"^USER (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    assert users
+    assert users[-1] not in ("root", "0")

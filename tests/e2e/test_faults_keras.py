@@ -1,0 +1,295 @@
+"""Real training, interrupted by real signals, ends with the bits of training left alone.
+
+And what a job does to its trainer for real: allocations, a callback that sleeps, a loss that is no number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from chaos import checker
+from sqlalchemy import update
+
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.trial import FailureClass, TrialState
+
+pytestmark = pytest.mark.tf
+
+#: Dropout, momentum, early stopping with counters; slow enough to be hit in the middle.
+JOB = """
+
+import keras
+import numpy as np
+
+
+def load_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(320, 8)).astype("float32")
+    y = (x.sum(axis=1) + rng.normal(size=320) > 0).astype("int64")
+    return {"train": (x[:256], y[:256]), "validation": (x[256:], y[256:])}
+
+
+def build_model(dropout=0.4, learning_rate=0.05):
+    model = keras.Sequential([
+        keras.Input((8,)),
+        keras.layers.Dense(16, activation="relu"),
+        keras.layers.Dropout(dropout),
+        keras.layers.Dense(2, activation="softmax"),
+    ])
+    model.compile(optimizer=keras.optimizers.SGD(learning_rate, momentum=0.9),
+                  loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.25)
+
+
+def callbacks():
+    return [Slow()]
+"""
+SWEEP: dict[str, Any] = {
+    "parameters": {"dropout": {"values": [0.2, 0.4]}, "learning_rate": {"values": [0.02, 0.1]}},
+    "training": {
+        "epochs": 8,
+        "batch_size": 16,
+        "xla": False,
+        "early_stopping": {"monitor": "val_loss", "patience": 3, "restore_best_weights": True},
+    },
+    "checkpoints": {"every_s": 0, "keep_top": 4},
+}
+
+
+def table_of(cluster: Any, sweep: Any) -> bytes:
+    return checker.table(cluster.settings.store, sweep.id)
+
+
+def expect_sound(cluster: Any, sweep: Any, trials: int) -> None:
+    where = (cluster.settings.store, Path(cluster.settings.artifacts), sweep.id)
+    assert checker.check(*where, trials=trials, lease_s=cluster.settings.lease_s) == []
+
+
+@pytest.mark.slow
+def test_killed_frozen_and_preempted_trials_end_with_the_bits_of_those_left_alone(
+    cluster: Any, until: Any
+) -> None:
+    cluster.scheduler()
+    worker = cluster.worker("--slots=4", "--name=first@here")
+    alone = cluster.submit(JOB, **SWEEP)
+    until(cluster.ended(alone), 120)
+    sweep = cluster.submit(JOB, **SWEEP)
+
+    def epochs() -> int:
+        return sum(trial.epochs for trial in cluster.records.trials(sweep.id))
+
+    until(lambda: epochs() >= 3, 120)
+    [trainer] = cluster.trainers(worker)
+    trainer.kill()
+    until(lambda: epochs() >= 8 and cluster.trainers(worker), 120)
+    frozen = [psutil.Process(worker.pid), *cluster.trainers(worker)]
+    for process in frozen:
+        process.suspend()
+    second = cluster.worker("--slots=4", "--name=second@here")
+    until(lambda: any(trial.worker == "second@here" for trial in cluster.records.trials(sweep.id)), 90)
+    for process in frozen:
+        process.resume()
+    worker.terminate()
+    worker.wait(cluster.settings.grace_s)
+    until(lambda: epochs() >= 14 or cluster.ended(sweep)(), 120)
+    second.terminate()
+    second.wait(cluster.settings.grace_s)
+    cluster.worker("--slots=4", "--name=third@here")
+    until(cluster.ended(sweep), 120)
+    assert sum(trial.attempt for trial in cluster.records.trials(sweep.id)) > 4
+    expect_sound(cluster, sweep, trials=4)
+    assert checker.differences(table_of(cluster, alone), table_of(cluster, sweep)) == []
+
+
+@pytest.mark.slow
+def test_damage_is_told_and_worked_around_and_a_lost_seed_state_is_found(cluster: Any, until: Any) -> None:
+    """The checker must see a dropout mask that went another way: so one is made to."""
+    space = {**SWEEP, "parameters": {"dropout": {"values": [0.4]}}}
+    cluster.scheduler()
+    cluster.worker()
+    alone = cluster.submit(JOB, **space)
+    until(cluster.ended(alone), 120)
+    tables = {}
+    for harm in (truncate, flip_a_bit, lose_seed_state):
+        sweep = cluster.submit(JOB, **space)
+        until(cluster.reached(sweep, 3), 60)
+        with cluster.records.deciding(sweep.id) as decision:
+            decision.ask("pause", 0)
+        until(cluster.in_state(sweep, TrialState.PAUSED), 20)
+        harm(cluster, sweep)
+        with cluster.records.deciding(sweep.id) as decision:
+            decision.move(TrialState.QUEUED, "for the test")
+        until(cluster.ended(sweep), 120)
+        tables[harm] = table_of(cluster, sweep)
+        told = [text for *_, text in cluster.records.logs(sweep.id) if "refused" in text]
+        assert len(told) == (0 if harm is lose_seed_state else 1), told
+    whole = table_of(cluster, alone)
+    assert checker.differences(whole, tables[truncate]) == []
+    assert checker.differences(whole, tables[flip_a_bit]) == []
+    [difference] = checker.differences(whole, tables[lose_seed_state])
+    assert "digest" in difference
+
+
+def newest(cluster: Any, sweep: Any) -> tuple[Any, Path]:
+    ref = cluster.records.artifacts(sweep.id, 0, "checkpoint")[0][0]
+    return ref, Path(cluster.settings.artifacts) / ref.key
+
+
+def truncate(cluster: Any, sweep: Any) -> None:
+    _, path = newest(cluster, sweep)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(cluster: Any, sweep: Any) -> None:
+    _, path = newest(cluster, sweep)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def lose_seed_state(cluster: Any, sweep: Any) -> None:
+    """Put the seed generators' state back to its start; `.keras` and `.weights.h5` leave it out."""
+    ref, path = newest(cluster, sweep)
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    names = json.loads(members["manifest.json"])["variables"]["variables"]
+    seeds = [number for number, name in enumerate(names) if "seed_generator_state" in name]
+    assert seeds, names
+    for number in seeds:
+        state = np.load(BytesIO(members[f"{number}.npy"]))
+        buffer = BytesIO()
+        np.save(buffer, np.array([state[0], 0], dtype=state.dtype))
+        assert not np.array_equal(state, [state[0], 0]), "the state must have moved"
+        members[f"{number}.npy"] = buffer.getvalue()
+    with zipfile.ZipFile(path, "w") as target:
+        for name, data in members.items():
+            target.writestr(name, data)
+    values = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    with cluster.records._db.writing() as conn:
+        conn.execute(update(t.artifacts).where(t.artifacts.c.key == ref.key).values(values))
+
+
+MISBEHAVING = """
+import os
+import resource
+import signal
+
+import keras
+import numpy as np
+
+
+def load_data():
+    x = np.linspace(0, 1, 64, dtype="float32").reshape(-1, 2)
+    return {"train": (x, x[:, 0]), "validation": (x, x[:, 0])}
+
+
+def build_model(act="none"):
+    if act == "allocate":
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), limits[1]))
+        try:
+            np.ones(1 << 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+    if act == "fill":
+        np.ones(1 << 29)
+    if act == "abort":
+        os.abort()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    rate = 1e30 if act == "diverge" else 0.01
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse")
+    return model
+
+
+class Sleeper(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        time.sleep(600)
+
+
+def callbacks(act="none"):
+    return [Sleeper()] if act == "sleep" else []
+"""
+
+
+@pytest.mark.slow
+def test_what_a_job_does_to_its_trainer_fails_that_trial_alone_and_by_its_class(
+    cluster: Any, until: Any
+) -> None:
+    acts = ["none", "diverge", "allocate", "abort", "sleep"]
+    cluster.scheduler()
+    cluster.worker("--slots=1", KERASWEEP_HANG_S="6")
+    sweep = cluster.submit(
+        MISBEHAVING,
+        parameters={"act": {"values": acts}},
+        training={"epochs": 3, "batch_size": 8},
+        retries={"max_failures": 1},
+    )
+    until(cluster.ended(sweep), 200)
+    found = {trial.params["act"]: trial for trial in cluster.records.trials(sweep.id)}
+    good = found.pop("none")
+    assert (good.state, good.failures) == (TrialState.COMPLETED, 0)
+    expected = {
+        "diverge": (FailureClass.DIVERGED, 1),
+        "allocate": (FailureClass.MEMORY, 1),
+        "abort": (FailureClass.CRASH, 2),
+        "sleep": (FailureClass.HANG, 2),
+    }
+    for act, (cls, attempts) in expected.items():
+        trial = found[act]
+        assert trial.state is TrialState.FAILED, act
+        assert (trial.failure.cls, trial.attempt) == (cls, attempts), trial.failure
+    assert "signal 6" in found["abort"].failure.message
+    assert "no step for 6 s" in found["sleep"].failure.message
+
+
+def _memory_group() -> Path | None:
+    """Return a fresh memory cgroup that this process may use, or None."""
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = root / f"kerasweep-{os.getpid()}"
+        try:
+            group.mkdir()
+            limit = group / ("memory.limit_in_bytes" if root.name == "memory" else "memory.max")
+            limit.write_text(str(2 << 30))
+        except OSError:
+            group.exists() and group.rmdir()
+            continue
+        return group
+    return None
+
+
+@pytest.mark.slow
+def test_a_trainer_that_the_kernel_kills_for_its_memory_is_known_by_that(cluster: Any, until: Any) -> None:
+    group = _memory_group()
+    if group is None:
+        pytest.skip("no memory cgroup can be made here: the kernel's own kill is not tried")
+    try:
+        cluster.scheduler()
+        worker = cluster.worker("--slots=1")
+        until(lambda: cluster.trainers(worker), 60)
+        [trainer] = cluster.trainers(worker)
+        (group / "cgroup.procs").write_text(str(trainer.pid))
+        fill = {"act": {"values": ["fill"]}}
+        sweep = cluster.submit(MISBEHAVING, parameters=fill, training={"epochs": 1, "batch_size": 8})
+        until(cluster.ended(sweep), 90)
+        trial = cluster.trial(sweep)
+        assert (trial.state, trial.failure.cls) == (TrialState.FAILED, FailureClass.MEMORY)
+        assert trial.attempt == 1
+    finally:
+        cluster.close()
+        until(lambda: not (group / "cgroup.procs").read_text(), 10)
+        group.rmdir()

@@ -1,0 +1,95 @@
+"""The database and the artifacts go away, fill up and come back. Trainers pretend."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from kerasweep.jobs.trial import TrialState
+
+
+def test_sqlite_locked_beyond_the_lease_costs_no_failure(cluster: Any, until: Any, digest_of: Any) -> None:
+    cluster.scheduler()
+    cluster.stub_worker()
+    sweep = cluster.submit_stub(epochs=12, epoch_s=0.4)
+    until(cluster.reached(sweep, 2), 20)
+    holder = sqlite3.connect(cluster.settings.store.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("begin immediate")
+    time.sleep(cluster.settings.lease_s + 1.5)  # the outage itself
+    holder.close()
+    until(cluster.ended(sweep), 60)
+    expect_whole(cluster, sweep, 12, digest_of)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
+def test_postgresql_away_beyond_the_lease_costs_no_failure(
+    postgres_cluster: Any, until: Any, digest_of: Any, how: signal.Signals
+) -> None:
+    cluster, server = postgres_cluster
+    cluster.scheduler()
+    cluster.stub_worker()
+    sweep = cluster.submit_stub(epochs=12, epoch_s=0.4)
+    until(cluster.reached(sweep, 2), 30)
+    server.stop(how)
+    time.sleep(cluster.settings.lease_s + 1.5)  # the outage itself
+    server.start()
+    until(cluster.ended(sweep), 60)
+    expect_whole(cluster, sweep, 12, digest_of)
+
+
+def expect_whole(cluster: Any, sweep: Any, epochs: int, digest_of: Any) -> None:
+    trial = cluster.trial(sweep)
+    assert (trial.state, trial.failures) == (TrialState.COMPLETED, 0)
+    assert trial.digest == digest_of(trial.seed, epochs)
+    stopped = [outcome for outcome in cluster.outcomes(sweep) if outcome != "completed"]
+    assert stopped
+    assert set(stopped) <= {"released: queued", "failed: lost"}
+
+
+def test_a_full_disk_waits_for_room_and_leaves_the_store_whole(
+    cluster: Any, until: Any, digest_of: Any
+) -> None:
+    cluster.scheduler()
+    worker = cluster.stub_worker()
+    sweep = cluster.submit_stub(epochs=4, epoch_s=0.3)
+    until(cluster.reached(sweep, 2), 20)
+    [trainer] = cluster.trainers(worker)
+    trainer.rlimit(psutil.RLIMIT_FSIZE, (16, psutil.RLIM_INFINITY))
+    until(lambda: "failed: store" in cluster.outcomes(sweep), 20)
+    whole = {ref.key for ref in cluster.records.artifacts(sweep.id)[0]}
+    assert set(cluster.artifacts.keys("sweeps")) == whole
+    reasons = [entry.reason for entry in cluster.records.journal(sweep.id) if entry.event == "failed"]
+    assert "the file is too big" in reasons[0]
+    trainer.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+    until(cluster.ended(sweep), 40)
+    trial = cluster.trial(sweep)
+    assert (trial.state, trial.failures, trial.digest) == (
+        TrialState.COMPLETED,
+        0,
+        digest_of(trial.seed, 4),
+    )
+
+
+def test_only_what_is_needed_is_kept(cluster: Any, until: Any) -> None:
+    cluster.scheduler()
+    cluster.stub_worker("--slots=2")
+    keep = {"every_s": 0, "keep_top": 2}
+    sweep = cluster.submit_stub(
+        epochs=6, epoch_s=0.2, parameters={"copy": {"values": [*range(6)]}}, checkpoints=keep
+    )
+    until(lambda: cluster.records.counts(sweep.id).get(TrialState.COMPLETED, 0) >= 2, 30)
+    orphan = f"sweeps/{sweep.id}/trials/0/1/checkpoint-2-0badcafe.json"
+    cluster.artifacts.put(orphan, b"written before a crash, and recorded by nobody")
+    until(lambda: orphan not in cluster.artifacts.keys("sweeps"), 15)
+    until(cluster.ended(sweep), 60)
+    best = [trial.number for trial in cluster.records.best(cluster.records.sweep(sweep.id), 2)]
+    until(lambda: len(cluster.artifacts.keys("sweeps")) == 2, 15)
+    assert sorted(cluster.records.artifacts(sweep.id)) == sorted(best)
+    for refs in cluster.records.artifacts(sweep.id).values():
+        for ref in refs:
+            assert cluster.artifacts.get(ref.key, ref.sha256)

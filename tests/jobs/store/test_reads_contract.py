@@ -1,0 +1,162 @@
+"""What anyone may read, in every store: names, the best, odd values, and thousands of trials."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put_sweep, result
+
+from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
+
+SWEEP = "abcd1234"
+
+
+class TestFindSweep:
+    def test_by_id_beginning_and_name(self, records: Records, clock: FakeClock) -> None:
+        for sweep, name in [("abcd1234", "digits"), ("abef5678", "fashion"), ("cdef9012", "digits")]:
+            records.create_sweep(a_sweep(sweep, name=name))
+            clock.pass_s(1)
+        assert records.find_sweep("abcd1234").id == "abcd1234"
+        assert records.find_sweep("abc").id == "abcd1234"
+        assert records.find_sweep("fashion").id == "abef5678"
+        assert records.find_sweep("digits").id == "cdef9012", "the newest"
+
+    def test_a_full_id_comes_before_a_name(self, records: Records, clock: FakeClock) -> None:
+        records.create_sweep(a_sweep("abcd1234"))
+        clock.pass_s(1)
+        records.create_sweep(a_sweep("bcde2345", name="abcd1234"))
+        assert records.find_sweep("abcd1234").id == "abcd1234"
+
+    @pytest.mark.parametrize("name", ["ab", "zz", "", "%", "_", "a_cd1234", "Digits"])
+    def test_what_does_not_fit_lists_the_candidates(self, records: Records, name: str) -> None:
+        records.create_sweep(a_sweep("abcd1234"))
+        records.create_sweep(a_sweep("abef5678", name="fashion"))
+        with pytest.raises(NotFound) as told:
+            records.find_sweep(name)
+        assert "abcd1234 (digits)" in str(told.value)
+        assert ("more than one" in str(told.value)) is (name == "ab")
+        assert len(str(told.value).splitlines()) <= 3
+
+    def test_an_empty_store_says_so(self, records: Records) -> None:
+        with pytest.raises(NotFound, match="none yet"):
+            records.find_sweep("digits")
+        assert records.sweeps() == []
+
+    def test_sweeps_by_state_newest_first(self, records: Records, clock: FakeClock) -> None:
+        for sweep in ("aaaa1111", "bbbb1111", "cccc1111"):
+            records.create_sweep(a_sweep(sweep))
+            clock.pass_s(1)
+        with records.deciding("bbbb1111") as decision:
+            decision.set_state(SweepState.COMPLETED, "every trial has ended")
+        assert [sweep.id for sweep in records.sweeps()] == ["cccc1111", "bbbb1111", "aaaa1111"]
+        assert [sweep.id for sweep in records.sweeps([SweepState.RUNNING])] == ["cccc1111", "aaaa1111"]
+
+
+class TestBest:
+    @pytest.mark.parametrize(("goal", "order"), [("minimize", [3, 0, 2]), ("maximize", [4, 2, 0])])
+    def test_by_the_goal_and_of_equals_the_lower_number(
+        self, records: Records, goal: str, order: list[int]
+    ) -> None:
+        sweep = put_sweep(records, 7, a_sweep(goal=goal))
+        values = {0: 0.5, 2: 0.5, 3: -math.inf, 4: math.inf}
+        for number, value in values.items():
+            finish(records, number, value)
+        finish(records, 1, math.nan)
+        records.fail(claim(records, trial=5).key, Failure(FailureClass.DIVERGED, "loss is NaN"))
+        best = records.best(sweep, 10)
+        assert {trial.number for trial in best} == set(values), "NaN and failures do not count"
+        ranked = [trial.number for trial in best]
+        assert ranked == ([3, 0, 2, 4] if goal == "minimize" else [4, 0, 2, 3])
+        assert records.best(sweep)[0].number == order[0]
+
+    def test_a_stopped_trial_counts(self, records: Records) -> None:
+        sweep = put_sweep(records)
+        assert records.best(sweep) == []
+        records.finish(claim(records).key, result(state=TrialState.STOPPED))
+        assert [trial.number for trial in records.best(sweep)] == [0]
+
+
+class TestOddValues:
+    def test_metrics_that_are_no_finite_numbers(self, records: Records) -> None:
+        put_sweep(records)
+        key = claim(records).key
+        odd = {
+            "nan": math.nan,
+            "up": math.inf,
+            "down": -math.inf,
+            "tiny": 5e-324,
+            "big": 1.7e308,
+            "third": 1 / 3,
+        }
+        records.record([Progress(key, (EpochRecord(1, odd, 0.1),))], LEASE_S)
+        (kept,) = records.epochs(SWEEP)[0]
+        assert math.isnan(kept.metrics["nan"])
+        assert {**kept.metrics, "nan": 0} == {**odd, "nan": 0}, "the others are kept to the last bit"
+
+    @pytest.mark.parametrize("text", ["ünïcode 🎉", "a\x00b", "half \udc80 pair", "x" * 100_000, ""])
+    def test_whatever_a_job_prints(self, records: Records, text: str) -> None:
+        put_sweep(records)
+        key = claim(records).key
+        records.record([Progress(key, logs=(text,))], LEASE_S)
+        ((_, trial, attempt, kept),) = records.logs(SWEEP)
+        assert (trial, attempt) == (0, 1)
+        assert kept == text.replace("\x00", "\N{REPLACEMENT CHARACTER}").replace("\udc80", "?")
+        assert records.fail(key, Failure(FailureClass.USER, text)) is TrialState.FAILED
+        failure = records.trial(TrialKey(SWEEP, 0)).failure
+        assert failure is not None
+        assert failure.message == kept
+
+    def test_any_parameters(self, records: Records) -> None:
+        records.create_sweep(a_sweep())
+        params = {"a": [1, [2.5, None]], "b": {"c": {"d": []}}, "e": "", "f": None, "g": 10**15, "h": False}
+        add_trials(records, SWEEP, [0], params)
+        assert claim(records).params == params
+
+    def test_log_lines_are_given_from_where_one_left_off(self, records: Records) -> None:
+        put_sweep(records, 2)
+        keys = [claim(records, trial=number).key for number in (0, 1)]
+        records.record([Progress(key, logs=(f"{key.trial}a", f"{key.trial}b")) for key in keys], LEASE_S)
+        lines = records.logs(SWEEP)
+        assert [text for *_, text in lines] == ["0a", "0b", "1a", "1b"]
+        assert [text for *_, text in records.logs(SWEEP, after=lines[1][0])] == ["1a", "1b"]
+        assert [text for *_, text in records.logs(SWEEP, trial=0, after=lines[0][0])] == ["0b"]
+
+
+def quickest(call: Callable[[], object]) -> float:
+    """Return the seconds of the quickest of three calls."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class TestTenThousandTrials:
+    def test_are_quick_to_add_and_to_ask_about(self, records: Records) -> None:
+        sweep = a_sweep()
+        records.create_sweep(sweep)
+        trials = [
+            NewTrial(number, {"learning_rate": number / 1e4}, number, "drawn") for number in range(10_000)
+        ]
+        start = time.perf_counter()
+        with records.deciding(SWEEP) as decision:
+            decision.add_trials(trials)
+        assert time.perf_counter() - start < 10
+        for number in range(40):
+            finish(records, number * 250, float(number))
+        assert quickest(lambda: records.counts(SWEEP)) < 0.1
+        assert quickest(lambda: records.best(sweep)) < 0.1
+        assert quickest(lambda: records.find_sweep("digits")) < 0.1
+        assert quickest(lambda: records.trial(TrialKey(SWEEP, 9_999))) < 0.1
+        assert quickest(lambda: records.unhinted()) < 0.5
+        assert quickest(lambda: records.expire_leases()) < 0.1
+        assert quickest(lambda: records.trials(SWEEP)) < 2
+        assert records.best(sweep)[0].number == 0
+        assert records.counts(SWEEP) == {TrialState.COMPLETED: 40, TrialState.QUEUED: 9_960}

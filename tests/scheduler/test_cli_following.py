@@ -1,0 +1,328 @@
+"""run and watch: what they show, print and return; a stand-in trains where TensorFlow is not the question."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler import live
+from kerasweep.scheduler.advance import advance
+from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.screen import draw, take
+
+Round = Callable[["LocalStandIn"], None]
+
+
+class LocalStandIn:
+    """Takes the place of the local worker and scheduler: does in each round what the test says."""
+
+    stage: Any
+    rounds: list[Round]
+    made: list[LocalStandIn]
+
+    def __init__(self, settings: Settings, worker_flags: tuple[str, ...]) -> None:
+        self.settings, self.worker_flags = settings, worker_flags
+        self.killed = self.ended = False
+        self.made.append(self)
+
+    def __enter__(self) -> LocalStandIn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+    def check(self) -> None:
+        if self.rounds:
+            self.rounds.pop(0)(self)
+
+    def kill(self) -> None:
+        self.killed = True
+
+    @property
+    def sweep(self) -> str:
+        found: str = self.stage.records.sweeps()[0].id
+        return found
+
+    def complete(self) -> None:
+        """Train every queued trial to its end."""
+        for trial in self.stage.records.trials(self.sweep, [TrialState.QUEUED]):
+            self.stage.complete(self.sweep, trial.number, [0.9, 0.8 - trial.number / 100])
+        advance(self.stage.records, self.sweep)
+
+
+@pytest.fixture
+def local(stage: Any, monkeypatch: pytest.MonkeyPatch) -> type[LocalStandIn]:
+    """Put the stand-in in place; return its class."""
+    monkeypatch.setattr(LocalStandIn, "stage", stage, raising=False)
+    monkeypatch.setattr(LocalStandIn, "rounds", [], raising=False)
+    monkeypatch.setattr(LocalStandIn, "made", [], raising=False)
+    monkeypatch.setattr("kerasweep.scheduler.local.Local", LocalStandIn)
+    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: True)
+    return LocalStandIn
+
+
+def test_run_shows_the_winner_and_how_to_fetch_it(local: type[LocalStandIn], shell: Any) -> None:
+    local.rounds.append(LocalStandIn.complete)
+    shown = shell("run", "sweep.yaml", "--slots", "4", "--gpus", "0,1", "--engine", "fit")
+    assert shell.code == 0, shell.err
+    assert "[8/8] trial 7 completed  val_loss 0.73000 at epoch 2 of 2" in shown
+    assert "The winner of 8 trials (8 completed)" in shown
+    assert "kerasweep fetch mlp DEST" in shown
+    [made] = local.made
+    assert made.worker_flags == ("--slots=4", "--gpus=0,1", "--engine=fit")
+    assert made.ended
+
+
+def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) -> None:
+    local.rounds.append(LocalStandIn.complete)
+    document = json.loads(shell("run", "sweep.yaml", "-o", "json"))
+    assert (document["trial"], document["state"], document["epoch"]) == (7, "completed", 2)
+    assert set(document["model"]) == {"uri", "sha256", "bytes"}
+    assert "trial 7 completed" in shell.err, "progress is told beside the document"
+
+
+def test_a_sweep_that_fails_fails_the_run(local: type[LocalStandIn], shell: Any) -> None:
+    local.rounds.append(lambda one: one.stage.end(one.sweep, SweepState.FAILED, "no metric named val_los"))
+    shell("run", "sweep.yaml")
+    assert shell.code == 1
+    assert "no metric named val_los" in shell.err
+    assert len([line for line in shell.err.splitlines() if line]) <= 3
+    local.rounds.append(lambda one: one.stage.end(one.sweep, SweepState.FAILED, "again"))
+    document = json.loads(shell("run", "sweep.yaml", "-o", "json"))
+    assert (shell.code, document["state"], document["trial"], document["message"]) == (
+        1,
+        "failed",
+        None,
+        "again",
+    )
+
+
+def test_a_cancelled_run_has_no_winner(local: type[LocalStandIn], shell: Any) -> None:
+    local.rounds.append(lambda one: one.stage.end(one.sweep, SweepState.CANCELLED))
+    shell("run", "sweep.yaml")
+    assert shell.code == 1
+    assert "is cancelled and has no winner" in shell.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_in_order(local: type[LocalStandIn], shell: Any, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    local.rounds.append(lambda _: signal.raise_signal(number))
+    shell("run", "sweep.yaml")
+    assert shell.code == 1
+    assert "kerasweep run --resume mlp" in shell.err
+    [made] = local.made
+    assert (made.ended, made.killed) == (True, False)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_it_at_once(local: type[LocalStandIn], shell: Any) -> None:
+    def twice(_: LocalStandIn) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    local.rounds.append(twice)
+    shell("run", "sweep.yaml")
+    assert local.made[0].killed
+
+
+def test_resume_goes_on_with_the_same_sweep(local: type[LocalStandIn], stage: Any, shell: Any) -> None:
+    local.rounds.append(lambda _: signal.raise_signal(signal.SIGTERM))
+    shell("run", "sweep.yaml")
+    [sweep] = stage.records.sweeps()
+    stage.complete(sweep.id, 0)
+    stage.end(sweep.id, SweepState.PAUSED)
+    local.rounds.append(LocalStandIn.complete)
+    shown = shell("run", "--resume", "mlp")
+    assert shell.code == 0
+    assert len(stage.records.sweeps()) == 1
+    assert "1 of them ended before" in shown
+    assert "trial 0 completed" not in shown
+
+
+def test_resume_of_a_finished_sweep_starts_nothing(local: type[LocalStandIn], shell: Any) -> None:
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "sweep.yaml")
+    assert "The winner" in shell("run", "--resume", "mlp")
+    assert len(local.made) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("sweep.yaml", "--resume", "mlp"), ("nowhere.yaml",), ("--resume", "nope")]
+)
+def test_a_run_that_cannot_begin_starts_nothing(
+    local: type[LocalStandIn], shell: Any, words: tuple[str, ...]
+) -> None:
+    shell("run", *words)
+    assert shell.code == 2
+    assert local.made == []
+
+
+def test_a_run_without_tensorflow_says_what_to_install(
+    local: type[LocalStandIn], shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
+    shell("run", "sweep.yaml")
+    assert shell.code == 1
+    assert "pip install 'kerasweep[worker]'" in shell.err
+    assert local.made == []
+
+
+def test_watch_tells_each_end_and_why_nothing_happens(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 1)
+    stage.fail(sweep, 2)
+    stage.end(sweep, SweepState.COMPLETED)
+    lines = shell("watch", "mlp").splitlines()
+    assert lines[0] == f"mlp ({sweep}): up to 8 trials, minimize val_loss"
+    assert "trial 1 completed  val_loss 0.30000 at epoch 2 of 3" in lines[1]
+    assert "trial 2 failed  diverged: the loss became NaN in epoch 2" in lines[2]
+
+
+def test_watch_as_json_is_a_line_for_each_end(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 1)
+    stage.end(sweep, SweepState.FAILED, "it broke")
+    documents = [json.loads(line) for line in shell("watch", "mlp", "-o", "json").splitlines()]
+    assert [one.get("trial") for one in documents] == [1, None]
+    assert documents[-1]["state"] == "failed"
+    assert shell.code == 1
+    shell("watch", "mlp", "-o", "csv")
+    assert shell.code == 2
+
+
+def test_lines_say_once_what_a_sweep_waits_for(stage: Any) -> None:
+    sweep = Client().sweep(stage.sweep())
+    said: list[str] = []
+    view = live.Lines(sweep, said.append)
+    for _ in range(3):
+        assert view.update() is SweepState.RUNNING
+    assert [line for line in said if line.startswith("waiting: ")] == [
+        "waiting: no worker is alive; `kerasweep worker` starts one"
+    ]
+
+
+def test_following_waits_a_short_outage_out() -> None:
+    class Flaky:
+        updates = 0
+        closed = False
+
+        def update(self) -> SweepState:
+            self.updates += 1
+            if self.updates < 3:
+                raise OutOfReach("The store", "sqlite:///x", "wait")
+            return SweepState.COMPLETED
+
+        def close(self) -> None:
+            self.closed = True
+
+    view = Flaky()
+    assert live.follow(view, lambda: False, pause_s=0.0) is SweepState.COMPLETED
+    assert (view.updates, view.closed) == (3, True)
+
+
+def test_following_a_long_outage_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def update(self) -> SweepState:
+            raise OutOfReach("The store", "sqlite:///x", "wait")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(live, "_OUTAGE_S", -1.0)
+    with pytest.raises(OutOfReach):
+        live.follow(Gone(), lambda: False, pause_s=0.0)
+
+
+@pytest.fixture
+def busy(stage: Any) -> Any:
+    """A sweep with three trials that run, two that have ended and one that failed."""
+    sweep = stage.sweep()
+    stage.complete(sweep, 0, [0.5, 0.4])
+    stage.complete(sweep, 1, [0.5, 0.2, 0.3])
+    stage.fail(sweep, 2)
+    for trial in (3, 4, 5):
+        stage.claim(sweep, trial, [0.9, 0.7, 0.8])
+    return Client().sweep(sweep)
+
+
+def drawn(sweep: Any, width: int, rows: int) -> list[str]:
+    console = Console(file=StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(draw(take(sweep, rows), width))
+    return capture.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_its_terminal(busy: Any, width: int) -> None:
+    lines = drawn(busy, width, 4)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 4 + 8
+    assert len([line for line in lines if " running " in line and "━" not in line[:3]]) >= 3
+
+
+def test_the_table_tells_all_that_matters(busy: Any) -> None:
+    lines = drawn(busy, 140, 10)
+    text = "\n".join(lines)
+    assert lines[0].startswith(f"mlp  {busy.id}  running · ")
+    assert "3 of 8 trials · 3 running · 1 failed · about" in lines[1]
+    assert lines[2].startswith("best val_loss 0.20000  trial 1, epoch 2")
+    running = next(line for line in lines if line.strip().startswith("3 "))
+    assert running.split()[:4] == ["3", "running", "0.01", "100"]
+    assert running.split()[-4:] == ["3/10", "0.80000", "0.70000", "2"]
+    order = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
+    assert order == ["3", "4", "5", "1", "0"], "running trials first, then the best"
+    assert "and 2 queued, 1 failed" in text
+
+
+def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:
+    assert "and 1 ended, 2 queued, 1 failed" in drawn(busy, 120, 4)[-1]
+
+
+def test_the_live_table_leaves_the_terminal_in_order(busy: Any, stage: Any) -> None:
+    out = StringIO()
+    view = live.LiveTable(busy, Console(file=out, force_terminal=True, width=100, height=30), starting=True)
+    assert view.update() is SweepState.RUNNING
+    stage.end(busy.id, SweepState.COMPLETED)
+    assert view.update() is SweepState.COMPLETED
+    view.close()
+    assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h"), "the cursor is shown again"
+
+
+@pytest.fixture
+def long(stage: Any) -> Any:
+    """A sweep of 10,000 trials, the first of which have ended."""
+    values = {"learning_rate": {"values": [number / 1e4 for number in range(1, 10_001)]}}
+    sweep = stage.sweep(parameters=values, training={"epochs": 10}, budget={"max_trials": 10_000})
+    for trial in range(5):
+        stage.complete(sweep, trial)
+    return Client().sweep(sweep)
+
+
+def test_a_long_sweep_is_looked_at_quickly(long: Any) -> None:
+    long.status()
+    began = time.process_time()
+    assert long.status()["trials"]["queued"] == 9_995
+    assert len(take(long, 20).rows) == 5
+    assert time.process_time() - began < 0.5
+
+
+def test_of_a_long_sweep_every_end_is_told(long: Any, stage: Any) -> None:
+    said: list[str] = []
+    view = live.Lines(long, said.append)
+    view.update()
+    assert len([line for line in said if " completed " in line]) == 5
+    stage.complete(long.id, 5)
+    stage.end(long.id, SweepState.COMPLETED)
+    view.update()
+    assert len([line for line in said if " completed " in line]) == 6

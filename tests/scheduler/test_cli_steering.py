@@ -1,0 +1,79 @@
+"""pause, resume, cancel, retry, extend: what they do to the records, and what they say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+
+
+def state(stage: Any, sweep: str, trial: int) -> TrialState:
+    found: TrialState = stage.records.trial(TrialKey(sweep, trial)).state
+    return found
+
+
+def test_pause_and_resume_a_sweep(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    assert "paused" in shell("pause", "mlp")
+    assert stage.records.sweep(sweep).state is SweepState.PAUSED
+    document = json.loads(shell("resume", "mlp", "-o", "json"))
+    assert (document["sweep"], document["trial"], document["state"]) == (sweep, None, "running")
+    assert stage.records.sweep(sweep).state is SweepState.RUNNING
+
+
+def test_pause_resume_and_cancel_one_trial(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    shell("pause", "mlp", "3")
+    assert state(stage, sweep, 3) is TrialState.PAUSED
+    shell("resume", "mlp", "3")
+    assert state(stage, sweep, 3) is TrialState.QUEUED
+    assert json.loads(shell("cancel", "mlp", "3", "-o", "json"))["state"] == "cancelled"
+    assert state(stage, sweep, 3) is TrialState.CANCELLED
+    assert state(stage, sweep, 2) is TrialState.QUEUED
+
+
+def test_cancel_keeps_what_is_done(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 0)
+    shell("cancel", "mlp")
+    assert shell.code == 0
+    assert state(stage, sweep, 0) is TrialState.COMPLETED
+    assert state(stage, sweep, 1) is TrialState.CANCELLED
+
+
+def test_retry_queues_failed_trials_again(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    stage.fail(sweep, 4)
+    stage.end(sweep, SweepState.FAILED, "all failed")
+    assert yaml.safe_load(shell("retry", "mlp", "4", "-o", "yaml"))["state"] == "queued"
+    assert stage.records.sweep(sweep).state is SweepState.RUNNING
+
+
+def test_extend_adds_trials(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep(budget={"max_trials": 4})
+    shell("extend", "mlp", "--max-trials", "6")
+    assert shell.code == 0
+    assert sum(stage.records.counts(sweep).values()) == 6
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("retry", "mlp"),
+        ("resume", "mlp", "0"),
+        ("extend", "mlp", "--max-trials", "2"),
+        ("pause", "mlp", "77"),
+        ("cancel", "nope"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_cannot_be_done_is_wrong_input(stage: Any, shell: Any, words: tuple[str, ...]) -> None:
+    stage.sweep()
+    shell(*words)
+    assert (shell.code, shell.out) == (2, "")
+    assert shell.err.startswith("error: ")
+    assert len(shell.err.splitlines()) <= 3

@@ -1,0 +1,137 @@
+"""Lost leases and lost hints are found again, and no single sweep or silent Redis stops the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import TrialKey, TrialState
+from kerasweep.jobs.wire import Hint
+from kerasweep.scheduler import reconcile as module
+from kerasweep.scheduler.reconcile import reconcile
+
+SWEEP = "abcd1234"
+SETTINGS = Settings(reconcile_s=5.0)
+
+
+class FakeQueue:
+    """Takes hints, or does not answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[Hint] = []
+        self.waiting = 0
+        self.away = False
+
+    def send(self, hints: list[Hint]) -> None:
+        self._answer()
+        self.sent += hints
+        self.waiting += len(hints)
+
+    def length(self, queue: str) -> int:
+        self._answer()
+        return self.waiting
+
+    def take_all(self) -> list[int]:
+        taken, self.sent, self.waiting = [hint.key.trial for hint in self.sent], [], 0
+        return taken
+
+    def _answer(self) -> None:
+        if self.away:
+            raise OutOfReach("Redis", "redis://nowhere", "start it")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def records(tmp_path: Path, clock: FakeClock) -> Iterator[Records]:
+    made = Records(f"sqlite:///{tmp_path / 'store.db'}", clock=clock)
+    made.create_sweep(replace(a_sweep(), max_trials=3))
+    add_trials(made, SWEEP, range(3))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queue() -> FakeQueue:
+    return FakeQueue()
+
+
+def round_of(records: Records, queue: Any) -> None:
+    reconcile(records, queue, SETTINGS)
+
+
+def test_each_queued_trial_is_hinted_once(records: Records, queue: FakeQueue) -> None:
+    round_of(records, queue)
+    assert queue.take_all() == [0, 1, 2]
+    round_of(records, queue)
+    assert queue.take_all() == []
+
+
+def test_hints_are_sent_again_when_the_queue_is_empty_and_they_are_old(
+    records: Records, queue: FakeQueue, clock: FakeClock
+) -> None:
+    round_of(records, queue)
+    claim(records, trial=1)
+    clock.pass_s(11.0)
+    round_of(records, queue)
+    assert len(queue.sent) == 3, "they wait in the queue: nothing is lost"
+    queue.take_all()
+    round_of(records, queue)
+    assert queue.take_all() == [0, 2]
+    round_of(records, queue)
+    assert queue.take_all() == [], "they were sent a moment ago"
+
+
+def test_a_lease_that_ran_out_is_taken_back_and_hinted_in_the_same_round(
+    records: Records, queue: FakeQueue, clock: FakeClock
+) -> None:
+    round_of(records, queue)
+    queue.take_all()
+    for trial in range(3):
+        claim(records, trial=trial)
+    clock.pass_s(LEASE_S + 0.1)
+    round_of(records, queue)
+    assert queue.take_all() == [0, 1, 2]
+    assert records.counts(SWEEP) == {TrialState.QUEUED: 3}
+    assert [attempt.outcome for attempt in records.attempts(SWEEP)] == ["failed: lost"] * 3
+
+
+def test_a_silent_redis_keeps_no_lease_from_being_taken_back(
+    records: Records, queue: FakeQueue, clock: FakeClock
+) -> None:
+    claim(records)
+    clock.pass_s(LEASE_S + 0.1)
+    queue.away = True
+    round_of(records, queue)
+    assert records.trial(TrialKey(SWEEP, 0)).state is TrialState.QUEUED
+    queue.away = False
+    round_of(records, queue)
+    assert queue.take_all() == [0, 1, 2]
+
+
+def test_a_sweep_that_cannot_be_decided_on_stops_no_other(
+    records: Records, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.create_sweep(replace(a_sweep("efab5678"), max_trials=2))
+    real = module.advance
+
+    def advance(records: Records, sweep: str) -> None:
+        if sweep == SWEEP:
+            raise ZeroDivisionError
+        real(records, sweep)
+
+    monkeypatch.setattr(module, "advance", advance)
+    round_of(records, queue)
+    assert records.counts("efab5678") == {TrialState.QUEUED: 2}
+    assert len(queue.take_all()) == 5

@@ -1,0 +1,240 @@
+"""The documents that other programs rely on, and the words in tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from kerasweep.jobs.store.models import Result, WorkerRecord
+from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+from kerasweep.scheduler import report, tables, wording
+from kerasweep.scheduler.curves import Curve, draw, pair_up, spread
+
+STATES = ["queued", "running", "paused", "completed", "stopped", "failed", "cancelled"]
+
+
+def test_status_has_the_promised_keys(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 0)
+    record, best = stage.records.sweep(sweep), stage.records.trial(TrialKey(sweep, 0))
+    document = report.status_document(record, stage.records.counts(sweep), best, now=record.created_at + 5)
+    assert {name: document[name] for name in ("sweep", "name", "state")} == {
+        "sweep": sweep,
+        "name": "mlp",
+        "state": "running",
+    }
+    assert document["trials"] == dict.fromkeys(STATES, 0) | {"queued": 7, "completed": 1}
+    params = {"learning_rate": 0.01, "units": 50, "training.early_stopping.patience": 2}
+    assert document["best"] == {"trial": 0, "value": 0.3, "epoch": 2, "params": params}
+    assert document["elapsed_s"] == 5.0
+    assert document["finished_at"] is None
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_status_without_a_value_has_no_best(stage: Any) -> None:
+    record = stage.records.sweep(stage.sweep())
+    document = report.status_document(record, stage.records.counts(record.id), None, now=record.created_at)
+    assert document["best"] is None
+
+
+def test_a_trial_has_the_promised_keys(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 1)
+    document = report.trial_document(stage.records.trial(TrialKey(sweep, 1)))
+    promised = {
+        "trial": 1,
+        "state": "completed",
+        "params": {"learning_rate": 0.01, "units": 50, "training.early_stopping.patience": 5},
+        "value": 0.3,
+        "best_epoch": 2,
+        "epochs": 3,
+        "metrics": {"loss": 0.15, "val_loss": 0.3},
+        "attempts": 1,
+        "failure": None,
+        "digest": f"{1:064d}",
+        "seed": 101,
+    }
+    assert document | promised == document
+
+
+def test_a_failed_trial_says_why(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.fail(sweep, 2)
+    document = report.trial_document(stage.records.trial(TrialKey(sweep, 2)))
+    assert document["failure"] == {"class": "diverged", "message": "the loss became NaN in epoch 2"}
+    assert (document["state"], document["value"], document["best_epoch"]) == ("failed", None, None)
+
+
+def test_documents_are_json_whatever_a_metric_became(stage: Any) -> None:
+    sweep = stage.sweep()
+    key, _ = stage.claim(sweep, 0, [1.0])
+    result = Result(TrialState.COMPLETED, math.inf, 1, 1, {"val_loss": math.inf, "loss": math.nan}, "d")
+    stage.records.finish(key, result)
+    document = report.trial_document(stage.records.trial(TrialKey(sweep, 0)))
+    text = json.dumps(document, allow_nan=False)
+    assert json.loads(text)["metrics"] == {"val_loss": "inf", "loss": "nan"}
+    assert json.loads(text)["value"] == "inf"
+
+
+def test_result_tells_where_a_model_came_from(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 3)
+    trial = stage.records.trial(TrialKey(sweep, 3))
+    model = stage.records.artifacts(sweep, 3, "model")[3][0]
+    document = report.result_document(stage.records.sweep(sweep), trial, model, version="1.2.3")
+    assert document["git"] == {"commit": "c0ffee", "dirty": True}
+    assert document["versions"] == {"keras": "3.15.1", "kerasweep": "1.2.3"}
+    assert document["device"] == "cpu"
+    assert document["model"] == {"sha256": model.sha256, "bytes": model.bytes}
+    assert document["training"]["early_stopping"]["patience"] == 5, (
+        "the trial's own value, not the distribution"
+    )
+    assert document["seed"] == 103
+
+
+def worker(*queues: str, gpus: int = 0) -> WorkerRecord:
+    return WorkerRecord("worker-1", {"queues": list(queues), "gpus_per_trial": gpus}, 1.0)
+
+
+def test_waiting_says_what_is_missing(stage: Any) -> None:
+    sweep = stage.sweep(resources={"gpus": 2})
+    record, counts = stage.records.sweep(sweep), stage.records.counts(sweep)
+    assert report.waiting_reason(record, counts, []) == report.NO_WORKER
+    reason = report.waiting_reason(record, counts, [worker("train.cpu")])
+    assert reason is not None
+    assert "asks for 2 GPUs" in reason
+    assert "--gpus-per-trial 2" in reason
+    assert report.waiting_reason(record, counts, [worker("train.cpu", "train.2gpu", gpus=2)]) is None
+
+
+def test_nothing_waits_where_trials_run_or_all_have_ended(stage: Any) -> None:
+    sweep = stage.sweep()
+    record = stage.records.sweep(sweep)
+    busy = {TrialState.RUNNING: 1, TrialState.QUEUED: 3}
+    assert report.waiting_reason(record, busy, []) is None
+    assert report.waiting_reason(record, {TrialState.COMPLETED: 8}, []) is None
+    stage.end(sweep, SweepState.CANCELLED)
+    assert report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, []) is None
+
+
+def test_a_paused_sweep_says_how_it_goes_on(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.end(sweep, SweepState.PAUSED)
+    reason = report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, [worker("train.cpu")])
+    assert reason == "the sweep is paused; `kerasweep resume mlp` goes on"
+
+
+def test_flat_keeps_the_values_of_parameters_whole() -> None:
+    document = {
+        "trial": 1,
+        "params": {"training.schedule": {"step_decay": {"every": 10}}},
+        "failure": {"class": "x"},
+    }
+    assert report.flat(document) == {
+        "trial": 1,
+        "params.training.schedule": {"step_decay": {"every": 10}},
+        "failure.class": "x",
+    }
+
+
+def test_predictions_become_rows() -> None:
+    assert report.prediction_documents([[0.1, 0.9], [0.8, 0.2]]) == [
+        {"row": 0, "0": 0.1, "1": 0.9},
+        {"row": 1, "0": 0.8, "1": 0.2},
+    ]
+    assert report.prediction_documents({"main": [[1.0]], "aux": [[2.0]]}) == [
+        {"row": 0, "main.value": 1.0, "aux.value": 2.0}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (0.0027021449, "0.002702"),
+        (True, "true"),
+        (None, "–"),
+        ("relu", "relu"),
+        ([1, 2.0], "[1, 2]"),
+        ({"step_decay": {"every": 10, "factor": 0.1}}, "step_decay(every=10, factor=0.1)"),
+        ("x" * 60, "x" * 39 + "…"),
+    ],
+)
+def test_values_read_well(given: Any, text: str) -> None:
+    assert wording.value(given) == text
+
+
+def test_brief_values_leave_names_out() -> None:
+    assert wording.brief({"step_decay": {"every": 10, "factor": 0.1}}) == "step_decay(10, 0.1)"
+    assert wording.brief(0.5) == "0.5"
+
+
+def test_short_names_stay_unique() -> None:
+    names = [
+        "units",
+        "training.early_stopping.patience",
+        "training.reduce_on_plateau.patience",
+        "training.epochs",
+    ]
+    assert list(wording.short_names(names).values()) == [
+        "units",
+        "early_stopping.patience",
+        "reduce_on_plateau.patience",
+        "epochs",
+    ]
+    assert wording.short_names(["epochs", "training.epochs"]) == {
+        "epochs": "epochs",
+        "training.epochs": "training.epochs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.85, "850 ms"),
+        (12.9, "12 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (273_600, "3 d 4 h"),
+        (None, "–"),
+    ],
+)
+def test_durations_read_well(seconds: float | None, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+def test_bars_and_sizes() -> None:
+    assert wording.bar(0.5, 4) == "━━──"
+    assert wording.bar(7.0, 4) == "━━━━"
+    assert (wording.size(512), wording.size(1_500_000)) == ("512 B", "1.4 MiB")
+    assert (wording.count(1, "trial"), wording.count(0, "trial")) == ("1 trial", "0 trials")
+
+
+def test_done_counts_what_has_ended() -> None:
+    assert tables.done(dict.fromkeys(STATES, 1)) == 4
+
+
+def test_curves_pair_training_with_validation() -> None:
+    assert pair_up(["loss", "accuracy", "val_loss", "val_auc"]) == [
+        ("loss", "val_loss"),
+        ("accuracy",),
+        ("val_auc",),
+    ]
+
+
+def test_a_falling_curve_falls() -> None:
+    lines = draw(Curve("loss", [(1, 1.0), (2, 0.5), (3, 0.0)]), width=8, height=4)
+    assert len(lines) == 5
+    assert lines[0].startswith("1.0000 ┤")
+    assert lines[0].split("┤")[1].strip(), "the curve begins in the upper line"
+    assert not lines[0].split("┤")[1][-1].strip(), "and has left it at the end"
+    assert lines[3].split("┤")[1][-1].strip(), "where it has come down"
+    assert lines[4].split() == ["1", "3"]
+
+
+def test_curves_survive_odd_values() -> None:
+    assert draw(Curve("loss", [(1, math.nan)]), 8, 4) == ["loss: no finite value"]
+    assert len(draw(Curve("loss", [(1, 0.5)]), 8, 4)) == 5
+    assert spread([Curve("loss", [(1, 0.5), (2, math.inf)])]) == (0.45, 0.55)

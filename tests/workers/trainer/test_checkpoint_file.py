@@ -1,0 +1,169 @@
+"""The checkpoint's file, and the state of callbacks in it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from kerasweep.jobs.errors import Damaged
+from kerasweep.workers.trainer import checkpoint
+from kerasweep.workers.trainer.checkpoint import Checkpoint, build_optimizer, put_variables, take_variables
+from kerasweep.workers.trainer.digest import digest
+from kerasweep.workers.trainer.state import StateReader, StateWriter
+
+pytestmark = pytest.mark.tf
+
+DTYPES = st.sampled_from(["float32", "float64", "float16", "int8", "int64", "uint16", "bool", "complex64"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st_numpy.arrays(DTYPES, st_numpy.array_shapes(min_dims=0, max_dims=3, min_side=0)), max_size=4)
+)
+def test_arrays_come_back_bit_for_bit(arrays: list[Any]) -> None:
+    back = Checkpoint.from_bytes(Checkpoint({"epoch": 3}, arrays).to_bytes())
+    assert back.manifest["epoch"] == 3
+    for one, other in zip(arrays, back.arrays, strict=True):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0)])
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
+def test_types_that_numpy_does_not_know_come_back(dtype: Any, shape: tuple[int, ...]) -> None:
+    array = np.full(shape, 1.5, dtype)
+    [back] = Checkpoint.from_bytes(Checkpoint({}, [array]).to_bytes()).arrays
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_part_of_a_file_is_refused(data: st.DataObject) -> None:
+    whole = Checkpoint({"epoch": 1}, [np.arange(7.0)]).to_bytes()
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(Damaged):
+        Checkpoint.from_bytes(whole[:cut])
+
+
+def test_a_file_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        later.setattr(checkpoint, "FORMAT", 2)
+        data = Checkpoint({}, []).to_bytes()
+    with pytest.raises(Damaged, match="format must be 1, got 2"):
+        Checkpoint.from_bytes(data)
+
+
+class Holder(keras.callbacks.Callback):
+    """Holds one of everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = [None, True, 3, "text", b"\x00\xff"]
+        self.floats = {"nan": float("nan"), "third": 1 / 3, "inf": float("-inf")}
+        self.nested = {"a": [1, {"b": (2.5, np.float32(0.1))}], 7: {1, 2}}
+        self.array = np.arange(6, dtype="int16").reshape(2, 3)
+        self.kept = deque([1, 2], maxlen=2)
+        self.counts = Counter("aab")
+        self.ordered = OrderedDict(z=1, a=2)
+        self.lists: Any = defaultdict(list, x=[1])
+        self.generator = np.random.default_rng(1)
+        self.old_generator = np.random.RandomState(1)
+        self.random = random.Random(1)
+        self.metric = keras.metrics.Mean()
+        self.variable = keras.Variable(1.0)
+        self.tensor = tf.constant([1.0, 2.0])
+        self.inner = keras.callbacks.EarlyStopping(patience=2)
+        self.skipped = lambda: None
+
+
+def test_a_callback_comes_back_with_all_that_is_state() -> None:
+    used = Holder()
+    for _ in range(3):
+        used.generator.normal(), used.old_generator.normal(), used.random.random()
+    used.metric.update_state([1.0, 4.0])
+    used.variable.assign(9.0)
+    used.tensor = used.tensor + 1
+    used.inner.wait, used.inner.best_weights = 5, [np.ones(3)]
+    used.lists["y"].append(4)
+    used.kept.append(3)
+    used.floats["third"] /= 3
+    writer = StateWriter()
+    state = writer.attributes(used)
+    fresh = Holder()
+    same_variable, kept_function = fresh.variable, fresh.skipped
+    manifest = Checkpoint({"state": state}, writer.arrays).to_bytes()
+    back = Checkpoint.from_bytes(manifest)
+    StateReader(back.arrays).attributes(fresh, back.manifest["state"])
+
+    for name in ("plain", "nested", "counts", "ordered", "lists", "kept"):
+        assert getattr(fresh, name) == getattr(used, name), name
+        assert type(getattr(fresh, name)) is type(getattr(used, name)), name
+    assert repr(fresh.floats) == repr(used.floats)
+    assert fresh.kept.maxlen == 2
+    assert fresh.lists["new"] == []
+    np.testing.assert_array_equal(fresh.array, used.array)
+    assert fresh.generator.normal() == used.generator.normal()
+    assert fresh.old_generator.normal() == used.old_generator.normal()
+    assert fresh.random.random() == used.random.random()
+    assert float(fresh.metric.result()) == 2.5
+    assert fresh.variable is same_variable
+    assert float(fresh.variable.value) == 9.0
+    np.testing.assert_array_equal(fresh.tensor, [2.0, 3.0])
+    assert fresh.inner.wait == 5
+    np.testing.assert_array_equal(fresh.inner.best_weights[0], np.ones(3))
+    assert fresh.skipped is kept_function
+
+
+def small_model(units: int = 3, optimizer: str = "adam") -> Any:
+    layers = [keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(optimizer, "mse")
+    build_optimizer(model)
+    return model
+
+
+def test_a_model_goes_on_with_the_seeds_of_its_dropout() -> None:
+    model, other = small_model(), small_model()
+    x, y = np.ones((8, 2)), np.ones((8, 1))
+    model.fit(x, y, verbose=0)
+    names, arrays = take_variables(model)
+    put_variables(other, names, arrays)
+    assert digest(other) == digest(model)
+    for one in (model, other):
+        one.fit(x, y, verbose=0)
+    assert digest(other) == digest(model)
+
+
+def test_the_digest_knows_no_history_of_its_process() -> None:
+    keras.utils.set_random_seed(3)
+    first = digest(small_model())
+    keras.utils.set_random_seed(3)
+    model = small_model()
+    assert digest(model) == first
+    model.layers[0].bias.assign([0.0, 0.0, 1e-30])
+    assert digest(model) != first
+
+
+def test_what_was_taken_is_a_copy() -> None:
+    model = small_model()
+    _, arrays = take_variables(model)
+    before = [array.copy() for array in arrays]
+    model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+    for array, then in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, then)
+
+
+@pytest.mark.parametrize(("units", "optimizer"), [(4, "adam"), (3, "sgd")])
+def test_another_model_is_refused(units: int, optimizer: str) -> None:
+    names, arrays = take_variables(small_model())
+    with pytest.raises(Damaged, match="another model"):
+        put_variables(small_model(units, optimizer), names, arrays)

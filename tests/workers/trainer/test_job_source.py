@@ -1,0 +1,230 @@
+"""Jobs' files, loaded side by side, and the seeds that they see."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.workers.trainer.data import Arrays, Stream, read_data, weighted
+from kerasweep.workers.trainer.failures import translate
+from kerasweep.workers.trainer.seeding import draws_from_tensorflow, seed_everything
+from kerasweep.workers.trainer.source import JobSource
+
+pytestmark = pytest.mark.tf
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def load(write_job: Write) -> Any:
+    """Loads jobs, and takes them out of the process again."""
+    loaded: list[JobSource] = []
+
+    def load_job(text: str, name: str = "job", **files: str) -> JobSource:
+        loaded.append(JobSource(write_job(text, name, **files), "train.py"))
+        return loaded[-1]
+
+    yield load_job
+    for source in loaded:
+        source.forget()
+
+
+def test_files_of_the_same_name_are_each_sweep_s_own(load: Any) -> None:
+    text = """
+        import parts, json
+        def build_model():
+            import parts as late
+            return parts.NAME, late is parts, json.dumps([1])
+    """
+    one = load(text, "one", parts="NAME = 1")
+    two = load(text, "two", parts="NAME = 2")
+    assert one.call("build_model", {}) == (1, True, "[1]")
+    assert two.call("build_model", {}) == (2, True, "[1]")
+
+
+def test_packages_and_relative_imports(load: Any, tmp_path: Path) -> None:
+    package = tmp_path / "job" / "net" / "deep"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("from .blocks import block\nfrom . import deep\n")
+    (package.parent / "blocks.py").write_text("from net.deep.core import CORE\ndef block(): return CORE\n")
+    (package / "__init__.py").write_text("")
+    (package / "core.py").write_text("from .. import sizes\nCORE = sizes.SIZE\n")
+    (package.parent / "sizes.py").write_text("SIZE = 5\n")
+    source = load("""
+        import net.deep.core as core
+        from net import block, sizes
+        def build_model():
+            return block(), core.CORE, sizes.SIZE
+    """)
+    assert source.call("build_model", {}) == (5, 5, 5)
+
+
+def test_a_job_may_hold_dataclasses_with_late_annotations(load: Any) -> None:
+    source = load("""
+        from __future__ import annotations
+        from dataclasses import dataclass, asdict
+        @dataclass
+        class Config:
+            units: int = 3
+        def build_model():
+            return asdict(Config())
+    """)
+    assert source.call("build_model", {}) == {"units": 3}
+
+
+def test_a_file_that_shadows_a_library_shadows_it_for_the_job_alone(load: Any) -> None:
+    source = load("import statistics\ndef build_model():\n    return statistics.OWN", statistics="OWN = 1")
+    assert source.call("build_model", {}) == 1
+    import statistics
+
+    assert statistics.mean([1, 3]) == 2
+
+
+def test_forgotten_jobs_leave_nothing_behind(load: Any) -> None:
+    source = load("import helper_of_job\ndef build_model(): pass", helper_of_job="X = 1")
+    assert "helper_of_job" in sys.modules
+    source.forget()
+    assert "helper_of_job" not in sys.modules
+
+
+def test_registered_classes_are_found_in_their_own_sweep(load: Any) -> None:
+    text = """
+        import keras
+        @keras.saving.register_keras_serializable("p")
+        class Same(keras.layers.Layer):
+            ID = {id}
+        def build_model():
+            model = keras.Sequential([keras.Input((1,)), Same()])
+            return keras.Sequential.from_config(model.get_config()).layers[0].ID
+    """
+    one, two = load(text.replace("{id}", "1"), "one"), load(text.replace("{id}", "2"), "two")
+    assert (one.call("build_model", {}), two.call("build_model", {})) == (1, 2)
+    assert "p>Same" not in keras.saving.get_custom_objects()
+
+
+def test_settings_that_a_file_makes_hold_in_every_thread_of_its_trials_and_no_other(load: Any) -> None:
+    source = load("""
+        import keras
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        keras.config.set_floatx("float64")
+        def build_model():
+            return keras.layers.Dense(1).compute_dtype, keras.config.floatx()
+    """)
+    seen: list[Any] = [keras.layers.Dense(1).compute_dtype]
+
+    def trial() -> None:
+        source.apply_settings()
+        seen.append(source.call("build_model", {}))
+
+    try:
+        thread = threading.Thread(target=trial)
+        thread.start()
+        thread.join(30)
+    finally:
+        keras.config.set_floatx("float32")
+    seen.append(keras.layers.Dense(1).compute_dtype)
+    assert seen == ["float32", ("bfloat16", "float64"), "float32"]
+
+
+def test_failures_name_the_line_of_the_job(load: Any, tmp_path: Path) -> None:
+    source = load("""
+        import keras
+        def build_model():
+            return keras.Sequential([keras.Input((2,)), keras.layers.Reshape((5,))])
+    """)
+    with pytest.raises(ValueError, match="Reshape") as caught:
+        source.call("build_model", {})
+    failure = translate(caught.value, tmp_path / "job")
+    assert failure.message.endswith("(train.py:4)")
+    with pytest.raises(SyntaxError) as broken:
+        load("def build_model(:", "broken")
+    assert translate(broken.value, tmp_path / "broken").message.endswith("(train.py:1)")
+
+
+@pytest.mark.parametrize(
+    ("text", "draws"),
+    [
+        ("import keras\nkeras.random.normal((1,))", False),
+        ("import tensorflow as tf\ntf.GradientTape", False),
+        ("import tensorflow as tf\ntf.random.normal((1,))", True),
+        ("import tensorflow as tf, numpy as np\nnp.random.normal()", False),
+        ("from tensorflow import random as r\nr.normal((1,))", True),
+        ("import tensorflow\ntensorflow.nn.dropout", True),
+        ("not python(", True),
+    ],
+)
+def test_it_sees_whether_a_job_draws_from_tensorflow(text: str, draws: bool, write_job: Write) -> None:
+    assert draws_from_tensorflow(write_job(text)) is draws
+
+
+def test_seeding_without_the_kernels_gives_the_same_streams() -> None:
+    def draw(kernels: bool) -> list[Any]:
+        seed_everything(5, kernels)
+        dataset = tf.data.Dataset.range(10).shuffle(10)
+        layer = keras.layers.Dense(2)
+        layer.build((None, 3))
+        shuffled = [int(number) for number in dataset]
+        keras_own = keras.random.normal((2,)).numpy().tolist()
+        return [random.random(), np.random.normal(), shuffled, layer.kernel.numpy().tolist(), keras_own]
+
+    assert draw(kernels=True) == draw(kernels=False) == draw(kernels=False)
+
+
+def test_data_are_frozen_and_in_the_dtype_of_training() -> None:
+    x = np.ones((4, 2))
+    data = read_data({"train": (x, [np.arange(4), np.ones(4, "float16")]), "test": None})
+    assert isinstance(data.train, Arrays)
+    assert data.train.x.dtype == np.float32
+    assert [array.dtype.name for array in data.train.y] == ["int64", "float32"]
+    with pytest.raises(ValueError, match="read-only"):
+        data.train.x[0] = 2
+    assert x.flags.writeable
+
+
+def test_arrays_that_are_right_already_are_not_copied() -> None:
+    x = np.ones((4, 2), "float32")
+    data = read_data({"train": {"left": x, "right": x}})
+    assert isinstance(data.train, Arrays)
+    assert np.shares_memory(data.train.x["left"], x)
+
+
+def test_datasets_are_taken_as_they_are_and_not_shared() -> None:
+    dataset = tf.data.Dataset.range(3).batch(1)
+    data = read_data({"train": dataset, "validation": (np.ones((2, 1)),)})
+    assert isinstance(data.train, Stream)
+    assert data.train.dataset is dataset
+    assert not data.shareable
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_class_weights_weigh_as_in_keras(one_hot: bool) -> None:
+    y = np.array([0, 1, 2, 1])
+    part = read_data({"train": (np.ones((4, 1)), np.eye(3)[y] if one_hot else y)}).train
+    assert isinstance(part, Arrays)
+    np.testing.assert_array_equal(weighted(part, {1: 0.5, 2: 3.0}).weight, [1, 0.5, 3, 0.5])
+    assert weighted(part, None) is part
+    with pytest.raises(JobError, match="exclude each other"):
+        weighted(weighted(part, {1: 0.5}), {1: 0.5})
+
+
+def test_large_arrays_of_a_sequence_are_state_only_when_they_change() -> None:
+    class Sequence(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x = np.zeros(1 << 18)
+            self.order = np.arange(3)
+
+    stream = Stream(Sequence())
+    assert stream.unchanged() == {"x"}
+    stream.dataset.x[5] = 1
+    assert stream.unchanged() == set()

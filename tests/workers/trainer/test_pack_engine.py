@@ -1,0 +1,156 @@
+"""Which trials are packed, what is said of those that are not, and what the sweep's records decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.tf, pytest.mark.timeout(300)]
+
+JOB = """
+    import keras, numpy as np, tensorflow as tf
+
+    def load_data(stream=False, rows=64):
+        x, y = np.random.default_rng(0).random((rows, 8), np.float32), np.arange(rows) % 2
+        train = tf.data.Dataset.from_tensor_slices((x, y)).batch(8) if stream else (x, y)
+        return {"train": train, "validation": (x, y)}
+
+    class Noisy(keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            return super().train_step((x + tf.random.normal(tf.shape(x)), y))
+
+    class OwnFit(keras.Sequential):
+        def fit(self, *args, **kwargs):
+            return super().fit(*args, **kwargs)
+
+    def build_model(rate=0.1, kind="plain", eager=False):
+        layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax")]
+        model = {"plain": keras.Sequential, "noisy": Noisy, "fit": OwnFit}[kind](layers)
+        model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", run_eagerly=eager)
+        return model
+
+    class Batches(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    def callbacks(batches=False, raising=False):
+        found = [Batches()] if batches else []
+        if raising:
+            found.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: 1 / 0))
+        return found
+"""
+
+
+class Trainer:
+    """A trainer and a job for it."""
+
+    def __init__(self, peer: Any, job: Path, order: Callable[..., dict[str, Any]]) -> None:
+        self.peer, self._job, self._order = peer, job, order
+        self.count = 0
+
+    def begin(self, params: dict[str, Any], **changes: Any) -> str:
+        self.count += 1
+        run = f"s{self.count}/0/1"
+        self.peer.send(**self._order(self._job, run, **{"engine": "auto", "params": params, **changes}))
+        return run
+
+    def engine_of(self, params: dict[str, Any], **changes: Any) -> tuple[str, str]:
+        """Return the engine of a trial, and the reason."""
+        run = self.begin(params, **changes)
+        end = self.peer.end(run)
+        assert end["ev"] == "done", end
+        [event] = self.peer.of(run, "engine")
+        return event["engine"], event["reason"]
+
+
+@pytest.fixture
+def trainer(start_peer: Any, write_job: Any, order: Any) -> Trainer:
+    return Trainer(start_peer(), write_job(JOB), order)
+
+
+def test_auto_packs_what_it_can_and_says_why_not(trainer: Trainer) -> None:
+    assert trainer.engine_of({}) == ("pack", "it can be packed")
+    assert trainer.engine_of({}, engine="fit")[0] == "fit"
+    engine, reason = trainer.engine_of({"stream": True})
+    assert (engine, "dataset" in reason) == ("fit", True)
+    engine, reason = trainer.engine_of({"batches": True})
+    assert (engine, "Batches" in reason) == ("fit", True)
+    engine, reason = trainer.engine_of({"eager": True})
+    assert (engine, "eagerly" in reason) == ("fit", True)
+    engine, reason = trainer.engine_of({"kind": "fit"})
+    assert (engine, "fit of its own" in reason) == ("fit", True)
+
+
+def test_asking_for_a_pack_that_cannot_be_fails_with_the_reason(trainer: Trainer) -> None:
+    end = trainer.peer.end(trainer.begin({"stream": True}, engine="pack"))
+    assert (end["ev"], end["class"]) == ("failed", "user")
+    assert "its training data are a dataset" in end["message"]
+
+
+def test_operations_that_no_checkpoint_holds_are_told(trainer: Trainer) -> None:
+    run = trainer.begin({"kind": "noisy"}, engine="pack")
+    assert trainer.peer.end(run)["ev"] == "done"
+    assert any("RandomStandardNormal" in event["text"] for event in trainer.peer.of(run, "log"))
+
+
+def test_batches_larger_than_the_data_are_refused_by_both(trainer: Trainer) -> None:
+    messages = set()
+    for engine in ("fit", "pack"):
+        end = trainer.peer.end(trainer.begin({}, engine=engine, training={"batch_size": 65}))
+        assert (end["ev"], end["class"]) == ("failed", "user")
+        messages.add(end["message"])
+    assert len(messages) == 1
+
+
+def test_a_failing_member_touches_no_other(trainer: Trainer) -> None:
+    runs = [trainer.begin({"rate": 0.1 + number}, training={"epochs": 20}) for number in range(3)]
+    failing = trainer.begin({"raising": True}, training={"epochs": 20})
+    diverging = trainer.begin({"rate": 1e38}, training={"epochs": 20})
+    assert trainer.peer.end(failing)["class"] == "user"
+    assert trainer.peer.end(diverging)["class"] == "diverged"
+    assert [trainer.peer.end(run)["ev"] for run in runs] == ["done"] * 3
+
+
+LONG = {"epochs": 400, "batch_size": 4}
+ROWS = {"rows": 4096}
+
+
+def test_the_choice_of_xla_is_asked_of_the_records_and_obeyed(trainer: Trainer) -> None:
+    """A sweep long enough to be worth measuring: whatever was measured, the records' answer binds."""
+    peer = trainer.peer
+    measuring = trainer.begin(ROWS, training=LONG)
+    decision = peer.wait(lambda event: event.get("run") == measuring and event["ev"] == "decision")
+    assert decision["key"].startswith("xla:")
+    assert "µs a step with XLA" in decision["reason"]
+    assert peer.stop_after(measuring, 1, "stop")["ev"] == "done"
+
+    digests = {}
+    for value in (True, False):
+        peer.decided[f"s{trainer.count + 1}", decision["key"]] = value
+        told = peer.end(trainer.begin(ROWS, training={**LONG, "epochs": 2}))
+        forced = peer.end(trainer.begin(ROWS, training={**LONG, "epochs": 2, "xla": value}))
+        known = {decision["key"]: value}
+        obeyed = trainer.begin(ROWS, training={**LONG, "epochs": 2}, decisions=known)
+        digests[value] = {told["digest"], forced["digest"], peer.end(obeyed)["digest"]}
+        assert not peer.of(obeyed, "decision")
+    assert [len(found) for found in digests.values()] == [1, 1]
+
+
+def test_small_sweeps_are_not_compiled(trainer: Trainer) -> None:
+    run = trainer.begin({})
+    assert trainer.peer.end(run)["ev"] == "done"
+    [decision] = trainer.peer.of(run, "decision")
+    assert decision["value"] is False
+    assert "not worth compiling" in decision["reason"]
+
+
+def test_long_epochs_of_fit_have_the_bits_of_a_pack(trainer: Trainer) -> None:
+    """After its first epoch `fit` makes many steps in a call here; the schedule shows where epochs end."""
+    training = {"epochs": 4, "batch_size": 4, "xla": False, "learning_rate_schedule": "cosine"}
+    runs = [trainer.begin(ROWS, training=training, engine=engine) for engine in ("fit", "pack")]
+    by_fit, by_pack = (trainer.peer.end(run) for run in runs)
+    assert by_fit["digest"] == by_pack["digest"]

@@ -1,0 +1,207 @@
+"""A trial has one result, whoever trains it: `fit`, a pack of one, of many, or one whose members change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ZOO = Path(__file__).parent / "pack_zoo"
+EPOCHS = 4
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "dense": ({}, {}),
+    "whole-batches": ({"whole": True}, {}),
+    "schedule-of-the-file": ({}, {"learning_rate_schedule": "cosine"}),
+    "schedule-of-the-optimizer": ({"optimizer": "decay"}, {}),
+    "adam": ({"optimizer": "adam", "rate": 0.01}, {}),
+    "adamw": ({"optimizer": "adamw", "rate": 0.01}, {}),
+    "rmsprop": ({"optimizer": "rmsprop", "rate": 0.01}, {}),
+    "averaged-weights": ({"optimizer": "average"}, {}),
+    "gathered-gradients": ({"optimizer": "gather"}, {}),
+    "scaled-loss": ({"optimizer": "scaled"}, {}),
+    "mixed-precision": ({"kind": "half"}, {}),
+    "dropout": ({"kind": "dropout"}, {}),
+    "penalty": ({"kind": "penalty"}, {}),
+    "conv-batchnorm-dropout": ({"kind": "conv", "optimizer": "adam"}, {}),
+    "max-pooling": ({"kind": "pool"}, {}),
+    "masked-lstm": ({"kind": "sequence", "optimizer": "adam"}, {}),
+    "two-outputs": ({"kind": "outputs"}, {}),
+    "named-outputs": ({"kind": "named", "whole": True}, {}),
+    "dict-inputs": ({"kind": "dict", "rate": 0.001}, {}),
+    "sample-weights": ({"kind": "weights"}, {}),
+    "class-weights": ({}, {"class_weight": {"0": 2.0, "2": 0.5}}),
+    "own-step": ({"kind": "own"}, {}),
+    "own-logs": ({"kind": "ownlogs"}, {}),
+    "some-steps": ({}, {"steps_per_epoch": 3, "validation_steps": 1}),
+    "unshuffled": ({}, {"shuffle": False}),
+    "stopping": (
+        {"rate": 0.3},
+        {"early_stopping": {"monitor": "val_loss", "patience": 1, "restore_best_weights": True}},
+    ),
+}
+#: XLA has no deterministic gradient of max-pooling, and none of a masked LSTM over batches of unknown size.
+WITH_XLA = [name for name in CASES if name not in ("max-pooling", "masked-lstm")]
+_COMPANIONS = (
+    (21, {"rate": 0.02, "aux": 0.7, "strength": 0.02}, 2),
+    (22, {"rate": 0.001, "aux": 0.1, "strength": 0.0}, 6),
+    (23, {"rate": 0.1}, EPOCHS),
+)
+
+
+class Lessons:
+    """Trains cases in trainers, and keeps how the trial of each case ended.
+
+    Args:
+        order: makes `train` messages.
+        xla: for every trial.
+    """
+
+    def __init__(self, order: Callable[..., dict[str, Any]], xla: bool) -> None:
+        self._order, self._xla = order, xla
+        self.ends: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, list[dict[str, float]]] = {}
+
+    def begin(self, peer: Any, name: str, attempt: int = 1, **changes: Any) -> str:
+        """Start the case's own trial."""
+        params, training = CASES[name]
+        run = f"{name}/0/{attempt}"
+        training = {"epochs": EPOCHS, "batch_size": 8, "xla": self._xla, **training}
+        peer.send(**self._order(ZOO, run, params=params, training=training, **{"engine": "pack", **changes}))
+        return run
+
+    def accompany(self, peer: Any, name: str, number: int) -> str:
+        """Start a trial of the same sweep with other values and another length."""
+        seed, others, epochs = _COMPANIONS[number]
+        params, training = CASES[name]
+        names = {"rate", "aux", "strength"}
+        run = f"{name}/{number + 1}/1"
+        params = {**params, **{key: value for key, value in others.items() if key in names}}
+        training = {"batch_size": 8, "xla": self._xla, **training, "epochs": epochs}
+        peer.send(**self._order(ZOO, run, params=params, training=training, engine="pack", seed=seed))
+        return run
+
+    def note(self, peer: Any, name: str, run: str, before: list[dict[str, float]] | None = None) -> None:
+        """Wait for the end of the case's own trial."""
+        self.ends[name] = peer.end(run)
+        self.logs[name] = (before or []) + [event["metrics"] for event in peer.of(run, "epoch")]
+
+
+def alone(lessons: Lessons, peer: Any, names: list[str], engine: str = "pack") -> Lessons:
+    for name in names:
+        lessons.note(peer, name, lessons.begin(peer, name, engine=engine))
+    return lessons
+
+
+def in_company(lessons: Lessons, peer: Any, names: list[str]) -> Lessons:
+    """Four at a time: one is there before, one leaves in the middle, one comes in the middle."""
+    for name in names:
+        before = lessons.accompany(peer, name, 1)
+        short = lessons.accompany(peer, name, 0)
+        run = lessons.begin(peer, name)
+        peer.wait(lambda event, run=run: event.get("run") == run and event["ev"] in ("epoch", "failed"))
+        late = lessons.accompany(peer, name, 2)
+        lessons.note(peer, name, run)
+        for other in (before, short, late):
+            end = peer.end(other)  # with their rates some of them may diverge, which touches no other
+            if end["ev"] != "done" and end.get("class") != "diverged":
+                lessons.ends[name] = end
+    return lessons
+
+
+def moved(lessons: Lessons, start: Callable[[], Any], names: list[str]) -> Lessons:
+    """Paused in one pack, and resumed in another, of another process."""
+    first, parts = start(), {}
+    for name in names:
+        run = lessons.begin(first, name)
+        lessons.accompany(first, name, 0)
+        first.wait(lambda event, run=run: event.get("run") == run and event["ev"] in ("epoch", "failed"))
+        first.send(op="stop", run=run, why="pause")
+        parts[name] = first.end(run), [event["metrics"] for event in first.of(run, "epoch")]
+    second = start()
+    for name, (end, seen) in parts.items():
+        if end["ev"] != "released":  # it was faster than the stop, or failed
+            lessons.ends[name], lessons.logs[name] = end, seen
+            continue
+        lessons.accompany(second, name, 1)
+        run = lessons.begin(second, name, attempt=2, resume=end["artifact"])
+        lessons.note(second, name, run, seen)
+    return lessons
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, peer_type: Any) -> Iterator[Callable[[], Any]]:
+    """Starts a trainer, and ends the one before it."""
+    folder = tmp_path_factory.mktemp("pack")
+    peers: list[Any] = []
+
+    def start_one() -> Any:
+        while peers:
+            peers.pop().close()
+        peers.append(peer_type(folder))
+        return peers[-1]
+
+    yield start_one
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture(scope="module")
+def names(request: pytest.FixtureRequest) -> list[str]:
+    """The cases that are asked for in this session: each takes its time."""
+    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    return [name for name in CASES if name in asked]
+
+
+@pytest.fixture(scope="module")
+def by_fit(start: Any, order: Any, names: list[str]) -> Lessons:
+    return alone(Lessons(order, xla=False), start(), names, engine="fit")
+
+
+@pytest.fixture(scope="module")
+def by_pack(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
+    return {
+        "alone": alone(Lessons(order, xla=False), start(), names),
+        "in company": in_company(Lessons(order, xla=False), start(), names),
+        "moved": moved(Lessons(order, xla=False), start, names),
+    }
+
+
+@pytest.fixture(scope="module")
+def by_xla(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
+    names = [name for name in names if name in WITH_XLA]
+    return {
+        "alone": alone(Lessons(order, xla=True), start(), names),
+        "in company": in_company(Lessons(order, xla=True), start(), names),
+        "moved": moved(Lessons(order, xla=True), start, names),
+    }
+
+
+@pytest.mark.parametrize("way", ["alone", "in company", "moved"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_pack_has_the_bits_of_fit(
+    by_fit: Lessons, by_pack: dict[str, Lessons], name: str, way: str
+) -> None:
+    assert_same(by_fit, by_pack[way], name)
+
+
+@pytest.mark.parametrize("way", ["in company", "moved"])
+@pytest.mark.parametrize("name", WITH_XLA)
+def test_compiled_packs_have_the_same_bits(by_xla: dict[str, Lessons], name: str, way: str) -> None:
+    assert_same(by_xla["alone"], by_xla[way], name)
+
+
+def test_cases_differ(by_fit: Lessons) -> None:
+    digests = [end.get("digest") for end in by_fit.ends.values()]
+    assert len(set(digests)) == len(digests)
+
+
+def assert_same(one: Lessons, other: Lessons, name: str) -> None:
+    for lessons in (one, other):
+        assert lessons.ends[name]["ev"] == "done", lessons.ends[name]
+    assert other.logs[name] == one.logs[name]
+    for key in ("digest", "value", "best_epoch", "epochs", "metrics"):
+        assert other.ends[name][key] == one.ends[name][key]

@@ -1,0 +1,115 @@
+"""The worker's Celery app: its task, and what it does when Celery is told to end or to revoke."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker import state as celery_state
+
+from kerasweep.jobs import wire
+from kerasweep.jobs.channel import tolerate_garbage
+from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.queue import new_app
+from kerasweep.workers.tasks import Worker
+
+log = logging.getLogger(__name__)
+
+_REVOKED = "revoked in Flower or by celery control"
+_WATCH_S = 0.5
+
+
+def build_app(broker_url: str) -> Celery:
+    """Return the Celery app of a worker."""
+    tolerate_garbage()
+    app = new_app(broker_url)
+    app.conf.update(worker_pool="threads", worker_redirect_stdouts=False)
+    return app
+
+
+def serve(app: Celery, worker: Worker, queues: list[str]) -> None:
+    """Take hints until SIGTERM or SIGINT."""
+
+    @app.task(name=wire.TRAIN, bind=True)
+    def train(task: Any, sweep: object = None, trial: object = None) -> None:
+        try:
+            key = wire.read_hint(sweep, trial)
+        except KerasweepError as exc:
+            log.warning("%s", exc)
+            return
+        worker.train(task.request.id, key)
+
+    class Leave(bootsteps.StartStopStep):
+        """Preempts as soon as Celery closes, be it told to end or ending over an error of its own.
+
+        Without this, a Celery that gives up would wait for its running trials, and take no others.
+        """
+
+        requires = ("celery.worker.components:Pool",)
+
+        def close(self, parent: Any) -> None:
+            preempt()
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def preempt(**_: Any) -> None:
+        if worker.host.preempt():
+            threading.Thread(target=_preempt, args=(worker,), daemon=True).start()
+
+    app.steps["worker"].add(Leave)
+
+    @signals.task_revoked.connect(weak=False)
+    def cancel_queued(request: Any = None, **_: Any) -> None:
+        key = wire.trial_of_hint_id(str(getattr(request, "id", "")))
+        if key:
+            threading.Thread(target=_cancel, args=(worker, key), daemon=True).start()
+
+    threading.Thread(target=_watch_revoked, args=(worker,), daemon=True).start()
+    threads = ["--pool", "threads", "--concurrency", str(worker.host.capacity)]
+    quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip", "--events"]
+    app.worker_main(["worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet])
+
+
+def _preempt(worker: Worker) -> None:
+    """Checkpoint and release every attempt; what does not end within the grace is ended."""
+    began = time.monotonic()
+    with worker.lock:
+        attempts = list(worker.live.values())
+    for attempt in attempts:
+        attempt.ask("preempt")
+    deadline = began + 0.7 * worker.settings.grace_s
+    while worker.live and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if worker.live:
+        log.warning("%d attempts did not end within the grace", len(worker.live))
+        for trainer in worker.host.trainers:
+            trainer.kill("the worker has to end")
+    if not worker.left.wait(max(0.1, began + 0.8 * worker.settings.grace_s - time.monotonic())):
+        log.warning(
+            "Celery does not end by itself, as when Redis does not answer; the worker ends without it"
+        )
+        worker.leave()
+        os._exit(0)
+    # It ends by itself now, unless the store is away too and signing off takes too long.
+    time.sleep(max(0.1, began + 0.95 * worker.settings.grace_s - time.monotonic()))
+    os._exit(0)
+
+
+def _watch_revoked(worker: Worker) -> None:
+    """A running task that was revoked is a trial that a person cancelled."""
+    while True:
+        time.sleep(_WATCH_S)
+        with worker.lock:
+            revoked = [attempt for task, attempt in worker.live.items() if task in celery_state.revoked]
+        for attempt in revoked:
+            _cancel(worker, attempt.key.of_trial)
+
+
+def _cancel(worker: Worker, key: Any) -> None:
+    try:
+        worker.records.cancel_trial(key, _REVOKED)
+    except KerasweepError as exc:
+        log.warning("trial %s could not be cancelled: %s", key, exc)

@@ -1,0 +1,278 @@
+"""One attempt at a trial: give it to a trainer, carry what it says to the records, end it there once."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kerasweep.jobs.errors import Damaged, OutOfReach, StaleAttempt
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.models import Claim, EpochRecord, Progress, Result
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import Answer, Failure, FailureClass, TrialState
+from kerasweep.jobs.wire import decode_metrics
+from kerasweep.workers.bundles import BundleShelf
+from kerasweep.workers.host import Host, Seat
+from kerasweep.workers.ledger import Ledger
+from kerasweep.workers.trainers import Death, Event, Run
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+#: How long a result waits for a store that does not answer; the fence decides whether it still counts.
+_STORE_PATIENCE_S = 600.0
+_STORE_PAUSE_S = 1.0
+
+#: Why a run is asked to stop when its lease could not be renewed.
+_LEASE = "lease"
+
+#: What comes before what, of all that may be asked of a run; what is not here wants it to end at once.
+_URGENCY = {None: -1, "stop": 0, "pause": 1, "preempt": 1, _LEASE: 1}
+_AT_ONCE = 2
+
+Ending = Callable[[Progress], object]
+
+
+class Attempt:
+    """Trains a claimed trial to its end, whatever end that is.
+
+    Args:
+        claim: the trial.
+        seat: its place in a trainer.
+        host: the trainers.
+        records: where the end is written.
+        ledger: where the progress is written.
+        settings: the hang limit and the grace, in seconds.
+        engine: auto, fit or pack.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        seat: Seat,
+        host: Host,
+        records: Records,
+        ledger: Ledger,
+        settings: Settings,
+        engine: str,
+    ) -> None:
+        self.claim, self.key, self.seat = claim, claim.key, seat
+        self._host, self._records, self._ledger, self._settings = host, records, ledger, settings
+        self._engine = engine
+        self._asked: str | None = None
+        self._heard_of: set[str] = set()
+        self._running = False
+        self._asking = threading.Lock()
+        self._waking = threading.Event()
+
+    def run(self, bundles: BundleShelf) -> None:
+        """Train, and write the end into the records; a stale attempt writes nothing."""
+        self._ledger.open(self.key, self._answered, self._unrenewed)
+        try:
+            ending = self._trained(bundles)
+        finally:
+            progress = self._ledger.close(self.key)
+        self._write(ending, progress)
+
+    def _trained(self, bundles: BundleShelf) -> Ending:
+        try:
+            return self._watched(self._begun(bundles.folder_of(self.claim.sweep.bundle)))
+        except Damaged as exc:
+            return self._failing(Failure(FailureClass.CRASH, str(exc)), 1)
+        except (OutOfReach, OSError) as exc:
+            return self._waiting(str(exc).splitlines()[0])
+        finally:
+            self.seat.trainer.forget(str(self.key))
+
+    def ask(self, why: str) -> None:
+        """Ask the trainer to end the run; of several reasons the most urgent counts, of equals the first."""
+        with self._asking:
+            self._heard_of.add(why)
+            if _URGENCY.get(why, _AT_ONCE) > _URGENCY.get(self._asked, _AT_ONCE):
+                self._asked = why
+                self._waking.set()
+                if self._running:
+                    self._tell_why(why)
+
+    def _tell_why(self, why: str) -> None:
+        # For the trainer it is all one why it has to leave.
+        self.seat.trainer.stop(str(self.key), "preempt" if why == _LEASE else why)
+
+    def _begun(self, bundle: Path) -> Run:
+        """Give the trainer the run, and pass on what was asked before it had it."""
+        run = self.seat.trainer.train(str(self.key), self._message(bundle))
+        with self._asking:
+            self._running = True
+            if self._asked:
+                self._tell_why(self._asked)
+        if self._host.preempting:
+            self.ask("preempt")
+        return run
+
+    def _watched(self, run: Run) -> Ending:
+        """Carry on what the run says until it ends; a run that hangs takes its trainer with it."""
+        while True:
+            try:
+                ending = self._heard(run.events.get(timeout=_POLL_S))
+                if ending is not None:
+                    return ending
+            except queue.Empty:
+                if self.seat.trainer.silent_s(run) > self._settings.hang_s:
+                    self.seat.trainer.kill(f"no step for {self._settings.hang_s:g} s", run.name)
+
+    def _answered(self, answer: Answer) -> None:
+        if answer is Answer.STALE:
+            log.warning("attempt %s no longer holds its trial; it stops, and nothing of it counts", self.key)
+        self.ask(str(answer))
+
+    def _unrenewed(self) -> None:
+        """Stop before the lease is over, with a checkpoint: the store may yet answer in time to take it."""
+        self.ask(_LEASE)
+
+    def _message(self, bundle: Path) -> dict[str, Any]:
+        claim, checkpoints = self.claim, [ref.to_json() for ref in self.claim.checkpoints]
+        return {
+            "sweep": self.key.sweep,
+            "trial": self.key.trial,
+            "attempt": self.key.attempt,
+            "params": dict(claim.params),
+            "seed": claim.seed,
+            "spec": claim.sweep.spec.model_dump(mode="json"),
+            "entry": claim.sweep.entry,
+            "bundle": str(bundle),
+            "resume": checkpoints[0] if checkpoints else None,
+            "resume_older": checkpoints[1:],
+            "engine": self._engine if claim.sweep.engine == "auto" else claim.sweep.engine,
+            "decisions": dict(claim.decisions),
+            "pack_limit": claim.pack_limit,
+        }
+
+    def _heard(self, event: Event) -> Ending | None:
+        """Carry one event on; return how the attempt ends, if that is what it says."""
+        handler = getattr(self, f"_on_{event['ev']}", None)
+        return handler(event) if handler else None
+
+    def _on_engine(self, event: Event) -> None:
+        self._host.settle(self.key.sweep, self.seat, event["engine"] == "pack")
+        self._ledger.write(self.key, log_line=f"engine {event['engine']}: {event.get('reason', '')}")
+
+    def _on_epoch(self, event: Event) -> None:
+        metrics = decode_metrics(event["metrics"])
+        self._ledger.write(self.key, epoch=EpochRecord(event["epoch"], metrics, event.get("seconds", 0.0)))
+
+    def _on_checkpoint(self, event: Event) -> None:
+        self._ledger.write(self.key, checkpoint=ArtifactRef(**event["artifact"]))
+
+    def _on_log(self, event: Event) -> None:
+        self._ledger.write(self.key, log_line=event["text"])
+
+    def _on_decision(self, event: Event) -> None:
+        binding = self._insist(
+            lambda: self._records.decide(
+                self.key.sweep, event["key"], event["value"], event.get("reason", "")
+            )
+        )
+        self.seat.trainer.tell(str(self.key), event["key"], binding)
+
+    def _on_done(self, event: Event) -> Ending:
+        models = [ArtifactRef(**ref) for ref in event.get("artifacts", [])]
+        cut_short = Answer.STOP in self._heard_of and event.get("stopped_early", True)
+        state = TrialState.STOPPED if cut_short else TrialState.COMPLETED
+        result = Result(
+            state=state,
+            value=float(event["value"]),
+            best_epoch=event["best_epoch"],
+            epochs=event["epochs"],
+            metrics=decode_metrics(event["metrics"]),
+            digest=event["digest"],
+            model=models[0] if models else None,
+            facts={
+                name: event[name]
+                for name in ("device", "versions", "engine", "pack", "notes")
+                if name in event
+            },
+        )
+        return lambda progress: self._records.finish(self.key, result, progress)
+
+    def _on_failed(self, event: Event) -> Ending:
+        failure = Failure(FailureClass(event["class"]), event["message"])
+        if event.get("traceback"):
+            self._ledger.write(self.key, log_line=event["traceback"])
+        if failure.cls is FailureClass.STORE:
+            return self._waiting(failure.message)
+        return self._failing(failure, event.get("pack", 1))
+
+    def _on_released(self, event: Event) -> Ending:
+        if event.get("artifact"):
+            self._ledger.write(self.key, checkpoint=ArtifactRef(**event["artifact"]))
+        return self._releasing(event["why"])
+
+    def _on_died(self, event: Event) -> Ending:
+        death: Death = event["death"]
+        if self._asked == Answer.CANCEL:
+            return self._releasing(str(Answer.CANCEL))
+        if self._host.preempting:
+            return self._releasing("preempt")
+        if death.unheard or (death.culprit and death.culprit != str(self.key)):
+            return self._releasing("its trainer ended before it began, or was killed for another trial")
+        cls = (
+            FailureClass.HANG
+            if death.killed_for
+            else FailureClass.MEMORY
+            if death.by_kernel
+            else FailureClass.CRASH
+        )
+        how = death.killed_for or f"the trainer ended with {_described(death.code)}"
+        return self._failing(Failure(cls, how), event.get("width", 1))
+
+    def _waiting(self, why: str) -> Ending:
+        """Give the trial back because something does not answer; not so fast that it spins."""
+        self.seat.trainer.stop(str(self.key), str(Answer.STALE))
+        self._waking.wait(self._settings.renew_s)
+        return self._failing(Failure(FailureClass.STORE, why), 1)
+
+    def _failing(self, failure: Failure, pack: int) -> Ending:
+        return lambda progress: self._records.fail(self.key, failure, pack=pack, progress=progress)
+
+    def _releasing(self, why: str) -> Ending:
+        targets = {str(Answer.PAUSE): TrialState.PAUSED, str(Answer.CANCEL): TrialState.CANCELLED}
+        if why == Answer.STALE:
+            return lambda progress: None
+        if self._asked == _LEASE:
+            why = "the store did not answer, and the lease was about to end"
+        return lambda progress: self._records.release(
+            self.key, targets.get(why, TrialState.QUEUED), why, progress
+        )
+
+    def _write(self, ending: Ending, progress: Progress) -> None:
+        try:
+            self._insist(lambda: ending(progress))
+        except StaleAttempt as exc:
+            log.warning("%s; its end is not written", exc)
+        except OutOfReach as exc:
+            log.error("the end of attempt %s is lost, the trial will be trained again: %s", self.key, exc)
+
+    def _insist(self, call: Callable[[], Any]) -> Any:
+        """Call the store, trying again while it does not answer.
+
+        Raises:
+            OutOfReach: it did not answer in ten minutes, or not before this worker has to end.
+        """
+        deadline = time.monotonic() + _STORE_PATIENCE_S
+        while True:
+            try:
+                return call()
+            except OutOfReach:
+                if self._host.preempting or time.monotonic() > deadline:
+                    raise
+                time.sleep(_STORE_PAUSE_S)
+
+
+def _described(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

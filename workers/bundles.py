@@ -1,0 +1,35 @@
+"""The jobs' code on this worker: fetched by digest, unpacked once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from kerasweep.jobs.bundle import unpack
+from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+
+
+class BundleShelf:
+    """Unpacked bundles by digest. Safe to share between threads.
+
+    Args:
+        artifacts: where the bundles are.
+        folder: a private folder to unpack into.
+    """
+
+    def __init__(self, artifacts: Artifacts, folder: Path) -> None:
+        self._artifacts, self._folder = artifacts, folder
+        self._lock = threading.Lock()
+
+    def folder_of(self, ref: ArtifactRef) -> Path:
+        """Return the folder that holds the bundle's files.
+
+        Raises:
+            Damaged: the bundle is gone or not the one on record.
+            OutOfReach: the artifacts do not answer.
+        """
+        folder = self._folder / ref.sha256
+        with self._lock:
+            if not folder.is_dir():
+                unpack(self._artifacts.get(ref.key, ref.sha256), folder)
+        return folder

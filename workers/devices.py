@@ -1,0 +1,84 @@
+"""Which devices this worker has, and how its trainers share them; no TensorFlow is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.wire import train_queue
+
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True)
+class DeviceSet:
+    """What one trainer owns.
+
+    Args:
+        name: as it shows in logs, such as "cpu" or "gpu 0,1".
+        gpus: the GPUs' indices; empty for a trainer on CPUs.
+        threads: how many threads its operations may use.
+        logical_cpus: how many logical CPU devices stand in for GPUs; 0 for none.
+    """
+
+    name: str
+    gpus: tuple[str, ...]
+    threads: int
+    logical_cpus: int = 0
+
+    @property
+    def replicas(self) -> int:
+        """How many devices a trial trains on here."""
+        return self.logical_cpus or len(self.gpus)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues whose trials fit: its own number of GPUs, and those that ask for none."""
+        own = train_queue(self.replicas)
+        return (own,) if self.replicas == 0 else (own, train_queue(0))
+
+
+def found_gpus() -> tuple[str, ...]:
+    """Return the indices of the NVIDIA GPUs that this process may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    return tuple(str(index) for index, _ in enumerate(sorted(_NVIDIA.glob("*")))) if _NVIDIA.is_dir() else ()
+
+
+def plan_devices(
+    gpus: Sequence[str], gpus_per_trial: int, trainers: int | None, logical_cpus: int, threads: int | None
+) -> list[DeviceSet]:
+    """Share the devices out among trainers.
+
+    Args:
+        gpus: the indices of the GPUs to use.
+        gpus_per_trial: how many each trial trains on.
+        trainers: how many trainers; None for one for each device set.
+        logical_cpus: how many logical CPU devices each trainer has in place of GPUs; 0 for none.
+        threads: threads for each trainer; None to share the cores out.
+
+    Raises:
+        InputError: the numbers do not fit together.
+    """
+    cores = len(os.sched_getaffinity(0))
+    groups: list[tuple[str, ...]] = [()]
+    if gpus:
+        if len(gpus) % gpus_per_trial:
+            rule = f"--gpus must divide by --gpus-per-trial, got {len(gpus)} and {gpus_per_trial}"
+            raise InputError(f"{rule}; leave some GPUs out")
+        groups = [tuple(gpus[at : at + gpus_per_trial]) for at in range(0, len(gpus), gpus_per_trial)]
+    elif gpus_per_trial > 1 and not logical_cpus:
+        raise InputError(
+            f"--gpus-per-trial {gpus_per_trial} needs GPUs, found none; try --logical-cpus {gpus_per_trial}"
+        )
+    count = trainers or len(groups)
+    share = threads or max(1, cores // count)
+    sets = [groups[index % len(groups)] for index in range(count)]
+    return [
+        DeviceSet("gpu " + ",".join(group) if group else f"cpu {index}", group, share, logical_cpus)
+        for index, group in enumerate(sets)
+    ]

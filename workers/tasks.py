@@ -1,0 +1,72 @@
+"""The task of a trial: take a seat, claim, train, finish."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.models import Claim
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import TrialKey
+from kerasweep.workers.attempt import Attempt
+from kerasweep.workers.bundles import BundleShelf
+from kerasweep.workers.host import Host, Preempting, Seat
+from kerasweep.workers.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Worker:
+    """All that a task needs, and the attempts that are under way by their task's id."""
+
+    name: str
+    settings: Settings
+    records: Records
+    queue: HintQueue
+    host: Host
+    ledger: Ledger
+    bundles: BundleShelf
+    engine: str
+    live: dict[str, Attempt] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def train(self, task_id: str, key: TrialKey) -> None:
+        """Train a trial if it is there to be claimed; a hint too many ends here without a word."""
+        try:
+            with self.host.seat(key.sweep, self.records.pack_limit(key)) as seat:
+                claim = self.records.claim(key, self.name, self.settings.lease_s)
+                if claim is None:
+                    return
+                self._run(task_id, claim, seat)
+            self.queue.send_advance(key.sweep)
+        except Preempting:
+            log.info("trial %s is left to another worker", key)
+        except OutOfReach as exc:
+            log.warning("trial %s waits: %s", key, str(exc).splitlines()[0])
+
+    def leave(self) -> None:
+        """Sign off, and end the trainers; a second call waits for nothing and does nothing."""
+        with self.lock:
+            first = not self.left.is_set()
+            self.left.set()
+        if first:
+            self.ledger.stop()
+            self.host.close()
+
+    def _run(self, task_id: str, claim: Claim, seat: Seat) -> None:
+        attempt = Attempt(claim, seat, self.host, self.records, self.ledger, self.settings, self.engine)
+        with self.lock:
+            self.live[task_id] = attempt
+        try:
+            attempt.run(self.bundles)
+        finally:
+            with self.lock:
+                # A message that came twice brought its second attempt here while the first was leaving.
+                if self.live.get(task_id) is attempt:
+                    del self.live[task_id]

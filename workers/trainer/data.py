@@ -1,0 +1,239 @@
+"""A job's data: what `load_data` returned, checked once and kept for all trials that ask for the same.
+
+Arrays are read-only, in the dtypes that Keras trains in (floats in `keras.config.floatx()`), so that one
+trial cannot change what another trains on. Datasets and `PyDataset`s are taken as they are; they hold a
+state of their own, so each run loads its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.trial import FailureClass
+
+_PARTS = ("train", "validation", "test")
+_KEPT = 2
+_LARGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One part of the data, in memory.
+
+    Args:
+        x: inputs: an array or a dict, list or tuple of them, the rows on the first axis of each.
+        y: targets in the same way, or None.
+        weight: sample weights, or None.
+        rows: how many there are.
+    """
+
+    x: Any
+    y: Any
+    weight: Any
+    rows: int
+    _tensors: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    def packed(self) -> Any:
+        """Return what a model's `train_step` takes: `x`, `(x, y)` or `(x, y, weight)`."""
+        return keras.utils.pack_x_y_sample_weight(self.x, self.y, self.weight)
+
+    def tensors(self) -> Any:
+        """Return `packed()` as tensors on the CPU, made once for all runs."""
+        if not self._tensors:
+            with tf.device("CPU:0"):
+                self._tensors.append(keras.tree.map_structure(tf.convert_to_tensor, self.packed()))
+        return self._tensors[0]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One part of the data as a `tf.data.Dataset` or a `keras.utils.PyDataset`."""
+
+    dataset: Any
+    _loaded: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._loaded.update(self._large())
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether its attributes are state of the training, as an order that each epoch shuffles further."""
+        return isinstance(self.dataset, keras.utils.PyDataset)
+
+    def unchanged(self) -> frozenset[str]:
+        """Return the names of large arrays that are as `load_data` left them: those are no state."""
+        return frozenset(name for name, found in self._large().items() if self._loaded.get(name) == found)
+
+    def _large(self) -> dict[str, int]:
+        if not self.keeps_state:
+            return {}
+        return {
+            name: zlib.crc32(np.ascontiguousarray(value).view(np.uint8).data)
+            for name, value in vars(self.dataset).items()
+            if isinstance(value, np.ndarray) and value.nbytes >= _LARGE_BYTES and not value.dtype.hasobject
+        }
+
+
+Part = Arrays | Stream
+
+
+@dataclass(frozen=True)
+class JobData:
+    """What a job trains on."""
+
+    train: Part
+    validation: Part | None = None
+    test: Part | None = None
+
+    @property
+    def shareable(self) -> bool:
+        """Whether several runs may use the same one."""
+        return all(not isinstance(part, Stream) for part in (self.train, self.validation, self.test))
+
+
+class DataCache:
+    """The newest few data sets, in memory.
+
+    A data set that is being loaded keeps the other runs that ask for any waiting: two copies of it at once
+    could be what runs out of memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, JobData] = OrderedDict()
+
+    def get(self, key: str, load: Callable[[], Any]) -> JobData:
+        """Return the data kept under `key`, or load them.
+
+        Args:
+            key: the bundle and the arguments of `load_data`.
+            load: calls the job's `load_data`.
+
+        Raises:
+            JobError: what it returned is not data.
+        """
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            data = read_data(load())
+            if data.shareable:
+                self._kept[key] = data
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            return data
+
+
+def read_data(loaded: Any) -> JobData:
+    """Check what `load_data` returned.
+
+    Raises:
+        JobError: not a dict with `train`, or parts that are not data, or of unequal lengths.
+    """
+    if not isinstance(loaded, Mapping) or "train" not in loaded:
+        raise _wrong(
+            "load_data must return a dict with 'train' and, if wanted, 'validation' and 'test', "
+            f'got {_kind(loaded)}; return {{"train": (x, y), "validation": (xv, yv)}}'
+        )
+    unknown = sorted(str(name) for name in loaded if name not in _PARTS)
+    if unknown:
+        raise _wrong(
+            f"load_data may return the parts {', '.join(_PARTS)}, got {unknown[0]!r}; rename or remove it"
+        )
+    parts = {name: read_part(name, part) for name, part in loaded.items() if part is not None}
+    if "train" not in parts:
+        raise _wrong("load_data must return training data, got None under 'train'; return (x, y)")
+    return JobData(**parts)
+
+
+def read_part(name: str, part: Any) -> Part:
+    """Check one part of the data, and freeze it."""
+    if isinstance(part, (tf.data.Dataset, keras.utils.PyDataset, tf.distribute.DistributedDataset)):
+        return Stream(part)
+    if isinstance(part, list) and 1 <= len(part) <= 3:
+        part = tuple(part)
+    if not isinstance(part, tuple):
+        part = (part,)
+    if not 1 <= len(part) <= 3:
+        raise _wrong(f"load_data's {name!r} must be (x, y) or (x, y, sample_weight), got {len(part)} values")
+    frozen = [None if values is None else _freeze(name, values) for values in part]
+    x, y, weight = (*frozen, None, None)[:3]
+    lengths = {len(array) for array in keras.tree.flatten((x, y, weight)) if array is not None}
+    if len(lengths) != 1:
+        raise _wrong(
+            f"the arrays of load_data's {name!r} must have equally many rows, got {sorted(lengths)}; "
+            "check how they were split"
+        )
+    rows = lengths.pop()
+    if rows == 0:
+        raise _wrong(f"load_data's {name!r} must have at least one row, got none; check how it was split")
+    return Arrays(x, y, weight, rows)
+
+
+def weighted(part: Arrays, class_weight: Mapping[int, float] | None) -> Arrays:
+    """Return the part with class weights as sample weights, as `fit(class_weight=...)` counts them.
+
+    Args:
+        part: one target array: class numbers, or one-hot rows.
+        class_weight: weight of each class; classes without one weigh 1.
+
+    Raises:
+        JobError: there are sample weights already, or several targets.
+    """
+    if not class_weight:
+        return part
+    if part.weight is not None:
+        raise _wrong("class_weight and sample weights exclude each other, got both; keep one of them")
+    if not isinstance(part.y, np.ndarray):
+        raise _wrong(
+            f"class_weight needs a model with one target array, got {_kind(part.y)}; use sample weights"
+        )
+    classes = part.y
+    if classes.ndim > 1 and classes.shape[-1] > 1:
+        classes = np.argmax(classes, axis=-1)
+    weights = np.ones(part.rows, dtype=keras.config.floatx())
+    for number, weight in class_weight.items():
+        weights[classes.reshape(part.rows).astype(np.int64) == int(number)] = weight
+    return replace(part, weight=weights, _tensors=[])
+
+
+def _freeze(name: str, values: Any) -> Any:
+    return keras.tree.map_structure(lambda value: _read_only(name, value), values)
+
+
+def _read_only(name: str, value: Any) -> NDArray[Any]:
+    """Return the array itself where its dtype is right already: no copy of large data."""
+    if isinstance(value, (int, float, str, bytes, type(None))) or not hasattr(value, "__len__"):
+        raise _wrong(
+            f"load_data's {name!r} must be arrays, dicts and tuples of arrays, a tf.data.Dataset or a "
+            f"keras.utils.PyDataset, got {_kind(value)}; convert it with numpy.asarray"
+        )
+    array = np.asarray(value)
+    if array.ndim == 0:
+        raise _wrong(f"load_data's {name!r} must have rows, got {_kind(value)} without a first axis")
+    if np.issubdtype(array.dtype, np.floating) and array.dtype.name != keras.config.floatx():
+        array = array.astype(keras.config.floatx())
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict with {', '.join(repr(key) for key in list(value)[:5]) or 'nothing'}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _wrong(message: str) -> JobError:
+    return JobError(FailureClass.USER, message)

@@ -1,0 +1,58 @@
+"""The digest of a trial's final variables: equal digests mean the same trial, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import keras
+
+# An optimizer's slot is named after its variable's whole path: `SGD/sequential_3_dense_7_kernel_momentum`.
+_AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
+
+
+def plain_path(variable: keras.Variable) -> str:
+    """Return a variable's path without the numbers that Keras counts up in a process.
+
+    The tenth Dense of a process is `dense_9`; how many came before must not show.
+    """
+    return _AUTO_NUMBER.sub("", str(variable.path))
+
+
+def optimizers_of(model: keras.Model) -> list[Any]:
+    """Return the model's optimizers: the compiled one, then those that a model keeps as attributes."""
+    found = [] if model.optimizer is None else [model.optimizer]
+    for value in vars(model).values():
+        if isinstance(value, keras.optimizers.Optimizer) and all(value is not one for one in found):
+            found.append(value)
+    return found
+
+
+def variables_of(model: keras.Model) -> list[Any]:
+    """Return every variable that training goes on from: the model's, then the optimizers'."""
+    found = list(model.variables)
+    for optimizer in optimizers_of(model):
+        found.extend(optimizer.variables)
+    return found
+
+
+def replicas_of(variable: Any) -> list[Any]:
+    """Return the copies of a variable, one for each replica.
+
+    They may differ: under MirroredStrategy each replica of a BatchNormalization keeps statistics of its own,
+    and reading the variable gives their mean.
+    """
+    value = getattr(variable, "value", variable)
+    return list(getattr(value, "values", None) or [value])
+
+
+def digest(model: keras.Model) -> str:
+    """Return the SHA-256, in hexadecimal, over path, dtype, shape and bytes of every variable, in order."""
+    total = hashlib.sha256()
+    for variable in variables_of(model):
+        for one in replicas_of(variable):
+            array = one.numpy()
+            total.update(f"{plain_path(variable)}|{array.dtype.name}|{array.shape}|".encode())
+            total.update(array.tobytes())
+    return total.hexdigest()

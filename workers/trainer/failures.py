@@ -1,0 +1,70 @@
+"""From what a job raises to a training failure: its class, one line for the user, and the job's traceback."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import tensorflow as tf
+
+from kerasweep.jobs.errors import JobError, KerasweepError, OutOfReach
+from kerasweep.jobs.trial import FailureClass
+
+_MESSAGE_CHARS = 400
+_NOT_UNDER_XLA = (
+    "XLA has no deterministic form of an operation of this model (max-pooling's gradient is one), and "
+    "results must repeat; set training.xla to auto or false, and jit_compile=False in model.compile"
+)
+_OWN_FOLDER = str(Path(__file__).resolve().parent)
+
+
+def translate(exc: BaseException, folder: Path) -> JobError:
+    """Return the failure that an exception means.
+
+    Args:
+        exc: what training raised.
+        folder: where the job's files are, to name the line of the job that raised.
+    """
+    if isinstance(exc, JobError):
+        return exc
+    text = "".join(traceback.format_exception(type(exc), exc, _without_own_frames(exc)))
+    if isinstance(exc, OutOfReach):
+        return JobError(FailureClass.STORE, str(exc).splitlines()[0], text)
+    if isinstance(exc, KerasweepError):
+        return JobError(FailureClass.USER, str(exc), text)
+    if is_memory(exc):
+        return JobError(FailureClass.MEMORY, f"out of memory: {_first_line(exc)}", text)
+    if "deterministic XLA implementation" in str(exc):
+        return JobError(FailureClass.USER, _NOT_UNDER_XLA, text)
+    return JobError(FailureClass.USER, f"{type(exc).__name__}: {_first_line(exc)}{_place(exc, folder)}", text)
+
+
+def is_memory(exc: BaseException) -> bool:
+    """Tell whether an exception says that memory ran out."""
+    if isinstance(exc, (MemoryError, tf.errors.ResourceExhaustedError)):
+        return True
+    # XLA on a GPU reports an allocation that failed as an internal error with these words.
+    return isinstance(exc, tf.errors.OpError) and "RESOURCE_EXHAUSTED" in str(exc)
+
+
+def _first_line(exc: BaseException) -> str:
+    lines = (line.strip() for line in str(exc).splitlines())
+    return next((line for line in lines if line), "no message")[:_MESSAGE_CHARS]
+
+
+def _place(exc: BaseException, folder: Path) -> str:
+    if isinstance(exc, SyntaxError) and exc.filename and Path(exc.filename).is_relative_to(folder):
+        return f" ({Path(exc.filename).relative_to(folder)}:{exc.lineno})"
+    for frame in reversed(traceback.extract_tb(exc.__traceback__)):
+        if Path(frame.filename).is_relative_to(folder):
+            return f" ({Path(frame.filename).relative_to(folder)}:{frame.lineno})"
+    return ""
+
+
+def _without_own_frames(exc: BaseException) -> TracebackType | None:
+    """Skip the trainer's own frames at the top: the user's story begins below them."""
+    found = exc.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        found = found.tb_next
+    return found or exc.__traceback__

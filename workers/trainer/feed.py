@@ -1,0 +1,255 @@
+"""What `fit` is fed in each epoch: an epoch's batches follow from the trial's seed and the epoch alone.
+
+Arrays: an epoch's rows are gathered into its order in one copy and cut into batches by a reshape, so the
+dataset has neither a shuffle nor a map: a quarter of the fixed cost of handing arrays to `fit`.
+
+Datasets: each epoch takes one new iterator of the dataset, and a resumed trial first takes as many as the
+epochs that it has behind it, which brings a `shuffle` to where it was. With `steps_per_epoch` one iterator
+goes on from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
+
+Not brought back: the state of random Keras layers inside `dataset.map`; put them into the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.seeds import epoch_order
+from kerasweep.jobs.training import Training
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.data import Arrays, Part, Stream
+
+
+class Feed(Protocol):
+    """One part of the data, epoch by epoch."""
+
+    def skip(self, epochs: int) -> None:
+        """Stand where an undisturbed training stands after so many epochs."""
+
+    def batches(self, epoch: int) -> Any:
+        """Return what `fit` takes for an epoch, counted from 1."""
+
+
+class ArrayFeed:
+    """Batches of arrays in the order that the seed gives each epoch.
+
+    Attributes:
+        rows: how many of the rows an epoch has.
+
+    Args:
+        part: the arrays.
+        batch_size: rows of a batch, over all replicas.
+        seed: of the order; None leaves the rows as they are.
+        replicas: rows that do not fill them evenly are dropped, for an empty replica gives NaN.
+        drop_rest: drop the partial batch at the end altogether.
+    """
+
+    def __init__(
+        self, part: Arrays, batch_size: int, seed: int | None, replicas: int, drop_rest: bool
+    ) -> None:
+        self._part, self._batch_size, self._seed = part, batch_size, seed
+        rest = 0 if drop_rest else part.rows % batch_size
+        self.rows = part.rows - part.rows % batch_size + rest - rest % replicas
+        self._whole: Any = None
+
+    def skip(self, epochs: int) -> None:
+        """Do nothing: each epoch's order is drawn for itself."""
+
+    def batches(self, epoch: int) -> Any:
+        """Return the epoch's dataset."""
+        if self._seed is not None:
+            order = epoch_order(self._seed, epoch, self._part.rows)[: self.rows]
+            return _cut_into_batches(self._part.tensors(), self._batch_size, self.rows, order)
+        if self._whole is None:
+            self._whole = _cut_into_batches(self._part.tensors(), self._batch_size, self.rows, None)
+        return self._whole
+
+
+class DatasetFeed:
+    """Batches of a `tf.data.Dataset`.
+
+    Keras finds the end of a dataset of unknown length by a step too many, which counts in the optimizer and
+    in the seeds of Dropout, and which hangs on several devices. So such a dataset is read once, to count.
+
+    Attributes:
+        counted: whether it had to be read.
+
+    Args:
+        dataset: the job's.
+        steps: batches of an epoch, taken from one iterator that goes on; None for a whole iteration.
+        replicas: batches that do not fill them evenly are dropped.
+
+    Raises:
+        JobError: it never ends, or is empty.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, steps: int | None, replicas: int) -> None:
+        if replicas > 1 and not _always_fills(dataset, replicas):
+            dataset = dataset.filter(lambda *batch: _rows_of(batch) % replicas == 0)
+        self._dataset = dataset.repeat() if steps and not _endless(dataset) else dataset
+        self._steps = steps
+        self._size = steps or int(self._dataset.cardinality())
+        self._iterator: Iterator[Any] | None = None
+        if self._size == int(tf.data.INFINITE_CARDINALITY):
+            raise _wrong("a dataset that never ends needs training.steps_per_epoch, got none; set it")
+        self.counted = self._size < 0
+        if self.counted:
+            self._size = int(dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+        if not self._size:
+            raise _wrong(
+                f"a dataset must have a batch that {replicas} devices can share, got none; check its size"
+            )
+
+    def sample(self) -> Any:
+        """Return a batch, at the cost of one iterator."""
+        return next(iter(self._dataset))
+
+    def skip(self, epochs: int) -> None:
+        """Take the iterators, or the batches, of the epochs behind."""
+        if self._steps:
+            iterator = self._running()
+            for _ in range(epochs * self._steps):
+                next(iterator)
+        else:
+            for _ in range(epochs):
+                iter(self._dataset)
+
+    def batches(self, epoch: int) -> Any:
+        """Return the epoch's dataset; Keras asks for its iterator twice, and the job's gives one."""
+        iterator: Any = self._running() if self._steps else iter(self._dataset)
+        batches = tf.data.Dataset.range(self._size).map(lambda _: iterator.get_next())
+        return _one_pipeline(batches)
+
+    def _running(self) -> Iterator[Any]:
+        if self._iterator is None:
+            self._iterator = iter(self._dataset)
+        return self._iterator
+
+
+class PyDatasetFeed:
+    """A `keras.utils.PyDataset` as it is; its attributes travel in the checkpoint."""
+
+    def __init__(self, dataset: keras.utils.PyDataset) -> None:
+        self._dataset = dataset
+
+    def skip(self, epochs: int) -> None:
+        """Do nothing: its attributes are put back."""
+
+    def batches(self, epoch: int) -> Any:
+        """Return it."""
+        return self._dataset
+
+
+def check_sizes(part: Part, training: Training, replicas: int) -> None:
+    """Refuse sizes that Keras would take and make something else of.
+
+    Raises:
+        JobError: the batch does not divide by the replicas, or there are too few rows for what is asked.
+    """
+    if isinstance(part, Stream) and replicas > 1 and training.steps_per_epoch:
+        raise _wrong(
+            f"training.steps_per_epoch with a dataset trains on one device, got {replicas} replicas; "
+            "leave it out, and let load_data return a dataset that ends"
+        )
+    if isinstance(part, Arrays):
+        _check_batch(part.rows, training, replicas)
+        _check_steps(part.rows, training, replicas)
+
+
+def train_feed(part: Part, training: Training, seed: int, replicas: int) -> Feed:
+    """Return the feed of the training data."""
+    if isinstance(part, Stream):
+        return _stream_feed(part, training.steps_per_epoch, replicas)
+    order = seed if training.shuffle else None
+    return ArrayFeed(part, training.batch_size, order, replicas, drop_rest=replicas > 1)
+
+
+def validation_feed(part: Part, training: Training, replicas: int) -> Feed:
+    """Return the feed of the validation data: a new iteration in each epoch, whatever its steps."""
+    if isinstance(part, Stream):
+        if training.validation_steps and isinstance(part.dataset, tf.data.Dataset):
+            part = Stream(part.dataset.take(training.validation_steps))
+        return _stream_feed(part, None, replicas)
+    return ArrayFeed(part, training.batch_size, None, replicas, drop_rest=False)
+
+
+def _stream_feed(part: Stream, steps: int | None, replicas: int) -> Feed:
+    if isinstance(part.dataset, keras.utils.PyDataset):
+        return PyDatasetFeed(part.dataset)
+    return DatasetFeed(part.dataset, steps, replicas)
+
+
+def _check_batch(rows: int, training: Training, replicas: int) -> None:
+    batch_size = training.batch_size
+    if batch_size % replicas:
+        raise _wrong(
+            f"training.batch_size must divide by the {replicas} replicas of resources.gpus, got "
+            f"{batch_size}; set it to {max(batch_size // replicas, 1) * replicas}"
+        )
+    if batch_size > rows:
+        raise _wrong(
+            f"training.batch_size must not be above the rows of the training data, got {batch_size} for "
+            f"{rows} rows; set it to {max(rows // replicas, 1) * replicas} or less"
+        )
+
+
+def _check_steps(rows: int, training: Training, replicas: int) -> None:
+    batch_size = training.batch_size
+    steps = rows // batch_size if replicas > 1 else -(-rows // batch_size)
+    if training.steps_per_epoch and training.steps_per_epoch > steps:
+        raise _wrong(
+            f"training.steps_per_epoch must not be above the batches of the training data, got "
+            f"{training.steps_per_epoch} for {steps}; set it to {steps} or less, or leave it out"
+        )
+
+
+def _wrong(message: str) -> JobError:
+    return JobError(FailureClass.USER, message)
+
+
+def _cut_into_batches(tensors: Any, batch_size: int, rows: int, order: NDArray[np.int64] | None) -> Any:
+    """Return a dataset of batches of the first `rows` rows, the last one partial where they do not divide."""
+    whole = rows // batch_size * batch_size
+    with tf.device("CPU:0"):
+        if order is not None:
+            tensors = keras.tree.map_structure(lambda tensor: tf.gather(tensor, order), tensors)
+        dataset = None
+        if whole:
+            dataset = tf.data.Dataset.from_tensor_slices(
+                keras.tree.map_structure(
+                    lambda tensor: tf.reshape(tensor[:whole], (-1, batch_size, *tensor.shape[1:])), tensors
+                )
+            )
+        if rows > whole:
+            rest = keras.tree.map_structure(lambda tensor: tensor[whole:rows], tensors)
+            last = tf.data.Dataset.from_tensors(rest)
+            dataset = last if dataset is None else dataset.concatenate(last)
+    return _one_pipeline(dataset)
+
+
+def _one_pipeline(dataset: Any) -> Any:
+    """State how replicas share a dataset: one pipeline, each batch split between them."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def _always_fills(dataset: Any, replicas: int) -> bool:
+    """Whether each batch is known to divide by the replicas, as with `drop_remainder`."""
+    spec = next(leaf for leaf in tf.nest.flatten(dataset.element_spec) if leaf is not None)
+    return bool(spec.shape.rank) and spec.shape[0] is not None and spec.shape[0] % replicas == 0
+
+
+def _endless(dataset: Any) -> bool:
+    return int(dataset.cardinality()) == int(tf.data.INFINITE_CARDINALITY)
+
+
+def _rows_of(batch: Any) -> Any:
+    return tf.shape(next(leaf for leaf in keras.tree.flatten(batch) if leaf is not None))[0]

@@ -1,0 +1,235 @@
+"""The `fit` engine: `model.fit`, epoch by epoch, one trial at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasweep.workers.trainer.data import Arrays, Stream
+from kerasweep.workers.trainer.devices import scope_of
+from kerasweep.workers.trainer.engine import Interrupted
+from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
+from kerasweep.workers.trainer.run import TrialRun
+from kerasweep.workers.trainer.seeding import PROCESS_RANDOM, seed_tensorflow
+
+_WAIT_S = 0.2
+#: What a call costs Keras beside its steps, and tracing them again; a call's longest time, and most steps.
+_CALL_S, _TRACE_S, _STOPPED_WITHIN_S, _MOST_STEPS = 0.001, 1.5, 1.0, 64
+
+
+class FitEngine:
+    """Trains by `model.fit`."""
+
+    name = "fit"
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._train: Feed
+        self._validation: Feed | None
+
+    @contextmanager
+    def admit(self, run: TrialRun) -> Iterator[None]:
+        """Wait until no other trial trains here; then give the run what it is fed with."""
+        while not self._turn.acquire(timeout=_WAIT_S):
+            if run.stop.leaving:
+                raise Interrupted
+            # A run that waits is not stuck: the one that it waits for is watched by itself.
+            run.pulse.beat(0)
+        try:
+            self._open(run)
+            run.notes.extend(self._notes(run))
+            yield
+        finally:
+            self._train = self._validation = None  # type: ignore[assignment]
+            self._turn.release()
+
+    def _open(self, run: TrialRun) -> None:
+        replicas = run.replicas
+        self._train = train_feed(run.train, run.training, run.order.seed, replicas)
+        self._validation = None
+        if run.validation is not None:
+            self._validation = validation_feed(run.validation, run.training, replicas)
+            self._validation.skip(run.epoch)
+        self._train.skip(run.epoch)
+        if isinstance(self._train, DatasetFeed) and run.strategy is not None:
+            _build_at_once(run, self._train.sample())
+        if run.training.xla is True and run.strategy is None:
+            # Keras' own setter turns it off again wherever results must repeat, whatever the model.
+            run.model._jit_compile = True
+        # The seed of random operations of TensorFlow's own, which is fixed when the first step is traced.
+        seed_tensorflow(run.order.seed, run.source.draws_from_tensorflow)
+
+    def _notes(self, run: TrialRun) -> list[str]:
+        """Return which rows are left out, and what a resumed trial would not repeat."""
+        found = []
+        for feed, part in ((self._train, run.train), (self._validation, run.validation)):
+            if isinstance(feed, ArrayFeed) and isinstance(part, Arrays) and feed.rows < part.rows:
+                what = "training" if part is run.train else "validation"
+                found.append(
+                    f"{part.rows - feed.rows} of {part.rows} {what} rows are left out of each epoch: "
+                    f"they do not fill {run.replicas} replicas evenly"
+                )
+            if isinstance(feed, DatasetFeed) and feed.counted:
+                found.append(
+                    "a dataset that does not tell its length was read once before the training, to count its "
+                    "batches; tf.data.experimental.assert_cardinality tells it"
+                )
+        if run.source.draws_from_tensorflow:
+            found.append(
+                "the job uses random operations of TensorFlow's own: a trial that is resumed may draw other "
+                "numbers there; those of keras.random it would draw again"
+            )
+        return found
+
+    def train_epoch(self, run: TrialRun) -> dict[str, float]:
+        """Train one epoch by `model.fit`, and validate."""
+        hooks = StepHooks(run)
+        epoch = run.epoch + 1
+        # Job code within the steps may draw from the process's generators: nobody may seed them meanwhile.
+        held = PROCESS_RANDOM if hooks.job_code or isinstance(run.train, Stream) else contextlib.nullcontext()
+        with held, scope_of(run.strategy), _unfinished(run.model.optimizer):
+            run.model.fit(
+                self._train.batches(epoch),
+                validation_data=self._validation and self._validation.batches(epoch),
+                initial_epoch=run.epoch,
+                epochs=epoch,
+                shuffle=False,
+                verbose=0,
+                callbacks=hooks,
+                **_limits(run),
+            )
+        _lengthen_calls(run, hooks)
+        return hooks.logs
+
+
+def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:
+    """Have `fit` make several steps in a call from the next epoch on, where only the speed changes by it.
+
+    Each call costs Keras a millisecond. The steps are traced anew for it, so it must be worth that; a call
+    stays short enough for the run to be stopped between two.
+    """
+    model = run.model
+    seen = run.strategy or run.callbacks.in_steps or _limits(run) or run.source.draws_from_tensorflow
+    left = (run.training.epochs - run.epoch - 1) * hooks.steps
+    if seen or model.run_eagerly or model.steps_per_execution != 1 or left * _CALL_S < _TRACE_S:
+        return
+    steps = min(_MOST_STEPS, int(_STOPPED_WITHIN_S / hooks.fastest_s))
+    if steps > 1:
+        model.steps_per_execution = steps
+        model.train_function = model.test_function = None
+
+
+@contextmanager
+def _unfinished(optimizer: Any) -> Iterator[None]:
+    """Keep the end of an epoch's `fit` from putting averaged weights in place: the training goes on."""
+    if optimizer is None:
+        yield
+        return
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+
+
+def _build_at_once(run: TrialRun, batch: Any) -> None:
+    """Build what `fit` builds on several devices before each epoch, from a batch that it would swallow."""
+    with scope_of(run.strategy):
+        run.model._symbolic_build(data_batch=batch)
+    run.model._maybe_symbolic_build = lambda **_: None
+
+
+class StepHooks(keras.callbacks.CallbackList):
+    """Stands in for the list of callbacks within one epoch's `fit`.
+
+    It passes on what happens within the epoch; beginnings and ends of epochs and of the training are the
+    run's own to tell. `logs` is what `fit` reports at the end of the epoch.
+    """
+
+    def __init__(self, run: TrialRun) -> None:
+        super().__init__()
+        self.logs: dict[str, float] = {}
+        self.steps = 0
+        #: The shortest time from the end of a step to the end of the next.
+        self.fastest_s = _STOPPED_WITHIN_S
+        self._stepped_at_s = 0.0
+        self._run = run
+        self._inner = run.callbacks.in_steps
+        self._stop_training = bool(getattr(run.model, "stop_training", False))
+
+    @property
+    def job_code(self) -> bool:
+        """Whether callbacks run within the epoch."""
+        return bool(self._inner)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        # `fit` has just cleared it; a callback may have set it at the start of the epoch.
+        self._run.model.stop_training = self._stop_training
+
+    def on_train_end(self, logs: Any = None) -> None:
+        pass
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        pass
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.logs = dict(logs or {})
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        for callback in self._inner:
+            callback.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now_s = time.monotonic()
+        self.fastest_s = min(self.fastest_s, max(1e-6, now_s - self._stepped_at_s))
+        self._stepped_at_s = now_s
+        self.steps += 1
+        self._step()
+        for callback in self._inner:
+            callback.on_train_batch_end(batch, _plain(logs))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        for callback in self._inner:
+            callback.on_test_begin(logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        for callback in self._inner:
+            callback.on_test_end(logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        for callback in self._inner:
+            callback.on_test_batch_begin(batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step()
+        for callback in self._inner:
+            callback.on_test_batch_end(batch, _plain(logs))
+
+    def _step(self) -> None:
+        self._run.pulse.beat()
+        if self._run.must_leave():
+            raise Interrupted
+
+
+def _plain(logs: Any) -> dict[str, Any]:
+    return {name: float(value) if np.ndim(value) == 0 else value for name, value in (logs or {}).items()}
+
+
+def _limits(run: TrialRun) -> dict[str, Any]:
+    training = run.training
+    limits: dict[str, Any] = {"steps_per_epoch": training.steps_per_epoch}
+    # A `tf.data.Dataset` is cut to its steps already.
+    cut = isinstance(run.validation, Stream) and not run.validation.keeps_state
+    if run.validation is not None and not cut:
+        limits["validation_steps"] = training.validation_steps
+    if isinstance(run.train, Stream):
+        # With arrays the class weights are sample weights already.
+        limits["class_weight"] = training.class_weight
+    return limits

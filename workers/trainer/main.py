@@ -1,0 +1,72 @@
+"""The trainer process: reads orders from one pipe, writes events to another, and trains between them.
+
+    python -m kerasweep.workers.trainer.main --in-fd 3 --out-fd 4 --artifacts URL --parent-pid PID
+
+It ends when its host does: the kernel kills it with the thread that started it, and an end of the pipe
+ends it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the trainer until its host says `exit` or goes away."""
+    flags = _flags(arguments)
+    die_with(flags.parent_pid)
+    leave_the_end_to_the_host()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    from kerasweep.workers.trainer.serve import serve  # TensorFlow loads here, with the environment set
+
+    serve(flags.in_fd, flags.out_fd, flags.artifacts, flags.threads, flags.logical_cpus)
+    # Threads of TensorFlow and of the job may still run; nothing of theirs is wanted.
+    os._exit(0)
+
+
+def die_with(parent_pid: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    if not parent_pid:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it died before the line above
+        os._exit(1)
+
+
+def leave_the_end_to_the_host() -> None:
+    """Let neither Ctrl-C in the host's terminal nor a SIGTERM to every process end a trainer in mid-epoch.
+
+    The job's own children end by them as ever: a pool of `multiprocessing` could not be closed otherwise.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    os.register_at_fork(after_in_child=_default_signals)
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _flags(arguments: list[str] | None) -> Any:
+    parser = argparse.ArgumentParser(prog="kerasweep-trainer", description=__doc__)
+    parser.add_argument("--in-fd", type=int, required=True, help="orders, JSON lines")
+    parser.add_argument("--out-fd", type=int, required=True, help="events, JSON lines")
+    parser.add_argument("--artifacts", required=True, help="URL of the artifacts")
+    parser.add_argument("--parent-pid", type=int, default=0, help="the host; 0 for none")
+    parser.add_argument("--threads", type=int, default=0, help="operations at once; 0: one for each core")
+    parser.add_argument("--logical-cpus", type=int, default=1, help="CPU devices to show, to try replicas")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

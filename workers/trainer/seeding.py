@@ -1,0 +1,94 @@
+"""The random generators of the whole process: Python's, NumPy's, TensorFlow's and Keras' own.
+
+`tf.random.set_seed` also throws away every compiled kernel of the process, so the next call of each program
+costs a tenth of a second. Only random operations of TensorFlow's own, run eagerly, need that: their kernels
+hold their state. Keras' operations take theirs as an argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
+from tensorflow.python.eager import context
+
+#: Whoever seeds the generators of the process holds this until done with them.
+PROCESS_RANDOM = threading.RLock()
+
+_DRAWS = frozenset({"random", "dropout", "random_normal", "random_uniform", "image", "numpy_function"})
+
+
+def seed_everything(seed: int, kernels: bool) -> None:
+    """Do what `keras.utils.set_random_seed` does.
+
+    Args:
+        seed: 31 bits.
+        kernels: whether TensorFlow's stateful kernels must start anew too.
+    """
+    if kernels:
+        keras.utils.set_random_seed(seed)
+        return
+    seed_python_and_numpy(seed)
+    global_state.set_global_attribute(GLOBAL_RANDOM_SEED, seed)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+    seed_tensorflow(seed, kernels)
+
+
+def seed_tensorflow(seed: int, kernels: bool) -> None:
+    """Do what `tf.random.set_seed` does; `kernels` as in `seed_everything`."""
+    eager = context.context()
+    if kernels or not hasattr(eager, "_rng") or not hasattr(eager, "_seed"):
+        tf.random.set_seed(seed)
+    else:
+        eager._seed, eager._rng = seed, random.Random(seed)
+
+
+def seed_python_and_numpy(seed: int) -> None:
+    """Seed the two that a job's callbacks may draw from."""
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def draws_from_tensorflow(folder: Path) -> bool:
+    """Tell whether a job's files may draw from random operations of TensorFlow's own.
+
+    Args:
+        folder: the job's files.
+
+    Returns:
+        True where any of them imports TensorFlow and uses a name such as `tf.random`; in doubt, True.
+    """
+    return any(_may_draw(path) for path in folder.rglob("*.py"))
+
+
+def _may_draw(path: Path) -> bool:
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):
+        return True
+    aliases: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tensorflow":
+            return True
+        if isinstance(node, ast.Import):
+            found = [alias for alias in node.names if alias.name.partition(".")[0] == "tensorflow"]
+            aliases.update(alias.asname or "tensorflow" for alias in found)
+    if not aliases:
+        return False
+    return any(
+        isinstance(node, ast.Attribute) and node.attr in _DRAWS and _root(node) in aliases for node in nodes
+    )
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

@@ -1,0 +1,210 @@
+"""A model's own step, traced once, and loops over it that train or validate many batches in one call.
+
+A loop is called with the handles of a model's variables as its captured inputs. So one compiled loop
+serves every model that has the same graph: nothing is traced, compiled or copied for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+#: A loop stops after so many steps, not more, before the host hears of it and may stop the run.
+Handles = Sequence[tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How rows are cut into batches.
+
+    Args:
+        rows: how many there are.
+        batch: rows in a batch.
+        ordered: whether they are taken in an order that is handed over, or as they lie.
+    """
+
+    rows: int
+    batch: int
+    ordered: bool
+
+    @property
+    def whole(self) -> int:
+        """How many batches are whole; data below one batch count as one whole smaller batch."""
+        return max(1, self.rows // self.batch)
+
+    @property
+    def size(self) -> int:
+        """Rows in a whole batch."""
+        return min(self.rows, self.batch)
+
+    @property
+    def rest(self) -> int:
+        """Rows in the last, partial batch; 0 where there is none."""
+        return self.rows - self.whole * self.size
+
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        return self.whole + (self.rest > 0)
+
+    @property
+    def traced_rows(self) -> int | None:
+        """The batch's first dimension as `fit` traces it: unknown where the last batch is partial.
+
+        Keras' own graphs differ between the two (individual losses are averaged otherwise), so the same is
+        needed for the same bits.
+        """
+        return None if self.rest else self.size
+
+
+@dataclass(frozen=True)
+class Step:
+    """A traced `train_step` or `test_step`.
+
+    Args:
+        function: from one batch to the step's logs.
+        captures: what it reads and writes beside: handles of variables, mostly.
+        keeps_logs: whether the last step's logs are wanted, because they are no metrics of the model.
+    """
+
+    function: Any
+    captures: tuple[tf.Tensor, ...]
+    keeps_logs: bool
+
+
+def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> Step:
+    """Trace a model's step for batches of the data, as `fit` would.
+
+    Args:
+        model: its owner.
+        step: `model.train_step` or `model.test_step`.
+        data: all rows, as tensors.
+        cut: into batches.
+
+    Raises:
+        Exception: what the model's code raises.
+    """
+    specs = tf.nest.map_structure(
+        lambda rows: tf.TensorSpec((cut.traced_rows, *rows.shape[1:]), rows.dtype), data
+    )
+
+    def one_step(batch: Any) -> Any:
+        return step(batch)
+
+    function = tf.function(one_step, autograph=False).get_concrete_function(specs)
+    logs = function.structured_outputs
+    known = isinstance(logs, dict) and set(logs) == set(model.get_metrics_result())
+    return Step(function, tuple(function.captured_inputs), keeps_logs=not known)
+
+
+class Loop:
+    """A step, over many batches, in one compiled call.
+
+    Args:
+        step: traced.
+        data: all rows, as tensors; only their shapes and dtypes are kept.
+        cut: into batches.
+        xla: whether XLA compiles it.
+    """
+
+    def __init__(self, step: Step, data: Any, cut: Cut, xla: bool) -> None:
+        self.cut = cut
+        self._step = step
+        self._structure = tf.nest.map_structure(lambda _: None, data)
+        # XLA wants static shapes, so there a partial batch is a program of its own.
+        self._static = cut.rest == 0 or xla
+        self._many = self._compile(self._run_many, data, xla)
+        self._last = self._compile(self._run_last, data, xla) if cut.rest and xla else None
+
+    @property
+    def captures(self) -> int:
+        """How many handles it takes."""
+        return len(self._step.captures)
+
+    def run(self, handles: Handles, data: Any, order: tf.Tensor | None, start: int, stop: int) -> Any:
+        """Make the steps from `start` to before `stop` of an epoch.
+
+        Args:
+            handles: in the place of the traced step's captures, one for each.
+            data: all rows, as tensors.
+            order: int64[rows], where the cut is ordered.
+            start: from 0.
+            stop: at most `cut.steps`.
+
+        Returns:
+            The last step's logs, where they are kept; else None.
+        """
+        logs = None
+        whole = min(stop, self.cut.whole) if self._last else stop
+        if start < whole:
+            logs = self._call(self._many, handles, data, order, start, whole)
+        if whole < stop:
+            logs = self._call(self._last, handles, data, order, whole, stop)
+        return logs
+
+    def _call(self, function: Any, handles: Handles, data: Any, order: tf.Tensor | None, *bounds: int) -> Any:
+        concrete, places = function
+        arguments = [] if order is None else [order]
+        with tf.device("CPU:0"):
+            arguments += [tf.constant(bound, tf.int32) for bound in bounds]
+        # The public call binds the captures of the model that was traced; this is the one way to bind others.
+        return concrete._call_flat([*arguments, *tf.nest.flatten(data)], [handles[place] for place in places])
+
+    def _compile(self, function: Callable[..., Any], data: Any, xla: bool) -> tuple[Any, tuple[int, ...]]:
+        orders = [tf.TensorSpec((self.cut.rows,), tf.int64)] if self.cut.ordered else []
+        bounds = [tf.TensorSpec((), tf.int32)] * 2
+        rows = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(data)]
+        concrete = tf.function(function, autograph=False, jit_compile=xla or None).get_concrete_function(
+            *orders, *bounds, *rows
+        )
+        places = {id(capture): place for place, capture in enumerate(self._step.captures)}
+        return concrete, tuple(places[id(capture)] for capture in concrete.captured_inputs)
+
+    def _run_many(self, *arguments: tf.Tensor) -> Any:
+        order, start, stop, rows = self._read(arguments)
+        kept = self._no_logs()
+        _, *kept = tf.while_loop(
+            lambda at, *_: at < stop,
+            lambda at, *_: (at + 1, *self._make_step(order, at, rows, self.cut.size)),
+            [start, *kept],
+            shape_invariants=[tf.TensorShape(()), *(tensor.shape for tensor in kept)],
+            parallel_iterations=1,
+        )
+        return self._pack_logs(kept)
+
+    def _run_last(self, *arguments: tf.Tensor) -> Any:
+        order, start, _, rows = self._read(arguments)
+        return self._pack_logs(self._make_step(order, start, rows, self.cut.rest))
+
+    def _read(self, arguments: Sequence[tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor, Sequence[tf.Tensor]]:
+        rest = list(arguments)
+        order = rest.pop(0) if self.cut.ordered else None
+        return order, rest[0], rest[1], rest[2:]
+
+    def _make_step(self, order: Any, at: tf.Tensor, rows: Sequence[tf.Tensor], size: int) -> list[tf.Tensor]:
+        first = at * self.cut.size
+        count = size if self._static else tf.minimum(size, self.cut.rows - first)
+        if order is not None:
+            chosen = tf.slice(order, [first], [count])
+            batch = [tf.gather(tensor, chosen) for tensor in rows]
+        else:
+            batch = [
+                tf.slice(tensor, [first, *[0] * (tensor.shape.rank - 1)], [count, *tensor.shape[1:]])
+                for tensor in rows
+            ]
+        logs = self._step.function(tf.nest.pack_sequence_as(self._structure, batch))
+        return tf.nest.flatten(logs) if self._step.keeps_logs else []
+
+    def _no_logs(self) -> list[tf.Tensor]:
+        if not self._step.keeps_logs:
+            return []
+        outputs = tf.nest.flatten(self._step.function.structured_outputs)
+        return [tf.zeros([size or 0 for size in output.shape], output.dtype) for output in outputs]
+
+    def _pack_logs(self, flat: Sequence[tf.Tensor]) -> Any:
+        if not self._step.keeps_logs:
+            return None
+        return tf.nest.pack_sequence_as(self._step.function.structured_outputs, list(flat))

@@ -1,0 +1,196 @@
+"""Whether XLA compiles a sweep's graph: measured once, on copies of the variables, and then kept.
+
+XLA and plain graphs round differently, so every attempt of a sweep must compute the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.programs import Graph, Loops, Material
+from kerasweep.workers.trainer.stepping import Loop
+
+#: Each way is timed for about so long.
+_TIMED_S = 0.1
+_ROUNDS = 4
+#: XLA must win by so much: a tie is no reason to wait for a compiler.
+_WORTH = 0.9
+#: Where one way wins by so much at first sight, the race is over.
+_CLEAR = 1.6
+#: What compiling takes at least; a sweep that takes less in all is not worth measuring.
+_COMPILE_S = 1.0
+#: What TensorFlow raises where XLA has no form of an operation, or no shape of it.
+_REFUSALS = (tf.errors.OpError, ValueError)
+
+#: Binds the sweep to a choice, unless one is on record: (key, value, reason) -> the one that binds.
+Decide = Callable[[str, bool, str], bool]
+
+
+class XlaChoice:
+    """Chooses for one run's sweep.
+
+    Args:
+        wanted: `training.xla`: true, false, or auto.
+        known: returns what the sweep's records hold under a key so far; None for nothing.
+        decide: puts a choice on record.
+        planned_steps: about how many steps the sweep takes in all.
+    """
+
+    def __init__(
+        self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, planned_steps: int
+    ) -> None:
+        self._wanted = wanted
+        self._known = known
+        self._decide = decide
+        self._planned_steps = planned_steps
+
+    def __call__(self, graph: Graph, material: Material) -> Loops:
+        """Return the loops to train a graph with.
+
+        Raises:
+            JobError: `training.xla` is true, and XLA cannot compile the graph.
+        """
+        name = f"xla:{graph.key}"
+        if self._wanted != "auto":
+            return _forced(graph, material) if self._wanted else graph.loops(False, material)
+        known = self._known(name)
+        if known is not None:
+            return graph.loops(bool(known), material)
+        xla, reason = graph.verdict or self._measure(graph, material)
+        return graph.loops(self._decide(name, xla, reason), material)
+
+    def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
+        copies = _Copies(graph, material)
+        plain_watch = copies.stopwatch(graph.loops(False, material))
+        plain_watch.start()
+        plain = plain_watch.per_step()
+        if plain * self._planned_steps < _COMPILE_S:
+            all_s = plain * self._planned_steps
+            return False, f"the whole sweep takes about {all_s:.1f} s without XLA: not worth compiling"
+        started_s = time.perf_counter()
+        try:
+            copies.try_out(graph.loops(True, material))
+        except _REFUSALS as exc:
+            graph.verdict = False, f"XLA cannot compile it: {_line(exc)}"
+            return graph.verdict
+        compile_s = time.perf_counter() - started_s
+        plain, xla = _race(plain, plain_watch, copies.stopwatch(graph.loops(True, material)))
+        figures = f"{xla * 1e6:.0f} µs a step with XLA, {plain * 1e6:.0f} µs without"
+        graph.verdict = xla < _WORTH * plain, f"{figures}; compiled in {compile_s:.1f} s"
+        return graph.verdict
+
+
+def _forced(graph: Graph, material: Material) -> Loops:
+    loops = graph.loops(True, material)
+    try:
+        _Copies(graph, material).try_out(loops)
+    except _REFUSALS as exc:
+        rule = "training.xla must be auto or false for this model, got true"
+        raise JobError(FailureClass.USER, f"{rule}; XLA cannot compile it: {_line(exc)}") from exc
+    return loops
+
+
+class _Stopwatch:
+    """Times a loop.
+
+    Args:
+        run: makes so many steps, and waits for their end.
+        most: steps at once.
+    """
+
+    def __init__(self, run: Callable[[int], None], most: int) -> None:
+        self._run, self._most = run, most
+        self._steps = 1
+
+    def start(self) -> None:
+        """Make one step, which compiles the loop."""
+        self._run(1)
+
+    def per_step(self) -> float:
+        """Return seconds a step, over as many steps as take long enough to tell."""
+        while True:
+            started_s = time.perf_counter()
+            self._run(self._steps)
+            spent_s = time.perf_counter() - started_s
+            if spent_s > _TIMED_S / 2 or self._steps >= self._most:
+                return spent_s / self._steps
+            wanted = int(self._steps * _TIMED_S / max(spent_s, 1e-6))
+            self._steps = min(self._most, max(self._steps * 2, wanted))
+
+
+def _race(plain_s: float, plain: _Stopwatch, xla: _Stopwatch) -> tuple[float, float]:
+    """Time both in turn until one clearly wins; return the best seconds a step of each."""
+    xla_s = xla.per_step()
+    for _ in range(_ROUNDS - 1):
+        if max(plain_s, xla_s) > _CLEAR * min(plain_s, xla_s):
+            break
+        plain_s, xla_s = min(plain_s, plain.per_step()), min(xla_s, xla.per_step())
+    return plain_s, xla_s
+
+
+class _Copies:
+    """Copies of a graph's variables to try programs on; what is no variable is only read, and stays.
+
+    Args:
+        graph: whose first model is copied.
+        material: the data.
+    """
+
+    def __init__(self, graph: Graph, material: Material) -> None:
+        assert graph.steps is not None
+        self._variables: list[tf.Variable] = []
+        self._handles = [self._copy(capture) for capture in graph.steps.captures]
+        self._material = material
+
+    def stopwatch(self, loops: Loops) -> _Stopwatch:
+        """Return a stopwatch for the training loop."""
+        loop = loops.train
+        return _Stopwatch(lambda steps: self._run_train(loop, 0, steps), loop.cut.whole)
+
+    def try_out(self, loops: Loops) -> None:
+        """Make the first and the last step of each loop, compiling them at the same time if need be.
+
+        Raises:
+            OpError, ValueError: XLA cannot compile one.
+        """
+        with ThreadPoolExecutor(1) as beside:
+            tested = None if loops.test is None else beside.submit(self._try_test, loops.test)
+            last = loops.train.cut.steps
+            self._run_train(loops.train, 0, 1)
+            self._run_train(loops.train, last - 1, last)
+            if tested is not None:
+                tested.result()
+
+    def _try_test(self, loop: Loop) -> None:
+        handles, data = self._handles[len(self._handles) - loop.captures :], self._material.validation
+        last = loop.cut.steps
+        loop.run(handles, data, None, 0, 1)
+        loop.run(handles, data, None, last - 1, last)
+
+    def _run_train(self, loop: Loop, start: int, stop: int) -> None:
+        order = tf.constant(np.arange(loop.cut.rows))
+        loop.run(self._handles[: loop.captures], self._material.train, order, start, stop)
+        if self._variables:
+            self._variables[0].numpy()  # on a GPU, calls return before they are done
+
+    def _copy(self, capture: tf.Tensor) -> tf.Tensor:
+        kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
+        if not kinds:
+            return capture
+        dtype = tf.dtypes.as_dtype(kinds[0].dtype)
+        self._variables.append(tf.Variable(tf.raw_ops.ReadVariableOp(resource=capture, dtype=dtype)))
+        return self._variables[-1].handle
+
+
+def _line(exc: BaseException) -> str:
+    """Return the first line of an error's message."""
+    lines = str(exc).strip().splitlines()
+    return lines[0][:200] if lines else type(exc).__name__

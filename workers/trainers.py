@@ -1,0 +1,300 @@
+"""A trainer as its host sees it: a child process, its runs, and what it says of them.
+
+One thread of each trainer starts the process, reads its events and buries it: Linux ends a child when the
+*thread* that started it ends, so that thread lives exactly as long as the child should. A second thread
+writes, so that a stopped child can never block the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from kerasweep.workers.devices import DeviceSet
+from kerasweep.workers.memory import kernel_kills
+
+log = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+_LONGEST_PAUSE_S = 30.0
+#: The descriptor itself: Celery puts an object without one in the place of `sys.stderr`.
+_STDERR = 2
+_LOOK_MS = 500
+_EXIT_S = 10.0
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass
+class Run:
+    """One attempt inside a trainer: the events that it sent, and when it last made a step."""
+
+    name: str
+    events: queue.Queue[Event] = field(default_factory=queue.Queue)
+    last_sign: float = field(default_factory=time.monotonic)
+    began: bool = False
+
+
+@dataclass
+class Death:
+    """How a trainer ended: the signal or exit code, and why we killed it, if we did.
+
+    `unheard` says that the run never reached the trainer, and so cannot be to blame.
+    """
+
+    code: int
+    killed_for: str = ""
+    culprit: str = ""
+    by_kernel: bool = False
+    unheard: bool = False
+
+
+class Trainer:
+    """A trainer process that is started again whenever it ends.
+
+    Args:
+        devices: what it owns.
+        artifacts_url: where it writes checkpoints and models.
+        changed: called, from any thread, when it becomes ready or ends.
+    """
+
+    def __init__(self, devices: DeviceSet, artifacts_url: str, changed: Callable[[], None]) -> None:
+        self.devices = devices
+        self.ready = False
+        self.rss_bytes = 0
+        self.retiring = False
+        self.versions: dict[str, str] = {}
+        self.failed_starts = 0
+        self.last_words = ""
+        self._artifacts_url = artifacts_url
+        self._changed = changed
+        self._runs: dict[str, Run] = {}
+        self._lock = threading.Lock()
+        self._outbox: queue.Queue[bytes | None] = queue.Queue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._death = Death(0)
+        self._last_sign = time.monotonic()
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name=f"trainer {devices.name}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process that lives now."""
+        return self._process.pid if self._process else None
+
+    @property
+    def width(self) -> int:
+        """How many runs it has now."""
+        return len(self._runs)
+
+    @property
+    def available(self) -> bool:
+        """Whether it may be given runs."""
+        return self.ready and not self.retiring
+
+    def start(self) -> None:
+        """Start the process; `ready` tells when TensorFlow is loaded."""
+        self._keeper.start()
+
+    def train(self, name: str, message: dict[str, Any]) -> Run:
+        """Give it a run; the run's events end with `done`, `failed`, `released` or `died`."""
+        run = Run(name)
+        with self._lock:
+            self._runs[name] = run
+            alive = self.ready
+        if alive:
+            self._say({"op": "train", "run": name, **message})
+        else:
+            run.events.put({"ev": "died", "death": Death(0, unheard=True), "width": 1})
+        return run
+
+    def stop(self, name: str, why: str) -> None:
+        """Ask it to end a run at its next step."""
+        self._say({"op": "stop", "run": name, "why": why})
+
+    def tell(self, name: str, key: str, value: Any) -> None:
+        """Answer a run's `decision`."""
+        self._say({"op": "decided", "run": name, "key": key, "value": value})
+
+    def forget(self, name: str) -> None:
+        """Drop a run that has ended."""
+        with self._lock:
+            self._runs.pop(name, None)
+
+    def silent_s(self, run: Run) -> float:
+        """Return for how many seconds nothing moved in the run, or in its trainer until the run begins."""
+        last = run.last_sign if run.began else max(run.last_sign, self._last_sign)
+        return time.monotonic() - last
+
+    def kill(self, reason: str, culprit: str = "") -> None:
+        """End the process now; its runs hear `died` with the reason."""
+        process = self._process
+        if process and not _is_dead(process):
+            self._death = Death(-signal.SIGKILL, reason, culprit)
+            os.kill(process.pid, signal.SIGKILL)  # its keeper reaps it
+
+    def retire(self) -> None:
+        """End the process, which has no runs now, so that a fresh one takes its place."""
+        log.info("trainer %s holds %d MiB and is started anew", self.devices.name, self.rss_bytes >> 20)
+        self._say({"op": "exit"})
+
+    def ask_to_end(self) -> None:
+        """Tell it to end for good."""
+        self._closing.set()
+        self._say({"op": "exit"})
+
+    def close(self, grace_s: float) -> None:
+        """End it for good."""
+        self.ask_to_end()
+        self._keeper.join(grace_s)
+        if self._keeper.is_alive():
+            self.kill("it did not end when asked")
+            self._keeper.join(grace_s)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self._outbox.put(json.dumps(message).encode() + b"\n")
+
+    def _keep(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._live()
+            except Exception:
+                # No memory for a process, no descriptors left: this thread must outlive it and try again.
+                log.exception("trainer %s could not be started", self.devices.name)
+                self.failed_starts += 1
+            if not self._closing.is_set():
+                self._closing.wait(min(0.25 * 2.0**self.failed_starts, _LONGEST_PAUSE_S))
+
+    def _live(self) -> None:
+        """One life of the process, from start to burial."""
+        child_in, to_child = os.pipe()
+        from_child, child_out = os.pipe()
+        with os.fdopen(from_child, "rb", buffering=0) as pipe, os.fdopen(to_child, "wb", buffering=0) as sink:
+            kills = kernel_kills()
+            self._outbox = queue.Queue()
+            try:
+                self._process = process = self._started(child_in, child_out)
+            finally:
+                os.close(child_in)
+                os.close(child_out)
+            writer = threading.Thread(target=_write, args=(sink, self._outbox), daemon=True)
+            writer.start()
+            self._read(pipe.fileno(), process)
+            self._bury(_ended(process), kernel_kills() > kills)
+            self._outbox.put(None)
+            writer.join()
+
+    def _started(self, child_in: int, child_out: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command(child_in, child_out),
+            pass_fds=(child_in, child_out),
+            env=self._environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,
+            start_new_session=True,
+        )
+
+    def _read(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+        """Hear the process until its pipe ends, or it does: a child of its own may hold the pipe open."""
+        poll, rest = select.poll(), b""
+        poll.register(descriptor, select.POLLIN)
+        while True:
+            if poll.poll(_LOOK_MS):
+                data = os.read(descriptor, _CHUNK_BYTES)
+                if not data:
+                    return
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._hear_line(line)
+            elif _is_dead(process):
+                return
+
+    def _hear_line(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            log.warning("trainer %s said what is no event: %.80r", self.devices.name, line)
+            return
+        self._hear(event)
+
+    def _hear(self, event: Event) -> None:
+        self._last_sign = time.monotonic()
+        if event["ev"] == "ready":
+            self.versions, self.ready, self.failed_starts = event.get("versions", {}), True, 0
+            log.info("trainer %s is ready (pid %s)", self.devices.name, self.pid)
+            self._changed()
+            return
+        with self._lock:
+            run = self._runs.get(event.get("run", ""))
+        self.rss_bytes = event.get("rss_bytes", self.rss_bytes)
+        if run:
+            run.last_sign, run.began = self._last_sign, True
+            if event["ev"] != "step":
+                run.events.put(event)
+
+    def _bury(self, code: int, by_kernel: bool) -> None:
+        with self._lock:
+            death = self._death if self._death.killed_for else Death(code, by_kernel=by_kernel and code == -9)
+            self._death = Death(code)
+            self.failed_starts += 0 if self.ready else 1
+            expected = self.retiring or self._closing.is_set()
+            self.ready = self.retiring = False
+            self.rss_bytes = 0
+            runs, self._runs = list(self._runs.values()), {}
+        if not expected:
+            log.warning("trainer %s ended with code %d under %d runs", self.devices.name, code, len(runs))
+        for run in runs:
+            run.events.put({"ev": "died", "death": death, "width": len(runs)})
+        self._changed()
+
+    def _command(self, child_in: int, child_out: int) -> list[str]:
+        pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(os.getpid())]
+        flags = ["--artifacts", self._artifacts_url, "--threads", str(self.devices.threads)]
+        if self.devices.logical_cpus:
+            flags += ["--logical-cpus", str(self.devices.logical_cpus)]
+        return [sys.executable, "-m", "kerasweep.workers.trainer.main", *pipes, *flags]
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus) or "-1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def _write(pipe: IO[bytes], outbox: queue.Queue[bytes | None]) -> None:
+    while (line := outbox.get()) is not None:
+        try:
+            pipe.write(line)
+        except OSError:
+            return
+
+
+def _is_dead(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a child has ended, without taking its exit code away."""
+    try:
+        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # it has been reaped
+        return True
+    return found is not None
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child's end, take what it started down with it, and return its exit code."""
+    deadline = time.monotonic() + _EXIT_S
+    while not _is_dead(process) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # before it is reaped: the number is still its own
+    return process.wait()
