@@ -23,7 +23,7 @@ from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.models import Sweep, TrialRecord
 from kerasweep.jobs.store.records import Records
-from kerasweep.jobs.trial import TrialKey, TrialState
+from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.scheduler.redis_server import RedisServer
 from kerasweep.scheduler.submission import submit
 
@@ -166,6 +166,17 @@ class Cluster:
     def ended(self, sweep: Sweep) -> Callable[[], bool]:
         """Return a condition: the sweep has ended."""
         return lambda: self.records.sweep(sweep.id).state.final
+
+    def completed(self, sweep: Sweep) -> Callable[[], bool]:
+        """Return a condition: the sweep has completed; another end is told at once, with its reason."""
+
+        def condition() -> bool:
+            found = self.records.sweep(sweep.id)
+            if found.state.final and found.state is not SweepState.COMPLETED:
+                pytest.fail(f"the sweep is {found.state}: {found.message}")
+            return found.state.final
+
+        return condition
 
     def logs(self) -> str:
         """Return the end of every log."""

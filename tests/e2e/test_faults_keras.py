@@ -26,6 +26,7 @@ pytestmark = pytest.mark.tf
 
 #: Dropout, momentum, early stopping with counters; slow enough to be hit in the middle.
 JOB = """
+import time
 
 import keras
 import numpy as np
@@ -86,7 +87,7 @@ def test_killed_frozen_and_preempted_trials_end_with_the_bits_of_those_left_alon
     cluster.scheduler()
     worker = cluster.worker("--slots=4", "--name=first@here")
     alone = cluster.submit(JOB, **SWEEP)
-    until(cluster.ended(alone), 120)
+    until(cluster.completed(alone), 120)
     sweep = cluster.submit(JOB, **SWEEP)
 
     def epochs() -> int:
@@ -109,7 +110,7 @@ def test_killed_frozen_and_preempted_trials_end_with_the_bits_of_those_left_alon
     second.terminate()
     second.wait(cluster.settings.grace_s)
     cluster.worker("--slots=4", "--name=third@here")
-    until(cluster.ended(sweep), 120)
+    until(cluster.completed(sweep), 120)
     assert sum(trial.attempt for trial in cluster.records.trials(sweep.id)) > 4
     expect_sound(cluster, sweep, trials=4)
     assert checker.differences(table_of(cluster, alone), table_of(cluster, sweep)) == []
@@ -122,7 +123,7 @@ def test_damage_is_told_and_worked_around_and_a_lost_seed_state_is_found(cluster
     cluster.scheduler()
     cluster.worker()
     alone = cluster.submit(JOB, **space)
-    until(cluster.ended(alone), 120)
+    until(cluster.completed(alone), 120)
     tables = {}
     for harm in (truncate, flip_a_bit, lose_seed_state):
         sweep = cluster.submit(JOB, **space)
@@ -187,6 +188,7 @@ MISBEHAVING = """
 import os
 import resource
 import signal
+import time
 
 import keras
 import numpy as np
