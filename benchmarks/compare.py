@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,18 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cluster import DEADLINE_S, Cluster, cluster, machine
 
-from kerasweep.jobs.queue import HintQueue
-from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.spec import load_spec
-from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.records import Records
-from kerasweep.scheduler.local import Local
-from kerasweep.scheduler.submission import submit
 
 HERE = Path(__file__).resolve().parent
 PEERS = {"loop": "loop", "optuna": "with_optuna", "keras_tuner": "with_keras_tuner", "ray": "with_ray"}
-_DEADLINE_S = 1800.0
 
 
 def main() -> None:
@@ -105,24 +98,14 @@ class Bench:
 
     def warm(self) -> dict[str, float]:
         """Time two sweeps on a worker that is up: the first compiles, the second finds it compiled."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as home, Local(Settings(home=home)) as local:
-            _wait_for_worker(local)
-            return {
-                "kerasweep warm": self._timed_sweep(local),
-                "kerasweep compiled": self._timed_sweep(local),
-            }
+        with tempfile.TemporaryDirectory(dir=self._folder) as home, cluster(Path(home)) as site:
+            return {"kerasweep warm": self._timed_sweep(site), "kerasweep compiled": self._timed_sweep(site)}
 
-    def _timed_sweep(self, local: Local) -> float:
-        records = Records(local.settings.store)
-        queue = HintQueue(local.settings.broker_url)
-        started_s = time.time()
-        artifacts = Artifacts(local.settings.artifacts)
-        sweep = submit(self._sweep, records=records, artifacts=artifacts, queue=queue).sweep
-        _until(lambda: records.sweep(sweep.id).state.final, local, str(local.settings.home_path))
-        trials = records.trials(sweep.id)
-        if any(str(trial.state) != "completed" for trial in trials) or len(trials) != self.trials:
-            raise RuntimeError(f"trials must all be completed, got {records.counts(sweep.id)}")
-        return max(trial.finished_at or 0.0 for trial in trials) - started_s
+    def _timed_sweep(self, site: Cluster) -> float:
+        ran = site.run(self._sweep)
+        if len(ran.trials) != self.trials:
+            raise RuntimeError(f"a sweep must have {self.trials} trials, got {len(ran.trials)}")
+        return ran.seconds
 
 
 def peers_python() -> str:
@@ -133,7 +116,7 @@ def peers_python() -> str:
     if not stamp.exists() or stamp.read_text() != wanted.read_text():
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True, timeout=_DEADLINE_S
+            [python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True, timeout=DEADLINE_S
         )
         stamp.write_text(wanted.read_text())
     return str(python)
@@ -147,12 +130,7 @@ def summarize(job: str, trials: int, times: dict[str, list[float]]) -> dict[str,
     return {
         "job": job,
         "trials": trials,
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-            "load": os.getloadavg(),
-        },
+        "machine": machine(),
         "seconds": {
             way: {"median": round(medians[way], 2), "all": [round(seconds, 2) for seconds in found]}
             for way, found in times.items()
@@ -166,26 +144,11 @@ def summarize(job: str, trials: int, times: dict[str, list[float]]) -> dict[str,
 def _timed(command: list[str], environ: dict[str, str]) -> float:
     started_s = time.perf_counter()
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+        command, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
     return time.perf_counter() - started_s
-
-
-def _wait_for_worker(local: Local) -> None:
-    """Wait until a trainer is warm: the worker says so in its records only then."""
-    records = Records(local.settings.store)
-    _until(lambda: records.workers(), local, "a worker")
-
-
-def _until(done: Callable[[], object], local: Local, what: str) -> None:
-    deadline_s = time.monotonic() + _DEADLINE_S
-    while not done():
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"not done within {_DEADLINE_S:g} s: {what}")
-        local.check()
-        time.sleep(0.02)
 
 
 def _note(times: dict[str, list[float]], way: str, seconds: float, number: int) -> None:

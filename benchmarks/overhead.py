@@ -10,21 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
+import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.queue import HintQueue
-from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.models import Sweep
-from kerasweep.jobs.store.records import Records
-from kerasweep.scheduler.local import Local
-from kerasweep.scheduler.submission import submit
+from cluster import Cluster, cluster, machine
 
 JOB = """
 import keras
@@ -52,65 +44,39 @@ training: {{epochs: 1, batch_size: 8}}
 budget: {{max_trials: {trials}}}
 """
 
-_DEADLINE_S = 900.0
-
 
 def main() -> None:
     """Run the benchmark and print what it measured."""
     flags = _flags()
+    worker = ["--engine", flags.engine, "--slots", flags.slots, "--trainers", flags.trainers]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "train.py").write_text(JOB)
-        settings = Settings(home=str(folder / "home"))
-        worker = ["--engine", flags.engine, "--slots", flags.slots, "--trainers", flags.trainers]
-        with Local(settings, worker) as local:
-            bench = Bench(folder, local)
-            bench.sweep(8)  # warms the worker
-            result = bench.sweep(flags.trials)
-    result |= {"python": platform.python_version(), "cores": os.cpu_count(), "engine": flags.engine}
-    print(json.dumps(result, indent=2))
+        with cluster(folder / "home", worker) as site:
+            _run(site, folder, 8)  # warms the worker
+            figures = _run(site, folder, flags.trials)
+    result = {"benchmark": "overhead", "machine": machine(), "engine": flags.engine, **figures}
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
     if flags.out:
+        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
         Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
 
 
-class Bench:
-    """Sweeps through a running local cluster, timed."""
-
-    def __init__(self, folder: Path, local: Local) -> None:
-        self.folder, self.local = folder, local
-        self.records = Records(local.settings.store)
-        self.artifacts = Artifacts(local.settings.artifacts)
-        self.queue = HintQueue(local.settings.broker_url)
-
-    def sweep(self, trials: int) -> dict[str, Any]:
-        """Run a sweep of so many trials."""
-        path = self.folder / f"sweep-{trials}.yaml"
-        path.write_text(SWEEP.format(trials=trials))
-        begun = time.time()
-        sweep = submit(path, records=self.records, artifacts=self.artifacts, queue=self.queue).sweep
-        submitted = time.time()
-        while not self.records.sweep(sweep.id).state.final:
-            if time.time() - begun > _DEADLINE_S:
-                raise TimeoutError(f"{self.records.counts(sweep.id)}; see {self.folder}/home/logs")
-            self.local.check()
-            time.sleep(0.05)
-        return self._measured(sweep, begun, submitted)
-
-    def _measured(self, sweep: Sweep, begun: float, submitted: float) -> dict[str, Any]:
-        trials = self.records.trials(sweep.id)
-        finished = [trial.finished_at or 0.0 for trial in trials]
-        lasted = [(trial.finished_at or 0.0) - (trial.started_at or 0.0) for trial in trials]
-        epochs = [epoch.seconds for found in self.records.epochs(sweep.id).values() for epoch in found]
-        count = len(trials)
-        return {
-            "trials": count,
-            "states": {str(state): number for state, number in self.records.counts(sweep.id).items()},
-            "seconds": round(max(finished) - begun, 3),
-            "trials_per_second": round(count / (max(finished) - begun), 2),
-            "submit_ms_per_trial": round(1000 * (submitted - begun) / count, 3),
-            "claim_to_finish_ms_median": round(1000 * statistics.median(lasted), 1),
-            "epoch_ms_median": round(1000 * statistics.median(epochs), 1),
-        }
+def _run(site: Cluster, folder: Path, trials: int) -> dict[str, Any]:
+    """Run a sweep of so many trials; return its figures."""
+    file = folder / f"sweep-{trials}.yaml"
+    file.write_text(SWEEP.format(trials=trials))
+    ran = site.run(file)
+    lasted = [(trial.finished_at or 0.0) - (trial.started_at or 0.0) for trial in ran.trials]
+    epochs = [epoch.seconds for found in site.records.epochs(ran.sweep.id).values() for epoch in found]
+    return {
+        "trials": len(ran.trials),
+        "seconds": round(ran.seconds, 3),
+        "trials_per_second": round(len(ran.trials) / ran.seconds, 2),
+        "submit_ms_per_trial": round(1000 * ran.submit_s / len(ran.trials), 3),
+        "claim_to_finish_ms_median": round(1000 * statistics.median(lasted), 1),
+        "epoch_ms_median": round(1000 * statistics.median(epochs), 1),
+    }
 
 
 def _flags() -> argparse.Namespace:

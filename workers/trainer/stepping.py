@@ -68,11 +68,14 @@ class Step:
         function: from one batch to the step's logs.
         captures: what it reads and writes beside: handles of variables, mostly.
         keeps_logs: whether the last step's logs are wanted, because they are no metrics of the model.
+        variables: those of the model that was traced. TensorFlow refuses to build on a function whose
+            variables are gone, and a loop may be wanted long after the trial that was traced.
     """
 
     function: Any
     captures: tuple[tf.Tensor, ...]
     keeps_logs: bool
+    variables: tuple[tf.Variable, ...]
 
 
 def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> Step:
@@ -97,7 +100,7 @@ def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> S
     function = tf.function(one_step, autograph=False).get_concrete_function(specs)
     logs = function.structured_outputs
     known = isinstance(logs, dict) and set(logs) == set(model.get_metrics_result())
-    return Step(function, tuple(function.captured_inputs), keeps_logs=not known)
+    return Step(function, tuple(function.captured_inputs), not known, tuple(function.variables))
 
 
 class Loop:

@@ -1,126 +1,14 @@
-"""A host's end of the pipe: starts real trainers and speaks their protocol."""
+"""Real trainers, and jobs for them."""
 
 from __future__ import annotations
 
-import json
-import os
-import selectors
-import subprocess
-import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-_ENDS = ("done", "failed", "released")
-_DEADLINE_S = 60.0
-
-
-class Peer:
-    """One trainer process.
-
-    Args:
-        folder: for artifacts and the trainer's own output.
-        flags: more of the trainer's command line.
-    """
-
-    def __init__(self, folder: Path, *flags: str) -> None:
-        self.artifacts = folder / "artifacts"
-        self._output = (folder / f"trainer-{time.monotonic_ns()}.log").open("w+")
-        orders, self._orders = os.pipe()
-        self._events, events = os.pipe()
-        command = [sys.executable, "-m", "kerasweep.workers.trainer.main", "--in-fd", str(orders), "--out-fd"]
-        command += [str(events), "--artifacts", str(self.artifacts), "--parent-pid", str(os.getpid()), *flags]
-        self.process = subprocess.Popen(
-            command,
-            pass_fds=(orders, events),
-            stdout=self._output,
-            stderr=self._output,
-            start_new_session=True,
-        )
-        os.close(orders)
-        os.close(events)
-        self._buffer = b""
-        self.seen: list[dict[str, Any]] = []
-        self.decided: dict[tuple[str, str], Any] = {}
-        self.ready = self.wait(lambda event: event["ev"] == "ready")
-
-    def send(self, **message: Any) -> None:
-        os.write(self._orders, json.dumps(message).encode() + b"\n")
-
-    def next_event(self) -> dict[str, Any]:
-        """Return the next event, or fail after a deadline."""
-        deadline_s = time.monotonic() + _DEADLINE_S
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._events, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(max(0.0, deadline_s - time.monotonic())):
-                    pytest.fail(
-                        f"no event in {_DEADLINE_S} s; seen {self.seen[-3:]}; output: {self.output()}"
-                    )
-                data = os.read(self._events, 1 << 16)
-                if not data:
-                    pytest.fail(f"the trainer ended with {self.process.wait(10)}; output: {self.output()}")
-                self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        event: dict[str, Any] = json.loads(line)
-        self.seen.append(event)
-        if event["ev"] == "decision":  # the records of this host agree with whoever asks first
-            key = (event["run"].split("/")[0], event["key"])
-            value = self.decided.setdefault(key, event["value"])
-            self.send(op="decided", run=event["run"], key=event["key"], value=value)
-        return event
-
-    def wait(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return the first event from now on that is wanted."""
-        while True:
-            event = self.next_event()
-            if wanted(event):
-                return event
-
-    def of(self, run: str, kind: str) -> list[dict[str, Any]]:
-        """Return a run's events of a kind so far."""
-        return [event for event in self.seen if event.get("run") == run and event["ev"] == kind]
-
-    def end(self, run: str) -> dict[str, Any]:
-        """Return how a run ended, waiting for it."""
-        for kind in _ENDS:
-            for event in self.of(run, kind):
-                return event
-        return self.wait(lambda event: event.get("run") == run and event["ev"] in _ENDS)
-
-    def stop_after(self, run: str, epoch: int, why: str = "pause") -> dict[str, Any]:
-        """Ask a run to stop as soon as an epoch of it is reported; return how it ended."""
-        self.wait(
-            lambda event: event.get("run") == run and event["ev"] == "epoch" and event["epoch"] >= epoch
-        )
-        self.send(op="stop", run=run, why=why)
-        return self.end(run)
-
-    def output(self) -> str:
-        self._output.flush()
-        return Path(self._output.name).read_text()[-3000:]
-
-    def close_orders(self) -> None:
-        """End the pipe of orders, as a host that dies does."""
-        if self._orders >= 0:
-            os.close(self._orders)
-            self._orders = -1
-
-    def close(self) -> None:
-        self.close_orders()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(10)
-            pytest.fail("the trainer did not end with its pipe")
-        finally:
-            os.close(self._events)
-            self._output.close()
+from peers import Peer, make_order
 
 
 @pytest.fixture(scope="session")
@@ -131,42 +19,6 @@ def peer_type() -> type[Peer]:
 @pytest.fixture(scope="session")
 def order() -> Callable[..., dict[str, Any]]:
     return make_order
-
-
-def make_order(bundle: Path, run: str = "s1/0/1", **changes: Any) -> dict[str, Any]:
-    """Return a `train` message; `changes` go into the sweep file where they belong there."""
-    sweep, trial, attempt = run.rsplit("/", 2)
-    spec = {
-        "name": "test",
-        "job": "train.py",
-        "metric": {"name": "val_loss", "goal": "minimize"},
-        "method": {"name": "grid"},
-        "parameters": {},
-        "training": {"epochs": 3, "batch_size": 16},
-        "seed": 7,
-        **changes.pop("spec", {}),
-    }
-    spec["training"] = {**spec["training"], **changes.pop("training", {})}
-    params = changes.pop("params", {})
-    if not spec["parameters"]:
-        spec["parameters"] = {name: {"values": [value]} for name, value in params.items() if "." not in name}
-    message = {
-        "op": "train",
-        "run": run,
-        "sweep": sweep,
-        "trial": int(trial),
-        "attempt": int(attempt),
-        "params": params,
-    }
-    message |= {
-        "seed": 11,
-        "spec": spec,
-        "entry": "train.py",
-        "bundle": str(bundle),
-        "resume": None,
-        "resume_older": [],
-    }
-    return message | {"engine": "fit", "decisions": {}} | changes
 
 
 @pytest.fixture

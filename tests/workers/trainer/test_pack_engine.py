@@ -11,6 +11,7 @@ import pytest
 pytestmark = [pytest.mark.tf, pytest.mark.timeout(300)]
 
 JOB = """
+    import gc
     import keras, numpy as np, tensorflow as tf
 
     def load_data(stream=False, rows=64):
@@ -27,7 +28,9 @@ JOB = """
         def fit(self, *args, **kwargs):
             return super().fit(*args, **kwargs)
 
-    def build_model(rate=0.1, kind="plain", eager=False):
+    def build_model(rate=0.1, kind="plain", eager=False, collect=False):
+        if collect:
+            gc.collect()
         layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax")]
         model = {"plain": keras.Sequential, "noisy": Noisy, "fit": OwnFit}[kind](layers)
         model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", run_eagerly=eager)
@@ -146,6 +149,13 @@ def test_small_sweeps_are_not_compiled(trainer: Trainer) -> None:
     [decision] = trainer.peer.of(run, "decision")
     assert decision["value"] is False
     assert "not worth compiling" in decision["reason"]
+
+
+def test_a_graph_may_be_compiled_after_the_trial_that_was_traced_is_gone(trainer: Trainer) -> None:
+    """A short sweep is not compiled, and a long one of the same graph comes when its models are gone."""
+    for xla in (False, True):
+        run = trainer.begin({"collect": xla}, engine="pack", training={"xla": xla})
+        assert trainer.peer.end(run)["ev"] == "done", trainer.peer.end(run)
 
 
 def test_long_epochs_of_fit_have_the_bits_of_a_pack(trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ _COMPANIONS = (
     (22, {"rate": 0.001, "aux": 0.1, "strength": 0.0}, 6),
     (23, {"rate": 0.1}, EPOCHS),
 )
+#: No two attempts have one name, in whichever process they are.
+_ATTEMPTS = itertools.count(1)
 
 
 class Lessons:
@@ -65,10 +68,10 @@ class Lessons:
         self.ends: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[dict[str, float]]] = {}
 
-    def begin(self, peer: Any, name: str, attempt: int = 1, **changes: Any) -> str:
-        """Start the case's own trial."""
+    def begin(self, peer: Any, name: str, **changes: Any) -> str:
+        """Start an attempt at the case's own trial."""
         params, training = CASES[name]
-        run = f"{name}/0/{attempt}"
+        run = f"{name}/0/{next(_ATTEMPTS)}"
         training = {"epochs": EPOCHS, "batch_size": 8, "xla": self._xla, **training}
         peer.send(**self._order(ZOO, run, params=params, training=training, **{"engine": "pack", **changes}))
         return run
@@ -78,7 +81,7 @@ class Lessons:
         seed, others, epochs = _COMPANIONS[number]
         params, training = CASES[name]
         names = {"rate", "aux", "strength"}
-        run = f"{name}/{number + 1}/1"
+        run = f"{name}/{number + 1}/{next(_ATTEMPTS)}"
         params = {**params, **{key: value for key, value in others.items() if key in names}}
         training = {"batch_size": 8, "xla": self._xla, **training, "epochs": epochs}
         peer.send(**self._order(ZOO, run, params=params, training=training, engine="pack", seed=seed))
@@ -112,24 +115,46 @@ def in_company(lessons: Lessons, peer: Any, names: list[str]) -> Lessons:
     return lessons
 
 
-def moved(lessons: Lessons, start: Callable[[], Any], names: list[str]) -> Lessons:
-    """Paused in one pack, and resumed in another, of another process."""
-    first, parts = start(), {}
+Parts = dict[str, tuple[dict[str, Any], list[dict[str, float]]]]
+
+
+def paused(lessons: Lessons, peer: Any, names: list[str]) -> Parts:
+    """Pause each case in a pack; return how that ended, and the epochs before it."""
+    parts = {}
     for name in names:
-        run = lessons.begin(first, name)
-        lessons.accompany(first, name, 0)
-        first.wait(lambda event, run=run: event.get("run") == run and event["ev"] in ("epoch", "failed"))
-        first.send(op="stop", run=run, why="pause")
-        parts[name] = first.end(run), [event["metrics"] for event in first.of(run, "epoch")]
-    second = start()
+        run = lessons.begin(peer, name)
+        lessons.accompany(peer, name, 0)
+        peer.wait(lambda event, run=run: event.get("run") == run and event["ev"] in ("epoch", "failed"))
+        peer.send(op="stop", run=run, why="pause")
+        parts[name] = peer.end(run), [event["metrics"] for event in peer.of(run, "epoch")]
+    return parts
+
+
+def moved(lessons: Lessons, peer: Any, parts: Parts) -> Lessons:
+    """Resume what was paused in another pack, of another process."""
     for name, (end, seen) in parts.items():
         if end["ev"] != "released":  # it was faster than the stop, or failed
             lessons.ends[name], lessons.logs[name] = end, seen
             continue
-        lessons.accompany(second, name, 1)
-        run = lessons.begin(second, name, attempt=2, resume=end["artifact"])
-        lessons.note(second, name, run, seen)
+        lessons.accompany(peer, name, 1)
+        run = lessons.begin(peer, name, resume=end["artifact"])
+        lessons.note(peer, name, run, seen)
     return lessons
+
+
+def in_packs(start: Callable[[], Any], order: Any, names: list[str], *, xla: bool) -> dict[str, Lessons]:
+    """Train every case in each way, in two processes: compiling is what takes the time.
+
+    In the first one a case is alone, and its own model is traced; in the second others were there before it.
+    """
+    first = start()
+    ways = {"alone": alone(Lessons(order, xla), first, names)}
+    parts = paused(Lessons(order, xla), first, names)
+    second = start()
+    return ways | {
+        "in company": in_company(Lessons(order, xla), second, names),
+        "moved": moved(Lessons(order, xla), second, parts),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -163,21 +188,12 @@ def by_fit(start: Any, order: Any, names: list[str]) -> Lessons:
 
 @pytest.fixture(scope="module")
 def by_pack(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
-    return {
-        "alone": alone(Lessons(order, xla=False), start(), names),
-        "in company": in_company(Lessons(order, xla=False), start(), names),
-        "moved": moved(Lessons(order, xla=False), start, names),
-    }
+    return in_packs(start, order, names, xla=False)
 
 
 @pytest.fixture(scope="module")
 def by_xla(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
-    names = [name for name in names if name in WITH_XLA]
-    return {
-        "alone": alone(Lessons(order, xla=True), start(), names),
-        "in company": in_company(Lessons(order, xla=True), start(), names),
-        "moved": moved(Lessons(order, xla=True), start, names),
-    }
+    return in_packs(start, order, [name for name in names if name in WITH_XLA], xla=True)
 
 
 @pytest.mark.parametrize("way", ["alone", "in company", "moved"])

@@ -1,0 +1,114 @@
+"""A worker that is up, and sweeps through it, timed: what the benchmarks share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.models import Sweep, TrialRecord
+from kerasweep.jobs.store.records import Records
+from kerasweep.scheduler.local import Local
+from kerasweep.scheduler.submission import submit
+
+DEADLINE_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A sweep that ran.
+
+    Args:
+        sweep: as it was submitted.
+        trials: as they ended, all of them completed.
+        submit_s: how long the submission took, in seconds.
+        seconds: from the submission to the last trial's record.
+    """
+
+    sweep: Sweep
+    trials: list[TrialRecord]
+    submit_s: float
+    seconds: float
+
+
+class Cluster:
+    """A Redis, a scheduler and a warm worker of their own.
+
+    Args:
+        local: what runs.
+    """
+
+    def __init__(self, local: Local) -> None:
+        self.records = Records(local.settings.store)
+        self._local = local
+        self._artifacts = Artifacts(local.settings.artifacts)
+        self._queue = HintQueue(local.settings.broker_url)
+        self._until(self.records.workers, "a worker that is warm")
+
+    def run(self, file: Path) -> Ran:
+        """Run a sweep to its end.
+
+        Raises:
+            RuntimeError: not every trial was completed.
+            TimeoutError: it took longer than anybody waits.
+        """
+        begun_s = time.time()
+        sweep = submit(file, records=self.records, artifacts=self._artifacts, queue=self._queue).sweep
+        submit_s = time.time() - begun_s
+        self._until(lambda: self.records.sweep(sweep.id).state.final, f"the end of {sweep.name}")
+        trials = self.records.trials(sweep.id)
+        if any(str(trial.state) != "completed" for trial in trials):
+            raise RuntimeError(f"trials must all be completed, got {self.records.counts(sweep.id)}")
+        return Ran(sweep, trials, submit_s, max(trial.finished_at or 0.0 for trial in trials) - begun_s)
+
+    def trainer_bytes(self) -> int:
+        """Return the memory that the worker's trainers hold now, in bytes."""
+        children = psutil.Process().children(recursive=True)
+        return sum(
+            child.memory_info().rss
+            for child in children
+            if "kerasweep.workers.trainer.main" in child.cmdline()
+        )
+
+    def _until(self, done: Callable[[], object], what: str) -> None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not done():
+            if time.monotonic() > deadline_s:
+                home = self._local.settings.home_path
+                raise TimeoutError(f"not within {DEADLINE_S:g} s: {what}; see {home}/logs")
+            self._local.check()
+            time.sleep(0.02)
+
+
+@contextmanager
+def cluster(home: Path, worker_flags: Sequence[str] = ()) -> Iterator[Cluster]:
+    """Run a cluster under a folder, and end it."""
+    with Local(Settings(home=str(home)), worker_flags) as local:
+        yield Cluster(local)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
