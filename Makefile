@@ -8,10 +8,12 @@ BIN    := $(VENV)/bin
 # Where `make demo` writes its job, and which job of the gallery it takes.
 DEMO      ?= demo
 DEMO_JOB  ?= mlp
-# How `make test` calls pytest: two test processes, since most of a test is waiting for other processes.
-PYTEST    ?= -n 2
+# How `make test` calls pytest: three test processes, since half of a test is waiting for other processes,
+# and each file in one of them, since what some files train for all of their tests takes minutes.
+PYTEST    ?= -n 3 --dist loadfile
 CHAOS     ?=
 BENCH     ?=
+RESULTS   ?= benchmarks/results
 
 # A stamp says that a step is done; it is older than what it was done from, or the step is due again.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -54,9 +56,15 @@ chaos: $(TOOLS)  ## kill processes at random during sweeps and check that nothin
 
 bench: $(TOOLS)  ## measure what a sweep costs beside its arithmetic, and compare it with peers
 	@echo "bench: 500 trials of one step each"
-	@$(BIN)/python benchmarks/overhead.py $(BENCH)
+	@$(BIN)/python benchmarks/overhead.py --out $(RESULTS)/overhead.json $(BENCH)
 	@for job in mlp cnn wide_and_deep; do echo "bench: $$job, with peers"; \
-		$(BIN)/python benchmarks/compare.py $$job --out benchmarks/results/$$job.json || exit 1; done
+		$(BIN)/python benchmarks/compare.py $$job --out $(RESULTS)/$$job.json || exit 1; done
+	@echo "bench: beside bare matrix products, and jax.vmap"
+	@$(BIN)/python benchmarks/limit.py --out $(RESULTS)/limit.json
+	@echo "bench: 8 to 512 trials"
+	@$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth.json
+	@$(BIN)/python benchmarks/draw.py --results $(RESULTS)
+	@echo "bench: figures in $(RESULTS), drawn in docs/benchmarks.svg"
 
 install: $(RUNTIME)  ## make .venv and install kerasweep with its CPU worker
 
