@@ -1,6 +1,6 @@
 """How time and memory grow with the number of trials: the digits MLP, with 8, 32, 128 and 512 of them.
 
-    python benchmarks/growth.py [--trials 8,32,128,512] [--out FILE.json]
+    python benchmarks/growth.py [--trials 8,32,128,512] [--slots auto] [--out FILE.json]
 
 Each size has a worker of its own, warm and with the program compiled. Both figures should grow in proportion
 to the trials, or slower.
@@ -35,15 +35,15 @@ budget: {{max_trials: {trials}}}
 def main() -> None:
     """Measure each size, print the figures, write the file."""
     flags = _flags()
-    sizes = [measure(int(trials)) for trials in flags.trials.split(",")]
-    result = {"benchmark": "growth", "machine": machine(), "sizes": sizes}
+    sizes = [measure(int(trials), flags.slots) for trials in flags.trials.split(",")]
+    result = {"benchmark": "growth", "machine": machine(), "slots": flags.slots, "sizes": sizes}
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     if flags.out:
         Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
         Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measure(trials: int) -> dict[str, Any]:
+def measure(trials: int, slots: str) -> dict[str, Any]:
     """Run a sweep of so many trials on a worker that has had one of eight before."""
     with tempfile.TemporaryDirectory(prefix="kerasweep-growth-") as name:
         folder = Path(name)
@@ -51,7 +51,7 @@ def measure(trials: int) -> dict[str, Any]:
         files = {count: folder / f"sweep-{count}.yaml" for count in (8, trials)}
         for count, file in files.items():
             file.write_text(SWEEP.format(trials=count))
-        with cluster(folder / "home") as site:
+        with cluster(folder / "home", [f"--slots={slots}"]) as site:
             site.run(files[8])
             before = site.trainer_bytes()
             ran = site.run(files[trials])
@@ -72,6 +72,7 @@ def _flags() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", default="8,32,128,512")
+    parser.add_argument("--slots", default="auto", help="how many trials train side by side")
     parser.add_argument("--out")
     return parser.parse_args()
 

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.scheduler.redis_server import RedisServer
 from kerasweep.scheduler.supervise import Child
 
 log = logging.getLogger(__name__)
+
+#: Nobody but this process may end the children; only wrong input keeps one from being started again.
+_REFUSED = frozenset({2})
 
 
 class Local:
@@ -44,13 +48,15 @@ class Local:
         """Start again what died.
 
         Raises:
+            InputError: the worker or the scheduler cannot do what it was asked for.
             Halted: something dies again and again.
             OutOfReach: Redis does not come back.
         """
         if self._redis:
             self._redis.ensure()
         for child in self._children:
-            child.poll()
+            if child.poll() is not None:
+                raise InputError(child.last_error())
 
     def kill(self) -> None:
         """End the worker and the scheduler now, without their grace."""
@@ -77,6 +83,7 @@ class Local:
                 self.settings.grace_s + 5.0,
                 environ=environ,
                 log_path=logs / f"{name}.log",
+                final_codes=_REFUSED,
             )
             self._children.append(child)
             child.start()

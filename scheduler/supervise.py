@@ -55,6 +55,7 @@ class Child:
         grace_s: how long it may take to end once asked, in seconds; then it is killed.
         environ: its environment; this process's own where it is None.
         log_path: a file that its output is added to; this process's own output where it is None.
+        final_codes: exit codes with which it is not started again.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Child:
         *,
         environ: Mapping[str, str] | None = None,
         log_path: Path | None = None,
+        final_codes: frozenset[int] = FINAL_CODES,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.command, self.name, self.grace_s = list(command), name, grace_s
         self._environ = None if environ is None else dict(environ)
         self._log_path = log_path
+        self._final_codes = final_codes
         self._patience = patience or Patience()
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -104,7 +107,7 @@ class Child:
         """Start the command again if it died and its pause is over.
 
         Returns:
-            The exit code with which it ended for good (0 or 2), or None while it is to go on.
+            The exit code with which it ended for good, or None while it is to go on.
 
         Raises:
             Halted: it dies again and again.
@@ -114,7 +117,7 @@ class Child:
                 self.start()
             return None
         code = self._process.poll()
-        if code is not None and code not in FINAL_CODES:
+        if code is not None and code not in self._final_codes:
             self._process = None
             self._bury(code)
             return None
@@ -144,6 +147,12 @@ class Child:
         """Ask the command to end and wait for it; return its exit code."""
         self.ask()
         return self.wait()
+
+    def last_error(self) -> str:
+        """Return what it wrote last as `error: …` into its log, or where to look for it."""
+        text = "" if self._log_path is None else self._log_path.read_text(encoding="utf-8", errors="replace")
+        _, found, error = text.rpartition("error: ")
+        return error.strip() if found else f"{self._where()} says why"
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -48,9 +48,8 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _end)  # until Celery takes over
     gpus = found_gpus() if flags.gpus == "auto" else tuple(part for part in flags.gpus.split(",") if part)
     per_trial = max(1, flags.gpus_per_trial)
-    trainers = None if flags.trainers == "auto" else int(flags.trainers)
-    device_sets = plan_devices(gpus, per_trial, trainers, flags.logical_cpus, flags.threads)
-    slots = _auto_slots(len(device_sets)) if flags.slots == "auto" else int(flags.slots)
+    device_sets = plan_devices(gpus, per_trial, flags.trainers, flags.logical_cpus, flags.threads)
+    slots = flags.slots or _auto_slots(len(device_sets))
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
     artifacts = Artifacts(settings.artifacts)
     host = Host(device_sets, slots, settings)
@@ -93,8 +92,8 @@ def _facts(device_sets: list[DeviceSet], slots: int, engine: str) -> dict[str, o
 
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kerasweep worker")
-    parser.add_argument("--trainers", default="auto", help="trainer processes: auto, or how many")
-    parser.add_argument("--slots", default="auto", help="trials of one pack: auto, or how many")
+    parser.add_argument("--trainers", type=_count, default=None, help="trainer processes: auto, or how many")
+    parser.add_argument("--slots", type=_count, default=None, help="trials of one pack: auto, or how many")
     parser.add_argument("--gpus", default="auto", help="auto, or indices such as 0,1; empty for none")
     parser.add_argument("--gpus-per-trial", type=int, default=1)
     parser.add_argument("--logical-cpus", type=int, default=0)
@@ -102,6 +101,14 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--name", default=None)
     return parser
+
+
+def _count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be auto or a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

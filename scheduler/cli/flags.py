@@ -26,12 +26,13 @@ _URLS = {
 
 @dataclass(frozen=True)
 class _Flag:
-    """A flag of the worker, passed on as it is."""
+    """A flag of the worker, passed on as it is; `least` is the least number that it takes."""
 
     name: str
     kind: Any
     metavar: str
     help: str
+    least: int | None = None
 
     @property
     def word(self) -> str:
@@ -39,14 +40,18 @@ class _Flag:
 
 
 _WORKER_FLAGS = (
-    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default."),
-    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once."),
+    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default.", 1),
+    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once.", 1),
     _Flag("gpus", str, "0,1,…", "Which GPUs; all that are visible by default."),
-    _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy."),
+    _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy.", 1),
     _Flag(
-        "logical_cpus", int, "N", "How many logical CPU devices stand in for GPUs, to try that without any."
+        "logical_cpus",
+        int,
+        "N",
+        "How many logical CPU devices stand in for GPUs, to try that without any.",
+        0,
     ),
-    _Flag("threads", int, "N", "How many threads each trainer may use."),
+    _Flag("threads", int, "N", "How many threads each trainer may use.", 1),
 )
 
 
@@ -124,11 +129,23 @@ def _worker_parameters() -> list[inspect.Parameter]:
             flag.name,
             flag.kind,
             typer.Option(
-                flag.word, help=flag.help, metavar=flag.metavar, show_default=False, rich_help_panel=_WORKER
+                flag.word,
+                help=flag.help,
+                metavar=flag.metavar,
+                min=flag.least if flag.kind is int else None,
+                callback=_auto_or_count if flag.metavar.startswith("auto") else None,
+                show_default=False,
+                rich_help_panel=_WORKER,
             ),
         )
         for flag in _WORKER_FLAGS
     ]
+
+
+def _auto_or_count(given: str | None) -> str | None:
+    if given is None or given == "auto" or (given.isdecimal() and int(given) > 0):
+        return given
+    raise typer.BadParameter(f"must be auto or a whole number above 0, got {given!r}")
 
 
 def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:

@@ -93,6 +93,27 @@ def test_a_workers_wrong_flags_are_wrong_input(folder: Path) -> None:
     assert "--gpus must divide by --gpus-per-trial" in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--slots=0", "--slots=many", "--trainers=-1", "--threads=0"])
+def test_a_workers_numbers_are_read_before_anything_is_written(folder: Path, shell: Any, flag: str) -> None:
+    shell("run", "sweep.yaml", flag)
+    assert shell.code == 2
+    assert flag.partition("=")[0] in shell.err
+    assert not (folder / ".kerasweep").exists()
+
+
+def test_a_run_whose_worker_refuses_its_flags_ends_with_the_workers_words(
+    folder: Path, content: dict[str, Any]
+) -> None:
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "sweep.yaml").write_text(json.dumps(content | {"method": "grid"}))
+    done = subprocess.run(
+        [*KERASWEEP, "run", "sweep.yaml", "--gpus", "0,1,2", "--gpus-per-trial", "2"],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "error: --gpus must divide by --gpus-per-trial, got 3 and 2" in done.stderr
+
+
 def test_flower_is_started_so_that_it_does_no_harm() -> None:
     words = flower_command(5555, "127.0.0.1")
     assert "--read_only=True" in words
