@@ -221,18 +221,20 @@ def test_pauses_grow_and_a_long_life_forgives(tmp_path: Path, until: Callable[..
         death_after(1)
 
 
-def test_which_codes_are_final_is_for_its_owner_to_say(tmp_path: Path, until: Callable[..., None]) -> None:
+@pytest.mark.parametrize(("code", "final"), [(0, False), (2, True)])
+def test_which_codes_are_final_is_for_its_owner_to_say(
+    tmp_path: Path, until: Callable[..., None], code: int, final: bool
+) -> None:
     """Whoever ends a worker behind the back of `kerasweep run` must not leave it waiting for ever."""
-    for code, final in ((0, False), (2, True)):
-        program = f"import sys; sys.stderr.write('error: no such GPU\\n'); sys.exit({code})"
-        child = Child(
-            [sys.executable, "-I", "-S", "-c", program], "the worker", 5,
-            log_path=tmp_path / "log", final_codes=frozenset({2}),
-        )  # fmt: skip
-        child.start()
-        until(lambda: child.pid is None)
-        assert (child.poll() == code) is final
-        assert child.last_error() == "no such GPU"
+    program = f"import sys; sys.stderr.write('error: no such GPU\\n'); sys.exit({code})"
+    child = Child(
+        [sys.executable, "-I", "-S", "-c", program], "the worker", 5,
+        log_path=tmp_path / "log", final_codes=frozenset({2}),
+    )  # fmt: skip
+    child.start()
+    until(lambda: child.pid is None)
+    assert (child.poll() == code) is final
+    assert child.last_error() == "no such GPU"
 
 
 def test_the_longest_pause_is_bounded() -> None:
