@@ -113,6 +113,15 @@ class Space:
             free = [name for name in leaves if self.exists(name, params)]
             yield Cell(params, {name: self.dimensions[name].grid() or () for name in free})
 
+    @property
+    def varied(self) -> Mapping[str, Dimension]:
+        """The dimensions that take more than one value."""
+        return {
+            name: dimension
+            for name, dimension in self.dimensions.items()
+            if (grid := dimension.grid()) is None or len(grid) > 1
+        }
+
     def continuous(self) -> list[str]:
         """Return the names of the dimensions that have no grid."""
         return [name for name, dimension in self.dimensions.items() if dimension.grid() is None]

@@ -158,7 +158,7 @@ class SweepSpec(Block):
     def _check_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             rule = f"must be letters, digits, '.', '_' and '-', 100 at most, got {show(name)}"
-            raise RuleError(rule, "begin with a letter or a digit")
+            raise RuleError(rule, _remedy_for_name(name))
         return name
 
     @field_validator("job")
@@ -220,6 +220,12 @@ class SweepSpec(Block):
         if planned > LIMIT_TRIALS:
             rule = f"a sweep has at most {LIMIT_TRIALS:,} trials, got {planned:,}"
             raise RuleError(rule, "set a lower `budget: {max_trials: ...}`", ("budget", "max_trials"))
+
+
+def _remedy_for_name(name: str) -> str:
+    if not _NAME.match(name):
+        return "begin with a letter or a digit"
+    return f"such as {re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:100].rstrip('-')}"
 
 
 def load_spec(path: str | Path) -> SweepSpec:

@@ -75,14 +75,17 @@ def retry(records: Records, sweep: str, trial: int | None = None) -> str:
 
     Raises:
         InputError: there is nothing to retry.
+        NotFound: the sweep has no such trial.
     """
     with records.deciding(sweep) as decision:
         slate = {"failures": 0, "failure_class": None, "failure_message": None, "pack_limit": None}
+        if trial is not None:
+            decision.trial_state(trial)  # tells which numbers there are
         moved = decision.move(TrialState.QUEUED, "retry " + _BY_HAND, trial, among=_RETRIED, **slate)
         if not moved:
-            which = f"sweep {decision.sweep.name}" if trial is None else f"trial {trial}"
+            which = f"sweep {decision.sweep.name} has none" if trial is None else f"trial {trial} is none"
             raise InputError(
-                f"only failed or cancelled trials can be retried, {which} has none; see `kerasweep trials`"
+                f"only failed or cancelled trials can be retried, {which}; see `kerasweep trials`"
             )
         _reopen(decision)
         return f"{moved} trial{'s' if moved > 1 else ''} queued again"

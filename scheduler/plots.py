@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ VIEWS = {
 }
 ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
+_TITLE_CHARS = 95
 _INCHES, _DPI = (9.0, 5.0), 120
 _PAGE = (
     "<!doctype html><html><head><meta charset='utf-8'><title>{title}</title></head><body>{body}</body></html>"
@@ -68,7 +70,7 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
     """Draw a trial's losses and metrics over its epochs, training and validation together.
 
     Args:
-        title: stands above.
+        title: stands above, in as many lines as it takes.
         epochs: the trial's epochs in order.
         best_epoch: is marked, if any.
         target: a .png, .svg or .html file.
@@ -167,7 +169,7 @@ def _matplotlib_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch
         axis.set_ylabel(curves[0].name)
     axes.flat[-1].set_xlabel("epoch")
     axes.flat[-1].xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, _TITLE_CHARS))
     figure.tight_layout()
     pyplot.close(figure)
     return figure

@@ -43,12 +43,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others."""
+    """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others.
+
+    `varied` are the parameters that are not the same in every trial.
+    """
 
     status: Mapping[str, Any]
     rows: Sequence[Row]
     left_out: Mapping[str, int]
     eta_s: float | None
+    varied: frozenset[str]
 
 
 def take(sweep: Sweep, rows: int) -> Snapshot:
@@ -70,7 +74,8 @@ def take(sweep: Sweep, rows: int) -> Snapshot:
         "ended": counts["completed"] + counts["stopped"] - len(ended),
         **{name: counts[name] for name in ("queued", "paused", "failed", "cancelled")},
     }
-    return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown))
+    varied = frozenset(sweep.spec.space().varied)
+    return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown), varied)
 
 
 def draw(snapshot: Snapshot, width: int) -> RenderableType:
@@ -123,7 +128,8 @@ def _best(status: Mapping[str, Any]) -> Text:
 
 
 def _table(snapshot: Snapshot, width: int) -> RenderableType:
-    names = wording.short_names(name for row in snapshot.rows for name in row.trial.params)
+    given = (name for row in snapshot.rows for name in row.trial.params)
+    names = wording.short_names(name for name in given if name in snapshot.varied)
     metric = snapshot.status["metric"]["name"]
     bars, now = width >= _WIDTH_FOR_BARS, width >= _WIDTH_FOR_NOW
     figures = ["epoch", *([metric] if now else []), "best", "at epoch"]

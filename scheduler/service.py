@@ -83,7 +83,7 @@ def main() -> int:
     app = build_app(records, settings)
     quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip"]
     name = f"scheduler-{wire.new_sweep_id()[:6]}@%h"
-    app.worker_main(["worker", "--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
+    app.worker_main(["--quiet", "worker", "--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
     ended.set()
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):

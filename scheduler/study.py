@@ -27,7 +27,8 @@ def study_of(sweep: Sweep, trials: Sequence[TrialRecord]) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    axes = {name: _Axis(dimension) for name, dimension in sweep.spec.space().dimensions.items()}
+    # What is the same in every trial says nothing of what it does.
+    axes = {name: _Axis(dimension) for name, dimension in sweep.spec.space().varied.items()}
     names = wording.short_names(axes)
     study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
     # A failed trial holds the place of one that does not count, so that the numbers are ours.

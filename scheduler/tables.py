@@ -250,7 +250,7 @@ def pairs() -> Table:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    table.add_column()
+    table.add_column(overflow="fold")  # a model's path must be there whole, to be copied
     return table
 
 

@@ -70,7 +70,9 @@ def serve(app: Celery, worker: Worker, queues: list[str]) -> None:
     threading.Thread(target=_watch_revoked, args=(worker,), daemon=True).start()
     threads = ["--pool", "threads", "--concurrency", str(worker.host.capacity)]
     quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip", "--events"]
-    app.worker_main(["worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet])
+    app.worker_main(
+        ["--quiet", "worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet]
+    )
 
 
 def _preempt(worker: Worker) -> None:

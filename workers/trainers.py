@@ -233,6 +233,9 @@ class Trainer:
         if event["ev"] == "ready":
             self.versions, self.ready, self.failed_starts = event.get("versions", {}), True, 0
             log.info("trainer %s is ready (pid %s)", self.devices.name, self.pid)
+            if self.devices.gpus and not any("GPU" in device for device in event.get("devices", [])):
+                remedy = "is TensorFlow for CUDA installed (pip install 'kerasweep[cuda]')?"
+                log.warning("trainer %s sees no GPU and trains on the CPU; %s", self.devices.name, remedy)
             self._changed()
             return
         with self._lock:

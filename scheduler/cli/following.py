@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from kerasweep.scheduler.cli.submitting import Engine, NewName
 from kerasweep.scheduler.client import Client
 from kerasweep.scheduler.sweep import Sweep
 
+_NAMED = 5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -113,6 +114,7 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
     """
     from kerasweep.scheduler.local import Local
 
+    _tell_of_others(client, sweep)
     local = Local(client.settings, worker_flags)
     with _interrupts(local.kill) as interrupts:
         with ExitStack() as stack:
@@ -128,10 +130,27 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
             if interrupts:
                 say("ending: trials are being put aside (Ctrl-C again ends at once)")
         if interrupts and not sweep.state.final:
+            _hold_back(client, sweep)
             raise KerasweepError(
                 f"stopped before its end: {_what_is_done(sweep)}\n"
                 f"`kerasweep run --resume {sweep.name}` goes on"
             )
+
+
+def _tell_of_others(client: Client, sweep: Sweep) -> None:
+    """Say which other sweeps the worker will find in the store of this folder."""
+    others = [one.name for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
+    if client.settings.embedded_broker and others:
+        named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+        say(f"not ended here, and trained beside it: {named} (`kerasweep pause NAME` holds a sweep back)")
+
+
+def _hold_back(client: Client, sweep: Sweep) -> None:
+    """Pause a sweep that nothing trains any more, so that the next run in this folder trains its own."""
+    if client.settings.embedded_broker:
+        # It may have ended, or been paused, a moment ago; a store that is away keeps it as it is.
+        with suppress(KerasweepError):
+            sweep.pause()
 
 
 def _conclude(sweep: Sweep, output: Format) -> None:

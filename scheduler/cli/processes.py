@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -95,6 +96,7 @@ def flower(
             "Redis", where, "Start `kerasweep scheduler` here first, or name a Redis with --broker."
         )
     client.expect_broker(url)
+    expect_free(address, port)
     say(f"Flower listens on http://{address}:{port}")
     os.execve(words[0], words, flower_environ(os.environ, url, basic_auth))
 
@@ -120,6 +122,7 @@ def tensorboard(
             f"sweep {found.name} has written no curves for TensorBoard\n"
             "Sweeps do where the file says `training: {tensorboard: true}`"
         )
+    expect_free("127.0.0.1", port)
     folder = client.artifacts.uri(place).removeprefix("file://")
     say(f"TensorBoard listens on http://127.0.0.1:{port}")
     words = [f"--logdir={folder}", "--host=127.0.0.1", f"--port={port}"]
@@ -142,6 +145,22 @@ def check_flower(address: str, basic_auth: str | None) -> None:
             f"Flower needs a password where others can reach it, got --address {address} without one\n"
             "Add --basic-auth USER:PASSWORD (or KERASWEEP_FLOWER_BASIC_AUTH), or keep to 127.0.0.1"
         )
+
+
+def expect_free(address: str, port: int) -> None:
+    """See that a server may listen there.
+
+    Raises:
+        InputError: something else does, or the address is not this machine's.
+    """
+    try:
+        with socket.create_server((address, port)):
+            pass
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise InputError(
+            f"a port must be free to listen on, got {address}:{port} ({reason}); name another with --port"
+        ) from exc
 
 
 def flower_command(port: int, address: str) -> list[str]:

@@ -52,7 +52,7 @@ def best(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> Non
 @command(
     RESULTS,
     "kerasweep fetch mlp winner",
-    "kerasweep fetch mlp third --trial 3",
+    "kerasweep fetch mlp other --trial 3",
     "kerasweep fetch mlp winner --format onnx",
 )
 def fetch(

@@ -137,17 +137,30 @@ def test_a_second_signal_ends_it_at_once(local: type[LocalStandIn], shell: Any) 
 
 
 def test_resume_goes_on_with_the_same_sweep(local: type[LocalStandIn], stage: Any, shell: Any) -> None:
-    local.rounds.append(lambda _: signal.raise_signal(signal.SIGTERM))
+    def first_trial_then_sigterm(one: LocalStandIn) -> None:
+        stage.complete(one.sweep, 0)
+        signal.raise_signal(signal.SIGTERM)
+
+    local.rounds.append(first_trial_then_sigterm)
     shell("run", "sweep.yaml")
     [sweep] = stage.records.sweeps()
-    stage.complete(sweep.id, 0)
-    stage.end(sweep.id, SweepState.PAUSED)
+    assert sweep.state is SweepState.PAUSED, "the next run in this folder must not train it"
     local.rounds.append(LocalStandIn.complete)
     shown = shell("run", "--resume", "mlp")
     assert shell.code == 0
     assert len(stage.records.sweeps()) == 1
     assert "1 of them ended before" in shown
     assert "trial 0 completed" not in shown
+
+
+def test_other_sweeps_that_would_train_beside_it_are_named(
+    local: type[LocalStandIn], stage: Any, shell: Any
+) -> None:
+    stage.sweep(name="left-over")
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "sweep.yaml")
+    assert shell.code == 0
+    assert "trained beside it: left-over" in shell.err
 
 
 def test_resume_of_a_finished_sweep_starts_nothing(local: type[LocalStandIn], shell: Any) -> None:

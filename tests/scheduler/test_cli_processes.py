@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.errors import InputError, KerasweepError
-from kerasweep.scheduler.cli.processes import check_flower, flower_command, flower_environ
+from kerasweep.scheduler.cli.processes import check_flower, expect_free, flower_command, flower_environ
 from kerasweep.scheduler.redis_server import RedisServer
 
 KERASWEEP = [sys.executable, "-c", "from kerasweep.scheduler.cli.app import main; main()"]
@@ -148,6 +148,14 @@ def test_flower_needs_no_password_on_this_machine_alone(address: str) -> None:
 def test_a_password_has_two_parts(given: str) -> None:
     with pytest.raises(InputError, match="USER:PASSWORD"):
         check_flower("0.0.0.0", given)
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"got 127.0.0.1:{port} .*name another with --port"):
+            expect_free("127.0.0.1", port)
+    expect_free("127.0.0.1", port)
 
 
 def test_flower_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,7 @@ class Workshop:
         routed = program.route(order.job_params)
         data = self._load_data(order, source, routed.get("load_data", {}))
         training = order.training
+        _check_batches(order, data.train)
         check_sizes(data.train, training, 1 if strategy is None else strategy.num_replicas_in_sync)
         with PROCESS_RANDOM, scope_of(strategy):
             seed_everything(order.seed, source.draws_from_tensorflow)
@@ -115,6 +116,15 @@ class Workshop:
                 return source.call("load_data", arguments)
 
         return self._data.get(_data_key(order, arguments), load)
+
+
+def _check_batches(order: Order, train: Part) -> None:
+    if not isinstance(train, Arrays) and "training.batch_size" in order.params:
+        raise JobError(
+            FailureClass.USER,
+            "training.batch_size cuts arrays into batches and cannot be swept over a dataset, which comes in "
+            "batches; sweep a parameter of load_data in its place",
+        )
 
 
 def _data_key(order: Order, arguments: Mapping[str, Any]) -> str:

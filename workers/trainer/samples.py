@@ -77,6 +77,8 @@ def read_samples(path: Path) -> Array | dict[str, Array]:
         ".npz": _read_npz,
         ".csv": _read_csv,
     }
+    if not path.exists():
+        raise InputError(f"inputs must be a file that is there, got {str(path)!r}\nCheck the path")
     if path.suffix not in readers or not path.is_file():
         raise InputError(
             f"inputs must be a file of type {', '.join(readers)}, got {str(path)!r}\n"

@@ -109,6 +109,14 @@ def test_batches_larger_than_the_data_are_refused_by_both(trainer: Trainer) -> N
     assert len(messages) == 1
 
 
+def test_a_batch_size_swept_over_a_dataset_is_refused(trainer: Trainer) -> None:
+    params = {"stream": True, "training.batch_size": 4}
+    end = trainer.peer.end(trainer.begin(params, training={"batch_size": {"values": [4, 8]}}))
+    assert (end["ev"], end["class"]) == ("failed", "user")
+    assert "training.batch_size" in end["message"]
+    assert "sweep a parameter of load_data" in end["message"]
+
+
 def test_a_failing_member_touches_no_other(trainer: Trainer) -> None:
     runs = [trainer.begin({"rate": 0.1 + number}, training={"epochs": 20}) for number in range(3)]
     failing = trainer.begin({"raising": True}, training={"epochs": 20})
