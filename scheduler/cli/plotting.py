@@ -34,10 +34,13 @@ def plot(
     client: Client,
     sweep: SweepName,
     which: Annotated[
-        str, typer.Argument(metavar="[TRIAL]", help="One trial, by its number.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="FILE|TRIAL", help="The file; or one trial, by its number, before it.", show_default=False
+        ),
     ],
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A .png, .svg or .html file.", show_default=False)
+        Path | None, typer.Argument(metavar="[FILE]", help="A .png, .svg or .html file.", show_default=False)
     ] = None,
     view: Annotated[
         list[View] | None,

@@ -198,7 +198,8 @@ def _model(sweep: Sweep, trial: int) -> tuple[dict[str, Any] | None, str]:
 
 
 def _fetched(document: dict[str, Any], sweep: Sweep) -> str:
-    files = " and ".join(document["files"])
+    *others, last = document["files"]
+    files = f"{', '.join(others)} and {last}"
     text = f"wrote {files} of trial {document['trial']} into {document['folder']}"
     export = document["export"]
     if export:

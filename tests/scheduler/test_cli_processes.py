@@ -249,7 +249,7 @@ def test_doctor_knows_the_workers_and_what_waits(stage: Any, shell: Any) -> None
     stage.records.seen("worker-7@here", offer)
     findings = json.loads(shell("doctor", "-o", "json"))
     details = {one["check"]: one["detail"] for one in findings}
-    assert "worker-7@here: 1 trainers (cpu)" in details["worker"]
+    assert "worker-7@here: 1 trainer (cpu)" in details["worker"]
     assert "asks for 4 GPUs" in details["waiting"]
     assert shell.code == 0
 
