@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 _TITLES = {
     "mlp": "MLP 784-100-50-10",
     "cnn": "two-output CNN",
-    "wide_and_deep": "wide and deep, dict inputs",
+    "wide_and_deep": "wide and deep",
 }
 _NAMES = {
     "ray": "Ray Tune, two at once",
