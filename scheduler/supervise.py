@@ -203,8 +203,9 @@ def supervise(child: Child) -> int:
 def _end(child: Child, caught: list[int]) -> int:
     """Ask the child to end; kill it on a second SIGINT or when its grace is over."""
     child.ask()
-    first, deadline = len(caught), time.monotonic() + child.grace_s
-    while child.pid is not None and time.monotonic() < deadline and signal.SIGINT not in caught[first:]:
+    deadline = time.monotonic() + child.grace_s
+    # All behind the first: the second may come before this line does.
+    while child.pid is not None and time.monotonic() < deadline and signal.SIGINT not in caught[1:]:
         time.sleep(_POLL_S)
     if child.pid is not None:
         log.warning("%s is killed before it ended by itself", child.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kerasweep.jobs.errors import Halted
-from kerasweep.scheduler.supervise import Child, Patience
+from kerasweep.scheduler.supervise import Child, Patience, _end
 
 SUPERVISOR = """
 import logging, sys
@@ -138,6 +138,15 @@ def test_a_second_ctrl_c_kills_at_once(
     code, _ = one.end()
     assert code == 128 + signal.SIGKILL
     assert not alive(pid)
+
+
+def test_a_second_ctrl_c_counts_however_soon_it_comes(tmp_path: Path, until: Callable[..., None]) -> None:
+    """It may come before the child was asked to end: then it must not be taken for the first."""
+    log = tmp_path / "log"
+    child = Child([sys.executable, "-c", DEAF], "the worker", 600, log_path=log)
+    child.start()
+    until(lambda: log.read_text(encoding="utf-8"))
+    assert _end(child, [signal.SIGTERM, signal.SIGINT]) == 128 + signal.SIGKILL
 
 
 def test_a_second_sigterm_does_not(supervised: Callable[..., Supervised]) -> None:
