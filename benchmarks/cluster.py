@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +97,15 @@ def cluster(home: Path, worker_flags: Sequence[str] = ()) -> Iterator[Cluster]:
     """Run a cluster under a folder, and end it."""
     with Local(Settings(home=str(home)), worker_flags) as local:
         yield Cluster(local)
+
+
+def publish(result: dict[str, Any], file: str | None) -> None:
+    """Print a benchmark's result as JSON, and write it into a file where one is named."""
+    text = json.dumps(result, indent=2) + "\n"
+    sys.stdout.write(text)
+    if file:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
 
 
 def machine() -> dict[str, Any]:

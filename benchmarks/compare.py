@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cluster import DEADLINE_S, Cluster, cluster, machine
+from cluster import DEADLINE_S, Cluster, cluster, machine, publish
 
 from kerasweep.jobs.spec import load_spec
 
@@ -48,10 +48,7 @@ def main() -> None:
             for way, seconds in bench.warm().items():
                 _note(times, way, seconds, number)
     result = summarize(flags.job, bench.trials, times)
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if flags.out:
-        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, flags.out)
 
 
 class Bench:

@@ -9,14 +9,13 @@ to the trials, or slower.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from cluster import cluster, machine
+from cluster import cluster, machine, publish
 
 GALLERY = Path(__file__).resolve().parents[1] / "jobs" / "gallery"
 SWEEP = """
@@ -37,10 +36,7 @@ def main() -> None:
     flags = _flags()
     sizes = [measure(int(trials), flags.slots) for trials in flags.trials.split(",")]
     result = {"benchmark": "growth", "machine": machine(), "slots": flags.slots, "sizes": sizes}
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if flags.out:
-        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, flags.out)
 
 
 def measure(trials: int, slots: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from cluster import machine
+from cluster import machine, publish
 from compare import HERE, peers_python
 
 _STEPS, _BEST_OF = 750, 5
@@ -43,10 +42,7 @@ def main() -> None:
             times.setdefault(way, []).append(_measured(command, used))
             sys.stderr.write(f"round {number + 1}: {way} {times[way][-1]:.1f} µs\n")
     result = {"benchmark": "limit", "machine": machine(), **_summary(times, len(cores))}
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if flags.out:
-        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, flags.out)
 
 
 def _measured(command: list[str], cores: list[int]) -> float:

@@ -9,14 +9,12 @@ trial by part.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, cluster, machine
+from cluster import Cluster, cluster, machine, publish
 
 JOB = """
 import keras
@@ -56,10 +54,7 @@ def main() -> None:
             _run(site, folder, 8)  # warms the worker
             figures = _run(site, folder, flags.trials)
     result = {"benchmark": "overhead", "machine": machine(), "engine": flags.engine, **figures}
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if flags.out:
-        Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(flags.out).write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, flags.out)
 
 
 def _run(site: Cluster, folder: Path, trials: int) -> dict[str, Any]:

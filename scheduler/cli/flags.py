@@ -26,7 +26,7 @@ _URLS = {
 
 @dataclass(frozen=True)
 class _Flag:
-    """A flag of the worker, passed on as it is; `least` is the least number that it takes."""
+    """A flag of the worker, passed on as it is; `least` is the least that a number may be."""
 
     name: str
     kind: Any
@@ -40,8 +40,8 @@ class _Flag:
 
 
 _WORKER_FLAGS = (
-    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default.", 1),
-    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once.", 1),
+    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default."),
+    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once."),
     _Flag("gpus", str, "0,1,…", "Which GPUs; all that are visible by default."),
     _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy.", 1),
     _Flag(
@@ -132,7 +132,7 @@ def _worker_parameters() -> list[inspect.Parameter]:
                 flag.word,
                 help=flag.help,
                 metavar=flag.metavar,
-                min=flag.least if flag.kind is int else None,
+                min=flag.least,
                 callback=_auto_or_count if flag.metavar.startswith("auto") else None,
                 show_default=False,
                 rich_help_panel=_WORKER,

@@ -139,8 +139,10 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:
     """Say which other sweeps the worker will find in the store of this folder."""
+    if not client.settings.embedded_broker:
+        return
     others = [one.name for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
-    if client.settings.embedded_broker and others:
+    if others:
         named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         say(f"not ended here, and trained beside it: {named} (`kerasweep pause NAME` holds a sweep back)")
 
