@@ -194,7 +194,8 @@ def _store(client: Client) -> Iterator[Finding]:
     for worker in workers:
         facts = worker.facts
         devices = ", ".join(map(str, facts.get("devices", [])))
-        offer = f"{wording.count(int(facts.get('trainers', 0)), 'trainer')} ({devices})"
+        trainers = wording.count(int(facts.get("trainers", 0)), "trainer")
+        offer = f"{trainers} of {wording.count(int(facts.get('slots', 0)), 'slot')} ({devices})"
         queues = ", ".join(map(str, facts.get("queues", [])))
         yield Finding(
             "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"

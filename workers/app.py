@@ -31,8 +31,15 @@ def build_app(broker_url: str) -> Celery:
     return app
 
 
-def serve(app: Celery, worker: Worker, queues: list[str]) -> None:
-    """Take hints until SIGTERM or SIGINT."""
+def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
+    """Take hints until SIGTERM or SIGINT.
+
+    Args:
+        app: from `build_app`.
+        worker: who trains.
+        queues: where the hints come from.
+        most: how many trials may ever train here at once.
+    """
 
     @app.task(name=wire.TRAIN, bind=True)
     def train(task: Any, sweep: object = None, trial: object = None) -> None:
@@ -59,7 +66,20 @@ def serve(app: Celery, worker: Worker, queues: list[str]) -> None:
         if worker.host.preempt():
             threading.Thread(target=_preempt, args=(worker,), daemon=True).start()
 
-    app.steps["worker"].add(Leave)
+    class Intake(bootsteps.StartStopStep):
+        """Takes as many hints as trials can train at once; the others wait in Redis for any worker."""
+
+        requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
+
+        def start(self, parent: Any) -> None:
+            def take(capacity: int) -> None:
+                parent.max_concurrency = max(1, capacity)
+                parent.hub.call_soon(_nothing)  # wakes the loop that asks for hints
+
+            worker.host.on_capacity = take
+            take(worker.host.capacity)
+
+    app.steps["worker"].update((Leave, Intake))
 
     @signals.task_revoked.connect(weak=False)
     def cancel_queued(request: Any = None, **_: Any) -> None:
@@ -68,11 +88,15 @@ def serve(app: Celery, worker: Worker, queues: list[str]) -> None:
             threading.Thread(target=_cancel, args=(worker, key), daemon=True).start()
 
     threading.Thread(target=_watch_revoked, args=(worker,), daemon=True).start()
-    threads = ["--pool", "threads", "--concurrency", str(worker.host.capacity)]
+    threads = ["--pool", "threads", "--concurrency", str(most)]
     quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip", "--events"]
     app.worker_main(
         ["--quiet", "worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet]
     )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _preempt(worker: Worker) -> None:

@@ -18,8 +18,9 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, TrialState
 from kerasweep.jobs.wire import decode_metrics
 from kerasweep.workers.bundles import BundleShelf
-from kerasweep.workers.host import Host, Seat
+from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
+from kerasweep.workers.seats import Seat
 from kerasweep.workers.trainers import Death, Event, Run
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class Attempt:
         return handler(event) if handler else None
 
     def _on_engine(self, event: Event) -> None:
-        self._host.settle(self.key.sweep, self.seat, event["engine"] == "pack")
+        self._host.settle(self.seat, event["engine"] == "pack", self.claim.pack_limit)
         self._ledger.write(self.key, log_line=f"engine {event['engine']}: {event.get('reason', '')}")
 
     def _on_epoch(self, event: Event) -> None:

@@ -1,21 +1,19 @@
-"""The trainers of this worker: start, feed, watch, end.
-
-A trial takes a seat in a trainer before it is claimed, so that nothing is claimed that cannot train at
-once. What trains by `fit` has a trainer to itself; what trains in a pack shares it.
-"""
+"""The trainers of this worker: start, feed, watch, scale, end."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.settings import Settings
+from kerasweep.workers.autoscale import Sample, Scale
 from kerasweep.workers.devices import DeviceSet
+from kerasweep.workers.seats import Seat, Seats
 from kerasweep.workers.trainers import Trainer
 
 log = logging.getLogger(__name__)
@@ -28,14 +26,6 @@ class Preempting(Exception):
     """The worker is about to end: nothing new begins."""
 
 
-@dataclass
-class Seat:
-    """A trial's place in a trainer; `weight` is how much of the trainer it takes."""
-
-    trainer: Trainer
-    weight: int
-
-
 class Host:
     """The trainers of a worker, and the seats in them.
 
@@ -46,17 +36,31 @@ class Host:
     """
 
     def __init__(self, device_sets: Sequence[DeviceSet], slots: int, settings: Settings) -> None:
-        self.slots, self._settings = slots, settings
+        self._settings = settings
         self._changed = threading.Condition()
-        self.trainers = [Trainer(devices, settings.artifacts, self._notify) for devices in device_sets]
-        self._taken: dict[Trainer, int] = dict.fromkeys(self.trainers, 0)
-        self._packed: dict[str, bool] = {}
+        self._seats = Seats([self._trainer(devices) for devices in device_sets], slots)
+        self._told = self._seats.capacity
         self.preempting = False
+        #: Hears how many hints this worker may hold, whenever that changes; from any thread.
+        self.on_capacity: Callable[[int], None] = lambda _capacity: None
+
+    @property
+    def trainers(self) -> list[Trainer]:
+        """Those that there are now."""
+        with self._changed:
+            return self._seats.trainers
+
+    @property
+    def scale(self) -> Scale:
+        """How many trainers there are, and how many slots each has."""
+        with self._changed:
+            return Scale(len(self._seats.trainers), self._seats.slots)
 
     @property
     def capacity(self) -> int:
-        """How many trials may train here at once."""
-        return self.slots * len(self.trainers)
+        """How many trials may train here at once, as far as is known of what they are."""
+        with self._changed:
+            return self._seats.capacity
 
     def start(self) -> None:
         """Start the trainers and wait until one of them is warm.
@@ -64,12 +68,13 @@ class Host:
         Raises:
             OutOfReach: no trainer comes up; its own words are in the log.
         """
-        for trainer in self.trainers:
+        trainers = self.trainers
+        for trainer in trainers:
             trainer.start()
         deadline = time.monotonic() + self._settings.start_s
         with self._changed:
-            while not any(trainer.ready for trainer in self.trainers):
-                broken = all(trainer.failed_starts >= _GIVE_UP_STARTS for trainer in self.trainers)
+            while not any(trainer.ready for trainer in trainers):
+                broken = all(trainer.failed_starts >= _GIVE_UP_STARTS for trainer in trainers)
                 if broken or time.monotonic() >= deadline:
                     remedy = "Its own words are above; is TensorFlow there? pip install 'kerasweep[worker]'"
                     raise OutOfReach("A trainer", "this machine", remedy)
@@ -87,19 +92,43 @@ class Host:
             yield seat
         finally:
             with self._changed:
-                self._taken[seat.trainer] -= seat.weight
+                self._seats.leave(seat)
                 self._retire_if_grown(seat.trainer)
-                self._changed.notify_all()
+                self._tell()
 
-    def settle(self, sweep: str, seat: Seat, packed: bool) -> None:
-        """Learn whether a sweep's trials train in packs; a packed one makes room for others."""
+    def settle(self, seat: Seat, packed: bool, pack_limit: int | None) -> None:
+        """Learn whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
         with self._changed:
-            self._packed[sweep] = packed
-            weight = 1 if packed else self.slots
-            if weight < seat.weight:
-                self._taken[seat.trainer] -= seat.weight - weight
-                seat.weight = weight
-                self._changed.notify_all()
+            self._seats.settle(seat, packed, pack_limit)
+            self._tell()
+
+    def rescale(self, scale: Scale) -> None:
+        """Change how many slots and trainers there are; a trainer that is to go ends when it is empty."""
+        with self._changed:
+            self._seats.slots = scale.slots
+            trainers = [trainer for trainer in self._seats.trainers if not trainer.leaving]
+            for trainer in trainers[scale.trainers :]:
+                trainer.leaving = True
+                self._retire_if_grown(trainer)
+            for number in range(len(trainers), scale.trainers):
+                devices = trainers[0].devices
+                share = max(1, devices.threads * len(trainers) // scale.trainers)
+                trainer = self._trainer(replace(devices, name=f"cpu {number}", threads=share))
+                self._seats.add(trainer)
+                trainer.start()
+            self._tell()
+
+    def sample(self) -> Sample:
+        """Return what the trainers have done so far."""
+        with self._changed:
+            trainers = self._seats.trainers
+            return Sample(
+                at_s=time.monotonic(),
+                steps=tuple(trainer.steps for trainer in trainers),
+                cpu_s=sum(trainer.cpu_s for trainer in trainers),
+                full=self._seats.full,
+                sweeps=self._seats.sweeps,
+            )
 
     def preempt(self) -> bool:
         """Begin nothing new; tell whether this is the first that is heard of it."""
@@ -111,33 +140,24 @@ class Host:
     def close(self) -> None:
         """End the trainers, all at once; what still runs in them is given back, at no charge."""
         self.preempt()
-        for trainer in self.trainers:
+        trainers = self.trainers
+        for trainer in trainers:
             trainer.ask_to_end()
         deadline = time.monotonic() + _CLOSE_S
-        for trainer in self.trainers:
+        for trainer in trainers:
             trainer.close(max(0.1, deadline - time.monotonic()))
+
+    def _trainer(self, devices: DeviceSet) -> Trainer:
+        return Trainer(devices, self._settings.artifacts, self._notify)
 
     def _take(self, sweep: str, pack_limit: int | None) -> Seat:
         with self._changed:
             while not self.preempting:
-                weight = self._weight(sweep, pack_limit)
-                free = [
-                    trainer
-                    for trainer in self.trainers
-                    if trainer.available and self._taken[trainer] + weight <= self.slots
-                ]
-                if free:
-                    trainer = min(free, key=lambda one: self._taken[one])
-                    self._taken[trainer] += weight
-                    return Seat(trainer, weight)
+                seat = self._seats.take(sweep, pack_limit)
+                if seat is not None:
+                    return seat
                 self._changed.wait(1.0)
             raise Preempting
-
-    def _weight(self, sweep: str, pack_limit: int | None) -> int:
-        """A first trial shows how its sweep trains, so it sits alone."""
-        if not self._packed.get(sweep, False):
-            return self.slots
-        return max(1, -(-self.slots // pack_limit)) if pack_limit else 1
 
     def _retire_if_grown(self, trainer: Trainer) -> None:
         """Let a trainer whose memory has grown take no more runs, and start it anew when it has none.
@@ -146,9 +166,20 @@ class Host:
         """
         if trainer.rss_bytes > self._settings.trainer_rss_limit_mib * 2**20:
             trainer.retiring = True
-        if trainer.retiring and not self._taken[trainer]:
+        if self._seats.taken(trainer):
+            return
+        if trainer.leaving:
+            self._seats.drop(trainer)
+            trainer.ask_to_end()
+        elif trainer.retiring:
             trainer.retire()
 
     def _notify(self) -> None:
         with self._changed:
-            self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._changed.notify_all()
+        if self._seats.capacity != self._told:
+            self._told = self._seats.capacity
+            self.on_capacity(self._told)

@@ -59,10 +59,12 @@ class Ledger:
         records: where to.
         settings: the lease, its renewal and the flush, in seconds.
         worker: this worker's name.
-        facts: what it offers, for `doctor`.
+        facts: returns what it offers now, for `doctor`.
     """
 
-    def __init__(self, records: Records, settings: Settings, worker: str, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, records: Records, settings: Settings, worker: str, facts: Callable[[], Mapping[str, Any]]
+    ) -> None:
         self._records, self._settings = records, settings
         self._worker, self._facts = worker, facts
         self._pages: dict[AttemptKey, _Page] = {}
@@ -142,7 +144,7 @@ class Ledger:
     def _sign_in(self) -> None:
         now = time.monotonic()
         if now - self._seen_at > _SEEN_EVERY_S:
-            self._records.seen(self._worker, self._facts)
+            self._records.seen(self._worker, self._facts())
             self._seen_at = now
 
     def _flush(self) -> None:

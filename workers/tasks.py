@@ -14,8 +14,9 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialKey
 from kerasweep.workers.attempt import Attempt
 from kerasweep.workers.bundles import BundleShelf
-from kerasweep.workers.host import Host, Preempting, Seat
+from kerasweep.workers.host import Host, Preempting
 from kerasweep.workers.ledger import Ledger
+from kerasweep.workers.seats import Seat
 
 log = logging.getLogger(__name__)
 

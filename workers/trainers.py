@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from kerasweep.jobs.kernel import cpu_seconds, kernel_kills
 from kerasweep.workers.devices import DeviceSet
-from kerasweep.workers.memory import kernel_kills
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class Trainer:
         self.devices = devices
         self.ready = False
         self.rss_bytes = 0
+        self.steps = 0
         self.retiring = False
+        self.leaving = False
         self.versions: dict[str, str] = {}
         self.failed_starts = 0
         self.last_words = ""
@@ -99,9 +101,14 @@ class Trainer:
         return len(self._runs)
 
     @property
+    def cpu_s(self) -> float:
+        """The processor time that the process which lives now has taken, in seconds."""
+        return cpu_seconds(self.pid) if self.pid else 0.0
+
+    @property
     def available(self) -> bool:
         """Whether it may be given runs."""
-        return self.ready and not self.retiring
+        return self.ready and not self.retiring and not self.leaving
 
     def start(self) -> None:
         """Start the process; `ready` tells when TensorFlow is loaded."""
@@ -241,6 +248,7 @@ class Trainer:
         with self._lock:
             run = self._runs.get(event.get("run", ""))
         self.rss_bytes = event.get("rss_bytes", self.rss_bytes)
+        self.steps = event.get("steps_in_all", self.steps)
         if run:
             run.last_sign, run.began = self._last_sign, True
             if event["ev"] != "step":
@@ -253,7 +261,7 @@ class Trainer:
             self.failed_starts += 0 if self.ready else 1
             expected = self.retiring or self._closing.is_set()
             self.ready = self.retiring = False
-            self.rss_bytes = 0
+            self.rss_bytes = self.steps = 0
             runs, self._runs = list(self._runs.values()), {}
         if not expected:
             log.warning("trainer %s ended with code %d under %d runs", self.devices.name, code, len(runs))

@@ -57,7 +57,8 @@ class Run:
     def train(self) -> None:
         """Train from the newest checkpoint to the end."""
         self.resume()
-        self.send("engine", engine="pack", reason="a stub")
+        engine = "fit" if self.order["engine"] == "fit" else "pack"
+        self.send("engine", engine=engine, reason="a stub")
         while self.epoch < self.epochs and not (self.epoch and self.asked == "stop"):
             if self.misbehave() or not self.train_epoch():
                 return
@@ -91,7 +92,7 @@ class Run:
         ends = time.monotonic() + float(self.order["params"].get("epoch_s", 0.0))
         while time.monotonic() < ends:
             time.sleep(STEP_S)
-            self.send("step", step=1)
+            self.send("step", step=1, steps_in_all=self.stub.channel.count(1))
             if self.left():
                 return False
         if self.left():

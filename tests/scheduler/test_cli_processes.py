@@ -245,11 +245,11 @@ def test_doctor_sees_a_folder_that_cannot_be_written(folder: Path, shell: Any) -
 
 def test_doctor_knows_the_workers_and_what_waits(stage: Any, shell: Any) -> None:
     stage.sweep(resources={"gpus": 4})
-    offer = {"trainers": 1, "devices": ["cpu"], "gpus_per_trial": 0, "queues": ["train.cpu"]}
+    offer = {"trainers": 1, "slots": 8, "devices": ["cpu"], "gpus_per_trial": 0, "queues": ["train.cpu"]}
     stage.records.seen("worker-7@here", offer)
     findings = json.loads(shell("doctor", "-o", "json"))
     details = {one["check"]: one["detail"] for one in findings}
-    assert "worker-7@here: 1 trainer (cpu)" in details["worker"]
+    assert "worker-7@here: 1 trainer of 8 slots (cpu)" in details["worker"]
     assert "asks for 4 GPUs" in details["waiting"]
     assert shell.code == 0
 

@@ -64,7 +64,7 @@ def records() -> FakeRecords:
 
 @pytest.fixture
 def ledger(records: FakeRecords) -> Any:
-    made = Ledger(records, SETTINGS, "w1", {})  # type: ignore[arg-type]
+    made = Ledger(records, SETTINGS, "w1", dict)  # type: ignore[arg-type]
     made.start()
     yield made
     made.stop()
@@ -166,5 +166,5 @@ def test_a_stale_attempt_keeps_no_lease(ledger: Ledger, records: FakeRecords, un
 
 
 def test_a_ledger_that_never_began_can_be_stopped(records: FakeRecords) -> None:
-    Ledger(records, replace(SETTINGS), "w1", {}).stop()  # type: ignore[arg-type]
+    Ledger(records, replace(SETTINGS), "w1", dict).stop()  # type: ignore[arg-type]
     assert records.left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import secrets
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from keras.src.saving import saving_lib
 
 from kerasweep.jobs.errors import Damaged, JobError, OutOfReach
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
@@ -31,6 +33,10 @@ from kerasweep.workers.trainer.run import STOP_WITHIN_S, StopFlag, TrialRun
 _INSIST_S = 60.0
 _PAUSE_S = 5.0
 _ENDS = ("done", "failed", "released")
+
+# Keras means to remember which attributes it never saves, but looks for them under another name than it
+# wrote: at every save it would build a layer, a metric and an optimizer to ask them.
+saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
 
 
 @dataclass(frozen=True)

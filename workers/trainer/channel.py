@@ -25,6 +25,14 @@ class Channel:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._steps = 0
+
+    def count(self, steps: int) -> int:
+        """Count steps of any run; return how many there were in all."""
+        with self._counting:
+            self._steps += steps
+            return self._steps
 
     def send(self, event: str, run: str | None = None, **fields: Any) -> None:
         """Send one event.
@@ -56,10 +64,11 @@ class StepPulse:
     def beat(self, steps: int = 1) -> None:
         """Count steps, and tell the host if it is time."""
         self._steps += steps
+        in_all = self._channel.count(steps)
         now_s = time.monotonic()
         if now_s - self._sent_at_s >= _STEP_EVERY_S:
             self._sent_at_s = now_s
-            self._channel.send("step", self._run, step=self._steps)
+            self._channel.send("step", self._run, step=self._steps, steps_in_all=in_all)
 
 
 def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:

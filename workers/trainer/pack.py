@@ -114,14 +114,14 @@ class PackEngine:
         model.reset_metrics()
         steps = run.training.steps_per_epoch or material.train_cut.steps
         logs = self._run(run, seat, loops.train, seat.bound.train_handles, material.train, order, steps)
-        logs = dict(model._get_metrics_result_or_logs(_as_known(model, logs)))
+        logs = dict(_as_fit(model, logs))
         if loops.test is not None and material.validation_cut is not None:
             model.reset_metrics()
             steps = run.training.validation_steps or material.validation_cut.steps
             tested = self._run(
                 run, seat, loops.test, seat.bound.test_handles, material.validation, None, steps
             )
-            tested = pythonify_logs(model._get_metrics_result_or_logs(_as_known(model, tested)))
+            tested = pythonify_logs(_as_fit(model, tested))
             logs.update({f"val_{name}": value for name, value in tested.items()})
         return logs
 
@@ -204,9 +204,9 @@ def _wait(run: TrialRun) -> None:
     run.pulse.beat(0)
 
 
-def _as_known(model: keras.Model, logs: Any) -> Any:
-    """Return the last step's logs; those of the metrics' own names are read from the metrics."""
-    return model.get_metrics_result() if logs is None else logs
+def _as_fit(model: keras.Model, logs: Any) -> Any:
+    """Return what `fit` reports of the last step's logs; those are None where the metrics hold them."""
+    return model.get_metrics_result() if logs is None else model._get_metrics_result_or_logs(logs)
 
 
 def _bytes_of_variables(model: keras.Model) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasweep.jobs.kernel import free_bytes
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.run import TrialRun
 
@@ -25,11 +25,15 @@ class Places:
     Args:
         limit_bytes: memory that this process may hold on its device.
         used_bytes: returns what it holds now.
+        free_bytes: returns what is free beside; None where nothing else takes of it.
     """
 
-    def __init__(self, limit_bytes: int, used_bytes: Callable[[], int]) -> None:
+    def __init__(
+        self, limit_bytes: int, used_bytes: Callable[[], int], free_bytes: Callable[[], int] | None = None
+    ) -> None:
         self.limit_bytes = limit_bytes
         self._used_bytes = used_bytes
+        self._free_bytes = free_bytes
         self._changed = threading.Condition()
         self._inside = 0
         self._most: int | None = None
@@ -75,6 +79,8 @@ class Places:
             return False
         self._measure()
         wanted = max(bytes_at_least, self._run_bytes)
+        if self._free_bytes is not None and wanted > MEMORY_SHARE * self._free_bytes():
+            return False  # other trainers have taken their share since the start
         return self._used_bytes() + wanted <= self.limit_bytes
 
     def _measure(self) -> None:
@@ -88,7 +94,7 @@ def measured_places(gpu: bool) -> Places:
     """Return places for what is free now, on top of what this process holds already."""
     if gpu:
         return Places(int(_gpu_bytes() * MEMORY_SHARE), gpu_used_bytes)
-    return Places(rss_bytes() + int(_free_bytes() * MEMORY_SHARE), rss_bytes)
+    return Places(rss_bytes() + int(free_bytes() * MEMORY_SHARE), rss_bytes, free_bytes)
 
 
 def gpu_used_bytes() -> int:
@@ -99,19 +105,6 @@ def gpu_used_bytes() -> int:
 def rss_bytes() -> int:
     """Return the memory that this process holds now, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def _free_bytes() -> int:
-    """Return what the machine, or the control group that this process is in, has free."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, max(0, int(text) - int(used.read_text())))
-    return free
 
 
 def _gpu_bytes() -> int:

@@ -191,7 +191,8 @@ class Programs:
         graph = self._graph(_digest(known, material.shapes()))
         with graph.held(material.wait):
             if graph.steps is None:
-                graph.take(_trace(material), material.model)
+                with PROCESS_RANDOM:  # models that are built meanwhile would slow it, and all wait for it
+                    graph.take(_trace(material), material.model)
             handles = graph.handles(material.model)
             if handles is not None:
                 return _bound(graph, choose(graph, material), handles)

@@ -1,0 +1,44 @@
+"""A worker takes what it can train and no more, and grows where that is faster. With stub trainers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.trial import TrialState
+
+
+def copies(count: int) -> dict[str, Any]:
+    """Parameters of so many trials."""
+    return {"copy": {"values": list(range(count))}}
+
+
+def test_what_a_worker_cannot_train_at_once_waits_for_others(cluster: Any, until: Any) -> None:
+    queue = HintQueue(cluster.settings.broker_url)
+    cluster.scheduler()
+    cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "one@here")
+    sweep = cluster.submit_stub(epochs=4, epoch_s=1.0, engine="fit", parameters=copies(4))
+    until(cluster.reached(sweep, 1), 60)
+    assert queue.length("train.cpu") == 3
+    cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "two@here")
+    until(cluster.completed(sweep), 90)
+    workers = [trial.worker for trial in cluster.records.trials(sweep.id)]
+    assert sorted(workers) == ["one@here", "one@here", "two@here", "two@here"]
+    assert queue.length("train.cpu") == 0
+    queue.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has room for one trainer")
+def test_a_worker_whose_cores_are_idle_starts_another_trainer(cluster: Any, until: Any) -> None:
+    cluster.scheduler()
+    worker = cluster.stub_worker("--trainers", "auto", "--slots", "2")
+    sweep = cluster.submit_stub(epochs=2, epoch_s=9.0, parameters=copies(4))
+    until(lambda: len(cluster.trainers(worker)) == 2, 60)
+    until(lambda: cluster.records.counts(sweep.id).get(TrialState.RUNNING) == 4, 30)
+    until(cluster.completed(sweep), 120)
+    until(lambda: "is kept in place of" in cluster.logs(), 30)
+    until(lambda: cluster.records.workers()[0].facts["trainers"] == 2, 30)
+    assert {trial.attempt for trial in cluster.records.trials(sweep.id)} == {1}
