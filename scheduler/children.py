@@ -27,10 +27,10 @@ def expect_keras(what: str = "training") -> None:
     """See that TensorFlow and Keras are installed here.
 
     Raises:
-        KerasweepError: one of them is not.
+        InputError: one of them is not.
     """
     if not has_keras():
-        raise KerasweepError(
+        raise InputError(
             f"{what} needs TensorFlow and Keras, and this environment lacks them\n"
             "Install them: pip install 'kerasweep[worker]' (or 'kerasweep[cuda]' for GPUs)"
         )

@@ -84,7 +84,7 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
     from rich.text import Text
 
     status = snapshot.status
-    parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(status)]
+    parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(snapshot)]
     if snapshot.rows:
         parts += [Text(), _table(snapshot, width)]
     rest = ", ".join(f"{number} {name}" for name, number in snapshot.left_out.items() if number > 0)
@@ -95,6 +95,16 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
     if status["message"]:
         parts.append(Text(status["message"], "red" if status["state"] == "failed" else "yellow"))
     return Group(*parts)
+
+
+def _all_begin(snapshot: Snapshot) -> bool:
+    """Whether trials run, and none of the sweep has an epoch behind it."""
+    counts = snapshot.status["trials"]
+    return (
+        counts["running"] > 0
+        and not tables.done(counts)
+        and not any(row.trial.epochs for row in snapshot.rows)
+    )
 
 
 def _head(status: Mapping[str, Any]) -> Text:
@@ -118,8 +128,10 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
     return _line((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total} trials", *tail)
 
 
-def _best(status: Mapping[str, Any]) -> Text:
-    best = status["best"]
+def _best(snapshot: Snapshot) -> Text:
+    status, best = snapshot.status, snapshot.status["best"]
+    if best is None and _all_begin(snapshot):
+        return _line(("first epochs take longer: data are loaded, programs compiled", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
     value = (f"{status['metric']['name']} {wording.metric(best['value'])}", "bold green")

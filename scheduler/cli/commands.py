@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -104,5 +105,15 @@ def _debug(ctx: Any) -> bool:
 def _tell_usage(exc: Any) -> int:
     context = getattr(exc, "ctx", None)
     where = context.command_path if context else "kerasweep"
-    failures.write(f"{exc.format_message()}\nTry: {where} --help")
+    message = exc.format_message().replace("Value error, ", "")  # a prefix of the library's own
+    failures.write(f"{message}{_near(message)}\nTry: {where} --help")
     return int(exc.exit_code)
+
+
+def _near(message: str) -> str:
+    """Return what was meant, where a choice was mistyped."""
+    from difflib import get_close_matches
+
+    given, _, choices = message.partition(" is not one of ")
+    near = get_close_matches(given.rpartition(" ")[2].strip("'"), re.findall(r"'([^']+)'", choices), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -114,7 +114,7 @@ def tensorboard(
     The sweep file asks for them: `training: {tensorboard: true}`, or `{tensorboard: {histograms: true}}`.
     """
     if find_spec("tensorboard") is None:
-        raise KerasweepError("TensorBoard is not installed; pip install tensorboard")
+        raise InputError("TensorBoard is not installed; pip install tensorboard")
     found = client.sweep(sweep)
     place = f"tensorboard/{found.id}"
     if not client.artifacts.keys(place):
@@ -133,11 +133,10 @@ def check_flower(address: str, basic_auth: str | None) -> None:
     """See that Flower can run, and that nobody unasked can look.
 
     Raises:
-        KerasweepError: Flower is not installed.
-        InputError: an open address without a password.
+        InputError: Flower is not installed, or has an open address without a password.
     """
     if find_spec("flower") is None:
-        raise KerasweepError("Flower is not installed; pip install 'kerasweep[flower]'")
+        raise InputError("Flower is not installed; pip install 'kerasweep[flower]'")
     if basic_auth is not None and not all(basic_auth.partition(":")):
         raise InputError("--basic-auth must be USER:PASSWORD, got something without either; name both")
     if basic_auth is None and not _is_loopback(address):

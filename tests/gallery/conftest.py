@@ -58,7 +58,7 @@ def fashion_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def offline(fashion_home: Path) -> Mapping[str, str]:
     """The environment of a process that finds Fashion-MNIST's files, and reaches no network."""
     proxy = "http://127.0.0.1:9"  # the port of `discard`, where nobody listens

@@ -1,9 +1,9 @@
 """Train one entry of the gallery as any Keras program is trained, in a child of the tests.
 
-    python plain.py FOLDER [--broken]
+    python plain.py FOLDER
 
-Prints one JSON line: the history, the modules of kerasweep that were loaded, and how far the predictions of
-the saved and loaded model are from the model's.
+Prints one JSON line: the history, that of the same job with the targets of other rows, the modules of
+kerasweep that were loaded, and how far the predictions of the saved and loaded model are from the model's.
 """
 
 import json
@@ -22,23 +22,29 @@ def shuffled(part):
     return x, keras.tree.map_structure(lambda array: array[order], y)
 
 
-def main(folder, broken):
-    sys.path.insert(0, str(folder))
-    import train
-
-    training = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))["training"]
-    data = train.load_data()
+def fitted(train, training, part, validation):
+    """Build the job's model, fit it, and return it with its history."""
     keras.utils.set_random_seed(7)
     model = train.build_model()
-    history = model.fit(
-        *(shuffled(data["train"]) if broken else data["train"]),
-        validation_data=data["validation"],
+    fit = model.fit(
+        *part,
+        validation_data=validation,
         epochs=training["epochs"],
         batch_size=training["batch_size"],
         class_weight=training.get("class_weight"),
         callbacks=train.callbacks() if hasattr(train, "callbacks") else None,
         verbose=0,
-    ).history
+    )
+    return model, fit.history
+
+
+def main(folder):
+    sys.path.insert(0, str(folder))
+    import train
+
+    training = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))["training"]
+    data = train.load_data()
+    model, history = fitted(train, training, data["train"], data["validation"])
     model.save(folder / "model.keras")
     loaded = keras.models.load_model(folder / "model.keras")
     apart = keras.tree.map_structure(
@@ -47,8 +53,15 @@ def main(folder, broken):
         loaded.predict(data["test"][0], verbose=0),
     )
     ours = sorted(name for name in sys.modules if name.partition(".")[0] == "kerasweep")
-    print(json.dumps({"history": history, "kerasweep": ours, "apart": max(keras.tree.flatten(apart))}))
+    _, broken = fitted(train, training, shuffled(data["train"]), data["validation"])
+    report = {
+        "history": history,
+        "broken": broken,
+        "kerasweep": ours,
+        "apart": max(keras.tree.flatten(apart)),
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "--broken" in sys.argv[2:])
+    main(Path(sys.argv[1]))

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,32 @@ Missed = Callable[[str, Mapping[str, float]], list[str]]
 PLAIN = Path(__file__).with_name("plain.py")
 
 
-def train(entry: str, folder: Path, env: Mapping[str, str], *flags: str) -> dict[str, Any]:
-    """Train an entry's copy in a child; return what it printed."""
-    copy_entry(entry, folder)
-    command = [sys.executable, str(PLAIN), str(folder), *flags]
-    child = subprocess.run(command, capture_output=True, text=True, env=dict(env), cwd=folder, timeout=250)
-    assert child.returncode == 0, child.stderr
-    report: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return report
+@pytest.fixture(scope="module")
+def trained(
+    offline: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Any]]:
+    """Return a function that trains an entry's copy in a child, once, and returns what it printed."""
+
+    @cache
+    def train(entry: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(entry)
+        copy_entry(entry, folder)
+        command = [sys.executable, str(PLAIN), str(folder)]
+        child = subprocess.run(
+            command, capture_output=True, text=True, env=dict(offline), cwd=folder, timeout=250, check=False
+        )
+        assert child.returncode == 0, child.stderr
+        metric = load_spec(folder / "sweep.yaml").metric
+        return {**json.loads(child.stdout.splitlines()[-1]), "metric": metric.name, "goal": metric.goal}
+
+    return train
 
 
-def best_metrics(entry: str, folder: Path, history: Mapping[str, list[float]]) -> dict[str, float]:
-    """Return the metrics of the best epoch by the sweep's metric."""
-    metric = load_spec(folder / "sweep.yaml").metric
-    pick = min if metric.goal == "minimize" else max
-    epoch = pick(range(len(history[metric.name])), key=history[metric.name].__getitem__)
+def best_metrics(report: Mapping[str, Any], which: str) -> dict[str, float]:
+    """Return the metrics of a history's best epoch by the sweep's metric."""
+    history = report[which]
+    values = history[report["metric"]]
+    epoch = values.index((min if report["goal"] == "minimize" else max)(values))
     return {name: values[epoch] for name, values in history.items()}
 
 
@@ -75,20 +87,18 @@ def test_the_job_imports_nothing_of_kerasweep(entry: str, tmp_path: Path) -> Non
 
 @pytest.mark.tf
 def test_the_job_learns_by_plain_keras(
-    entry: str, tmp_path: Path, offline: Mapping[str, str], missed: Missed
+    entry: str, trained: Callable[[str], dict[str, Any]], missed: Missed
 ) -> None:
-    report = train(entry, tmp_path, offline)
-    assert missed(entry, best_metrics(entry, tmp_path, report["history"])) == []
+    report = trained(entry)
+    assert missed(entry, best_metrics(report, "history")) == []
     assert report["kerasweep"] == []
     assert report["apart"] == 0.0, "the saved model must load again as the same"
 
 
 @pytest.mark.tf
-@pytest.mark.slow
 def test_a_broken_job_would_miss_the_bound(
-    entry: str, tmp_path: Path, offline: Mapping[str, str], missed: Missed
+    entry: str, trained: Callable[[str], dict[str, Any]], missed: Missed
 ) -> None:
-    report = train(entry, tmp_path, offline, "--broken")
-    metric = load_spec(tmp_path / "sweep.yaml").metric.name
-    lines = missed(entry, best_metrics(entry, tmp_path, report["history"]))
-    assert any(line.startswith(f"{metric} ") for line in lines), report["history"][metric]
+    report = trained(entry)
+    lines = missed(entry, best_metrics(report, "broken"))
+    assert any(line.startswith(f"{report['metric']} ") for line in lines), report["broken"]

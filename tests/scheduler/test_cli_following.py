@@ -186,7 +186,7 @@ def test_a_run_without_tensorflow_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
     shell("run", "sweep.yaml")
-    assert shell.code == 1
+    assert shell.code == 2
     assert "pip install 'kerasweep[worker]'" in shell.err
     assert local.made == []
 
@@ -296,6 +296,14 @@ def test_the_table_tells_all_that_matters(busy: Any) -> None:
     order = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
     assert order == ["3", "4", "5", "1", "0"], "running trials first, then the best"
     assert "and 2 queued, 1 failed" in text
+
+
+def test_before_any_epoch_the_table_says_what_takes_its_time(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.claim(sweep, 0)
+    assert "data are loaded, programs compiled" in drawn(Client().sweep(sweep), 60, 4)[2]
+    stage.claim(sweep, 1, [0.9])
+    assert "no trial has ended" in drawn(Client().sweep(sweep), 60, 4)[2]
 
 
 def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:

@@ -154,3 +154,19 @@ def test_completion_is_silent_without_a_store(folder: Path) -> None:
     context.params = {}
     assert completion.sweeps(context, "") == []
     assert not (folder / ".kerasweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("fetch", "mlp", "winner", "--format", "onx"), "'onx' is not one of"),
+        (("submit", "sweep.yaml", "--engine", "pck"), "Did you mean 'pack'?"),
+    ],
+)
+def test_a_mistyped_choice_names_the_one_that_was_meant(
+    words: tuple[str, ...], meant: str, shell: Any
+) -> None:
+    shell(*words)
+    assert shell.code == 2
+    assert meant in shell.err
+    assert "Value error" not in shell.err

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.spec import SweepSpec
 from kerasweep.jobs.training import Training
+
+_SPECS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ class Order:
         return {name: value for name, value in self.params.items() if not name.startswith("training.")}
 
 
+@lru_cache(_SPECS_KEPT)
+def _read_spec(text: str) -> SweepSpec:
+    """Read a sweep file, which is the same for all trials of its sweep."""
+    return SweepSpec.model_validate(json.loads(text))
+
+
 def read_order(message: Mapping[str, Any]) -> Order:
     """Read the host's `train` message."""
     refs = [message.get("resume"), *message.get("resume_older", [])]
@@ -73,7 +83,7 @@ def read_order(message: Mapping[str, Any]) -> Order:
         attempt=message["attempt"],
         seed=message["seed"],
         params=message["params"],
-        spec=SweepSpec.model_validate(message["spec"]),
+        spec=_read_spec(json.dumps(message["spec"])),
         bundle=Path(message["bundle"]),
         entry=message["entry"],
         resume=tuple(CheckpointRef(ref["key"], ref["sha256"], ref["epoch"]) for ref in refs if ref),

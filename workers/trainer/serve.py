@@ -29,6 +29,7 @@ from kerasweep.workers.trainer.pack import PackEngine
 from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.prints import Prints, RunLog
 from kerasweep.workers.trainer.run import TrialRun
+from kerasweep.workers.trainer.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     devices = Devices(threads, logical_cpus)
     _keep_quiet()
     channel = Channel(out_fd)
+    channel.send("ready", pid=os.getpid(), devices=devices.names, versions=versions())
+    warm_up(devices.kind == "GPU")  # while the host gets ready to take hints
     decisions = Decisions(channel)
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions))
     artifacts = Artifacts(artifacts_url)
@@ -48,7 +51,6 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     # What is loaded by now stays: the collector need not look at it again after every trial.
     gc.collect()
     gc.freeze()
-    channel.send("ready", pid=os.getpid(), devices=devices.names, versions=versions())
     for message in read_messages(in_fd):
         if message["op"] == "exit":
             return

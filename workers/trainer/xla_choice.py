@@ -88,14 +88,23 @@ class XlaChoice:
         return graph.verdict
 
 
+def try_out(graph: Graph, material: Material, xla: bool) -> Loops:
+    """Return loops that are compiled and have run, on copies of the model's variables.
+
+    Raises:
+        OpError, ValueError: XLA cannot compile one.
+    """
+    loops = graph.loops(xla, material)
+    _Copies(graph, material).try_out(loops)
+    return loops
+
+
 def _forced(graph: Graph, material: Material) -> Loops:
-    loops = graph.loops(True, material)
     try:
-        _Copies(graph, material).try_out(loops)
+        return try_out(graph, material, xla=True)
     except _REFUSALS as exc:
         rule = "training.xla must be auto or false for this model, got true"
         raise JobError(FailureClass.USER, f"{rule}; XLA cannot compile it: {_line(exc)}") from exc
-    return loops
 
 
 class _Stopwatch:
