@@ -32,6 +32,8 @@ class TolerantTransport(redis.Transport):  # type: ignore[misc]
     """Redis, with channels that drop what is no message."""
 
     Channel = TolerantChannel
+    #: How long one wait for a message takes, in seconds: so long may a process take to end once told to.
+    brpop_timeout = 0.2
 
 
 def tolerate_garbage() -> None:

@@ -16,6 +16,7 @@ from celery import Celery
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
 from kerasweep.jobs.errors import InputError, OutOfReach
+from kerasweep.jobs.loop import end_promptly
 from kerasweep.jobs.queue import HintQueue, new_app
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
@@ -27,6 +28,7 @@ from kerasweep.scheduler.reconcile import reconcile
 
 log = logging.getLogger(__name__)
 
+_AT_HAND = 16
 _LAST_ROUND_S = 5.0
 _STORE_DEADLINE_S = 60.0
 
@@ -36,6 +38,9 @@ def build_app(records: Records, settings: Settings) -> Celery:
     tolerate_garbage()
     app = new_app(settings.broker_url)
     app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
+    # One task at a time, others at hand: to ask Redis for each anew may take a second.
+    app.conf.update(worker_disable_prefetch=False, worker_prefetch_multiplier=_AT_HAND)
+    end_promptly(app)
     queue = HintQueue(settings.broker_url, settings.reach_s)
 
     @app.task(name=wire.ADVANCE)

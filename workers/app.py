@@ -14,6 +14,7 @@ from celery.worker import state as celery_state
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
 from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.loop import end_promptly, wake
 from kerasweep.jobs.queue import new_app
 from kerasweep.workers.tasks import Worker
 
@@ -28,6 +29,7 @@ def build_app(broker_url: str) -> Celery:
     tolerate_garbage()
     app = new_app(broker_url)
     app.conf.update(worker_pool="threads", worker_redirect_stdouts=False)
+    end_promptly(app)
     return app
 
 
@@ -74,7 +76,7 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         def start(self, parent: Any) -> None:
             def take(capacity: int) -> None:
                 parent.max_concurrency = max(1, capacity)
-                parent.hub.call_soon(_nothing)  # wakes the loop that asks for hints
+                wake(parent)
 
             worker.host.on_capacity = take
             take(worker.host.capacity)
@@ -93,10 +95,6 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
     app.worker_main(
         ["--quiet", "worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet]
     )
-
-
-def _nothing() -> None:
-    pass
 
 
 def _preempt(worker: Worker) -> None:

@@ -63,14 +63,17 @@ class Host:
             return self._seats.capacity
 
     def start(self) -> None:
-        """Start the trainers and wait until one of them is warm.
+        """Start the trainers."""
+        for trainer in self.trainers:
+            trainer.start()
+
+    def wait(self) -> None:
+        """Wait until one of the trainers is there.
 
         Raises:
             OutOfReach: no trainer comes up; its own words are in the log.
         """
         trainers = self.trainers
-        for trainer in trainers:
-            trainer.start()
         deadline = time.monotonic() + self._settings.start_s
         with self._changed:
             while not any(trainer.ready for trainer in trainers):

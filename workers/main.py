@@ -5,40 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
-import secrets
 import signal
 import sys
-import threading
-import time
 from types import FrameType
 
 from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
-from kerasweep.jobs.kernel import free_bytes
-from kerasweep.jobs.queue import HintQueue
 from kerasweep.jobs.settings import Settings, from_env
-from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.engine import wait_for
-from kerasweep.jobs.store.records import Records
-from kerasweep.workers.app import build_app, serve
-from kerasweep.workers.autoscale import Autoscaler, Scale
-from kerasweep.workers.bundles import BundleShelf
-from kerasweep.workers.devices import DeviceSet, found_gpus, plan_devices
+from kerasweep.workers.autoscale import Scale
+from kerasweep.workers.devices import found_gpus, plan_devices
 from kerasweep.workers.host import Host
-from kerasweep.workers.ledger import Ledger
-from kerasweep.workers.scratch import scratch_folder
-from kerasweep.workers.tasks import Worker
 
-log = logging.getLogger(__name__)
-
-_STORE_DEADLINE_S = 60.0
 #: A pack's least width where none is asked for.
 _AUTO_SLOTS = 8
 #: So many times that wide a pack may grow where it is measured to be faster.
 _WIDEST = 4
-#: What a trainer takes at least.
-_TRAINER_BYTES = 1 << 30
-_SAMPLE_S = 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,31 +39,12 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
     gpus = found_gpus() if flags.gpus == "auto" else tuple(part for part in flags.gpus.split(",") if part)
     per_trial = max(1, flags.gpus_per_trial)
     device_sets = plan_devices(gpus, per_trial, flags.trainers, flags.logical_cpus, flags.threads)
-    scale = Scale(len(device_sets), flags.slots or _auto_slots(len(device_sets)))
-    records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
-    artifacts = Artifacts(settings.artifacts)
-    host = Host(device_sets, scale.slots, settings)
-    app = build_app(settings.broker_url)
-    name = flags.name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
-    most = _largest(scale, flags, bool(gpus))
-    ledger = Ledger(records, settings, name, lambda: _facts(host, flags.engine))
-    with scratch_folder() as folder:
-        bundles = BundleShelf(artifacts, folder / "bundles")
-        # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
-        queue = HintQueue(settings.broker_url, settings.reach_s)
-        worker = Worker(name, settings, records, queue, host, ledger, bundles, flags.engine)
-        try:
-            host.start()
-            ledger.start()
-            if most != scale:
-                cores = 0 if gpus else len(os.sched_getaffinity(0))
-                scaler = Autoscaler(scale, most, cores, lambda: _has_room(host))
-                threading.Thread(
-                    target=_autoscale, args=(host, scaler), name="autoscale", daemon=True
-                ).start()
-            serve(app, worker, _queues(device_sets), most.trainers * most.slots)
-        finally:
-            worker.leave()
+    host = Host(device_sets, flags.slots or _auto_slots(len(device_sets)), settings)
+    host.start()
+    # Trainers load TensorFlow for seconds, and this process its own libraries meanwhile.
+    from kerasweep.workers.service import work
+
+    work(host, _largest(host.scale, flags, bool(gpus)), settings, flags.engine, flags.name)
 
 
 def _auto_slots(trainers: int) -> int:
@@ -102,38 +63,6 @@ def _largest(scale: Scale, flags: argparse.Namespace, gpus: bool) -> Scale:
         scale.trainers if fixed else max(scale.trainers, cores),
         flags.slots or _WIDEST * scale.slots,
     )
-
-
-def _has_room(host: Host) -> bool:
-    """Whether there is memory for as many trainers again, and as much to spare."""
-    wanted = sum(max(trainer.rss_bytes, _TRAINER_BYTES) for trainer in host.trainers)
-    return free_bytes() > 2 * wanted
-
-
-def _autoscale(host: Host, scaler: Autoscaler) -> None:
-    while not host.preempting:
-        time.sleep(_SAMPLE_S)
-        scale = scaler.observe(host.sample())
-        if scale is not None:
-            host.rescale(scale)
-
-
-def _facts(host: Host, engine: str) -> dict[str, object]:
-    device_sets = [trainer.devices for trainer in host.trainers]
-    return {
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "trainers": len(device_sets),
-        "slots": host.scale.slots,
-        "engine": engine,
-        "devices": [devices.name for devices in device_sets],
-        "gpus_per_trial": max(devices.replicas for devices in device_sets),
-        "queues": _queues(device_sets),
-    }
-
-
-def _queues(device_sets: list[DeviceSet]) -> list[str]:
-    return sorted({queue for devices in device_sets for queue in devices.queues})
 
 
 def _flags() -> argparse.ArgumentParser:

@@ -80,7 +80,7 @@ def test_a_worker_without_tensorflow_is_not_started(
 ) -> None:
     monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
     shell("worker")
-    assert shell.code == 1
+    assert shell.code == 2
     assert "kerasweep[worker]" in shell.err
 
 
@@ -347,4 +347,4 @@ def test_tensorboard_opens_what_was_written(stage: Any, shell: Any, monkeypatch:
     ]  # fmt: skip
     monkeypatch.setattr("kerasweep.scheduler.cli.processes.find_spec", lambda _: None)
     shell("tensorboard", "mlp")
-    assert shell.code == 1
+    assert shell.code == 2
