@@ -108,6 +108,8 @@ class Host:
     def rescale(self, scale: Scale) -> None:
         """Change how many slots and trainers there are; a trainer that is to go ends when it is empty."""
         with self._changed:
+            if self.preempting:
+                return
             self._seats.slots = scale.slots
             trainers = [trainer for trainer in self._seats.trainers if not trainer.leaving]
             for trainer in trainers[scale.trainers :]:

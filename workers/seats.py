@@ -98,6 +98,8 @@ class Seats:
         del self._seats[trainer]
 
     def _places_in(self, trainer: Trainer) -> int:
+        if trainer.leaving:
+            return len(self._seats[trainer])
         return self.slots if self._packs.get(trainer, False) else 1
 
     def _has_room(self, trainer: Trainer, limit: int | None) -> bool:

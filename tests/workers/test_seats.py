@@ -91,3 +91,12 @@ def test_a_trainer_that_comes_later_is_thought_to_pack_as_the_others_do(seats: S
     seats.leave(seats._seats[two][0])
     seats.drop(two)
     assert seats.capacity == 4
+
+
+def test_a_trainer_that_is_to_go_keeps_whom_it_has_and_takes_no_hints(seats: Seats, one: Trainer) -> None:
+    seats.settle(sit(seats), True, None)
+    last = sit(seats)
+    one.leaving = True
+    assert (seats.capacity, seats.take("a", None)) == (2, None)
+    seats.leave(last)
+    assert seats.capacity == 1

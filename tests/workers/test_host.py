@@ -1,0 +1,66 @@
+"""A host with stub trainers: it grows, and shrinks without ending what still trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kerasweep.jobs.settings import Settings
+from kerasweep.workers.autoscale import Scale
+from kerasweep.workers.devices import DeviceSet
+from kerasweep.workers.host import Host, Preempting
+from kerasweep.workers.trainers import Trainer
+
+STUB = str(Path(__file__).parents[1] / "e2e" / "stub_trainer.py")
+Until = Callable[[Callable[[], object], float], None]
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    real = Trainer._command
+
+    def stub(self: Trainer, child_in: int, child_out: int) -> list[str]:
+        python, _, _, *flags = real(self, child_in, child_out)
+        return [python, STUB, *flags]
+
+    monkeypatch.setattr(Trainer, "_command", stub)
+    made = Host([DeviceSet("cpu 0", (), 4)], 2, Settings(home=str(tmp_path)))
+    made.start()
+    made.wait()
+    yield made
+    made.close()
+
+
+def test_it_grows_and_a_trainer_that_is_to_go_ends_once_it_is_empty(host: Host, until: Until) -> None:
+    heard: list[int] = []
+    host.on_capacity = heard.append
+    with host.seat("a") as seat:
+        host.settle(seat, packed=True, pack_limit=None)
+    host.rescale(Scale(2, 4))
+    until(lambda: all(trainer.ready for trainer in host.trainers), 20)
+    first, second = host.trainers
+    assert (host.scale, host.capacity, heard[-1]) == (Scale(2, 4), 8, 8)
+    assert (second.devices.name, second.devices.threads, first.devices.threads) == ("cpu 1", 2, 4)
+    with ExitStack() as seats:
+        taken = [seats.enter_context(host.seat("a")) for _ in range(2)]
+        assert {seat.trainer for seat in taken} == {first, second}
+        pid = second.pid
+        assert pid is not None
+        host.rescale(Scale(1, 2))
+        assert psutil.pid_exists(pid)
+        assert (len(host.trainers), host.capacity) == (2, 3)
+    assert (host.trainers, host.capacity) == ([first], 2)
+    until(lambda: not psutil.pid_exists(pid), 20)
+    assert first.ready
+
+
+def test_a_host_that_has_to_end_neither_seats_nor_grows(host: Host) -> None:
+    host.preempt()
+    host.rescale(Scale(2, 2))
+    assert len(host.trainers) == 1
+    with pytest.raises(Preempting), host.seat("a"):
+        pass
