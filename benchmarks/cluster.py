@@ -73,14 +73,14 @@ class Cluster:
             raise RuntimeError(f"trials must all be completed, got {self.records.counts(sweep.id)}")
         return Ran(sweep, trials, submit_s, max(trial.finished_at or 0.0 for trial in trials) - begun_s)
 
-    def trainer_bytes(self) -> int:
-        """Return the memory that the worker's trainers hold now, in bytes."""
+    def trainer_bytes(self) -> list[int]:
+        """Return the memory that each of the worker's trainers holds now, in bytes."""
         children = psutil.Process().children(recursive=True)
-        return sum(
+        return [
             child.memory_info().rss
             for child in children
             if "kerasweep.workers.trainer.main" in child.cmdline()
-        )
+        ]
 
     def _until(self, done: Callable[[], object], what: str) -> None:
         deadline_s = time.monotonic() + DEADLINE_S

@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py [--trials 8,32,128,512] [--slots auto] [--out FILE.json]
 
-Each size has a worker of its own, warm and with the program compiled. Both figures should grow in proportion
-to the trials, or slower.
+Each size has a worker of its own, warm and with the program compiled, which adds trainers where it finds that to
+be faster. Both figures should grow in proportion to the trials, or slower.
 """
 
 from __future__ import annotations
@@ -49,15 +49,14 @@ def measure(trials: int, slots: str) -> dict[str, Any]:
             file.write_text(SWEEP.format(trials=count))
         with cluster(folder / "home", [f"--slots={slots}"]) as site:
             site.run(files[8])
-            before = site.trainer_bytes()
             ran = site.run(files[trials])
-            grown = site.trainer_bytes() - before
+            held = site.trainer_bytes()
     row = {
         "trials": trials,
         "seconds": round(ran.seconds, 2),
         "ms_per_trial": round(1000 * ran.seconds / trials, 1),
-        "trainer_mib": round((before + grown) / 2**20),
-        "kib_grown_per_trial": round(grown / trials / 1024),
+        "trainers": len(held),
+        "mib_of_each_trainer": [round(part / 2**20) for part in held],
     }
     sys.stderr.write(f"{row}\n")
     return row
