@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py [--trials 8,32,128,512] [--slots auto] [--out FILE.json]
 
-Each size has a worker of its own, warm and with the program compiled, which adds trainers where it finds that to
-be faster. Both figures should grow in proportion to the trials, or slower.
+Each size has a worker of its own, warm and with the program compiled, which adds trainers
+where it measures that to be faster. Both figures should grow in proportion to the trials, or slower.
 """
 
 from __future__ import annotations
