@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 log = logging.getLogger(__name__)
 
 #: For so long speed is measured, and so long after a change of the scale it settles.
-_WINDOW_S = 5.0
-_SETTLE_S = 2.0
+_WINDOW_S = 3.0
+_SETTLE_S = 1.5
 #: Of the samples in a window, so many must find all seats taken: between two trials one is free for a moment.
 _FULL = 0.7
 #: A trainer that was not heard to make a step for so long stands still.
@@ -40,19 +40,27 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How many steps a trainer has made since it started, and when it said so, in seconds."""
+
+    made: int
+    at_s: float
+
+
+@dataclass(frozen=True)
 class Sample:
     """What the trainers had done at a moment.
 
     Args:
         at_s: the moment, in seconds.
-        steps: made by each trainer since it started.
+        steps: of each trainer.
         cpu_s: processor time that the trainers took since they started, in seconds.
         full: whether all seats are taken.
         sweeps: which sweeps are trained.
     """
 
     at_s: float
-    steps: tuple[int, ...]
+    steps: tuple[Steps, ...]
     cpu_s: float
     full: bool
     sweeps: frozenset[str]
@@ -83,8 +91,6 @@ class Autoscaler:
         self._has_room = has_room
         self._sweeps: frozenset[str] = frozenset()
         self._window: list[Sample] = []
-        self._last: Sample | None = None
-        self._moved_at_s: list[float] = []
         self._kept: tuple[Scale, _Speed] | None = None
         self._refused: set[Scale] = set()
         self._changed_at_s = 0.0
@@ -116,32 +122,22 @@ class Autoscaler:
 
     def _speed(self, sample: Sample) -> _Speed | None:
         """Return the speed over a window that is over now, and was busy; None where there is none."""
-        if not self._all_move(sample):
+        if not _all_move(sample) or (self._window and _began_anew(self._window[-1], sample)):
             self._window = []
             return None
         self._window.append(sample)
-        window = self._window
-        seconds = sample.at_s - window[0].at_s
+        first, seconds = self._window[0], sample.at_s - self._window[0].at_s
         if seconds < _WINDOW_S:
             return None
-        self._window = []
+        window, self._window = self._window, []
         if sum(one.full for one in window) < _FULL * len(window):
             return None
-        made = sum(sample.steps) - sum(window[0].steps)
-        return _Speed(made / seconds, (sample.cpu_s - window[0].cpu_s) / seconds)
-
-    def _all_move(self, sample: Sample) -> bool:
-        """Whether every trainer makes steps: one that starts, loads or compiles makes none."""
-        before, self._last = self._last, sample
-        if before is None or len(before.steps) != len(sample.steps):
-            self._moved_at_s = [sample.at_s] * len(sample.steps)
-            return False
-        for number, (old, new) in enumerate(zip(before.steps, sample.steps, strict=True)):
-            if new < old:  # it ended, and another one takes its place
-                return False
-            if new > old:
-                self._moved_at_s[number] = sample.at_s
-        return min(sample.steps) > 0 and sample.at_s - min(self._moved_at_s) <= _STANDS_S
+        # From what each trainer said to what it said: it speaks once a second, and not as the window ends.
+        steps = sum(
+            (new.made - old.made) / (new.at_s - old.at_s)
+            for old, new in zip(first.steps, sample.steps, strict=True)
+        )
+        return _Speed(steps, (sample.cpu_s - first.cpu_s) / seconds)
 
     def _judge(self, speed: _Speed, at_s: float) -> Scale | None:
         if self._kept is not None and self._trying:
@@ -178,3 +174,15 @@ class Autoscaler:
     def _change(self, scale: Scale, at_s: float) -> Scale:
         self.scale, self._changed_at_s, self._window = scale, at_s, []
         return scale
+
+
+def _all_move(sample: Sample) -> bool:
+    """Whether every trainer makes steps: one that starts, loads or compiles makes none."""
+    return all(steps.made and sample.at_s - steps.at_s <= _STANDS_S for steps in sample.steps)
+
+
+def _began_anew(before: Sample, after: Sample) -> bool:
+    """Whether a trainer came or went, or one ended and another one took its place."""
+    if len(before.steps) != len(after.steps):
+        return True
+    return any(new.made < old.made for old, new in zip(before.steps, after.steps, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kerasweep.workers.autoscale import Autoscaler, Sample, Scale
+from kerasweep.workers.autoscale import Autoscaler, Sample, Scale, Steps
 
 Speed = Callable[[Scale], float]
 LARGEST = Scale(4, 32)
@@ -34,8 +34,9 @@ class Machine:
     ) -> None:
         self.speed, self.busy = speed, busy
         self.scaler = Autoscaler(Scale(1, 8), most, cores, lambda: room)
-        self.at_s, self.cpu_s = 100.0, 0.0
+        self.at_s, self.cpu_s, self.pulse_s = 100.0, 0.0, 1.0
         self.steps = [1.0]
+        self.said = [Steps(1, self.at_s)]
         self.tried: list[Scale] = []
 
     def run(self, seconds: float, sweeps: frozenset[str] = SWEEP, full: bool = True) -> Scale:
@@ -46,13 +47,21 @@ class Machine:
             self.cpu_s += 0.5 * self.busy(scale)
             for number in range(len(self.steps)):
                 self.steps[number] += 0.5 * self.speed(scale) / len(self.steps)
-            steps = tuple(int(count) for count in self.steps)
-            wanted = self.scaler.observe(Sample(self.at_s, steps, self.cpu_s, full, sweeps))
+            self._speak()
+            wanted = self.scaler.observe(Sample(self.at_s, tuple(self.said), self.cpu_s, full, sweeps))
             if wanted is not None:
                 self.tried.append(wanted)
                 kept = self.steps[: wanted.trainers]
                 self.steps = kept + [1.0] * (wanted.trainers - len(kept))
+                self.said = self.said[: wanted.trainers]
+                self.said += [Steps(1, self.at_s)] * (wanted.trainers - len(self.said))
         return self.scaler.scale
+
+    def _speak(self) -> None:
+        """Let each trainer say how far it is, once a second, if it is any further."""
+        for number, count in enumerate(self.steps):
+            if int(count) != self.said[number].made and self.at_s - self.said[number].at_s >= self.pulse_s:
+                self.said[number] = Steps(int(count), self.at_s)
 
 
 def by_trainers(*speeds: float) -> Speed:
@@ -122,7 +131,7 @@ def test_a_new_sweep_may_try_again() -> None:
 
 def test_a_trainer_that_compiles_has_its_time() -> None:
     machine = Machine(by_trainers(100, 150, 150))
-    machine.run(8)
+    machine.run(6)
     machine.speed = lambda _: 0.0
     assert machine.run(20) == Scale(2, 8)
     machine.speed = by_trainers(100, 150, 150)
