@@ -150,7 +150,7 @@ def test_without_tensorflow_the_layers_are_said_to_be_missing(
     assert shell.code == 0
     for words in (("evaluate", "mlp"), ("predict", "mlp"), ("fetch", "mlp", "x", "--format", "onnx")):
         shell(*words)
-        assert shell.code == 1
+        assert shell.code == 2
         assert "pip install 'kerasweep[worker]'" in shell.err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import threading
 import time
 import warnings
@@ -34,6 +35,8 @@ from kerasweep.workers.trainer.warm_up import warm_up
 log = logging.getLogger(__name__)
 
 _COLLECT_EVERY_S = 2.0
+#: Where no order comes within so long of the start, there is time to warm up.
+_NO_HURRY_S = 0.05
 
 
 def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpus: int) -> None:
@@ -42,7 +45,8 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     _keep_quiet()
     channel = Channel(out_fd)
     channel.send("ready", pid=os.getpid(), devices=devices.names, versions=versions())
-    warm_up(devices.kind == "GPU")  # while the host gets ready to take hints
+    if not select.select([in_fd], [], [], _NO_HURRY_S)[0]:
+        warm_up(devices.kind == "GPU")  # while the host gets ready to take hints
     decisions = Decisions(channel)
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions))
     artifacts = Artifacts(artifacts_url)
