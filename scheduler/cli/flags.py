@@ -40,8 +40,18 @@ class _Flag:
 
 
 _WORKER_FLAGS = (
-    _Flag("trainers", str, "auto|N", "How many trainer processes; one for each device by default."),
-    _Flag("slots", str, "auto|N", "How many trials each trainer takes at once."),
+    _Flag(
+        "trainers",
+        str,
+        "auto|N",
+        "How many trainer processes; by default one for each GPU, or on CPUs what measures fastest.",
+    ),
+    _Flag(
+        "slots",
+        str,
+        "auto|N",
+        "How many trials each trainer takes at once; by default what measures fastest.",
+    ),
     _Flag("gpus", str, "0,1,…", "Which GPUs; all that are visible by default."),
     _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy.", 1),
     _Flag(
