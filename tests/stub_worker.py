@@ -12,11 +12,12 @@ STUB = str(Path(__file__).with_name("stub_trainer.py"))
 _real_command = Trainer._command
 
 
-def _stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
+def stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
+    """Return the command of a stub, in the place of `Trainer._command`."""
     python, _, _, *flags = _real_command(self, child_in, child_out)
     return [python, STUB, *flags]
 
 
 if __name__ == "__main__":
-    Trainer._command = _stub_command  # type: ignore[method-assign]
+    Trainer._command = stub_command  # type: ignore[method-assign]
     sys.exit(main())

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -74,12 +75,8 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
 
         def start(self, parent: Any) -> None:
-            def take(capacity: int) -> None:
-                parent.max_concurrency = max(1, capacity)
-                wake(parent)
-
-            worker.host.on_capacity = take
-            take(worker.host.capacity)
+            worker.host.on_capacity = partial(_allow, parent)
+            _allow(parent, worker.host.capacity)
 
     app.steps["worker"].update((Leave, Intake))
 
@@ -95,6 +92,14 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
     app.worker_main(
         ["--quiet", "worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet]
     )
+
+
+def _allow(controller: Any, capacity: int) -> None:
+    """Let Celery hold so many tasks."""
+    allowed = max(1, capacity)
+    if controller.max_concurrency != allowed:
+        controller.max_concurrency = allowed
+        wake(controller)
 
 
 def _preempt(worker: Worker) -> None:

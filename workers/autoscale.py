@@ -91,7 +91,8 @@ class Autoscaler:
         self._has_room = has_room
         self._sweeps: frozenset[str] = frozenset()
         self._window: list[Sample] = []
-        self._kept: tuple[Scale, _Speed] | None = None
+        #: While another scale is tried: the one before it, and its speed.
+        self._before: tuple[Scale, _Speed] | None = None
         self._refused: set[Scale] = set()
         self._changed_at_s = 0.0
 
@@ -104,20 +105,17 @@ class Autoscaler:
         speed = self._speed(sample)
         if speed is not None:
             return self._judge(speed, sample.at_s)
-        if self._trying and sample.at_s - self._changed_at_s > _PATIENCE_S:
-            return self._go_back(sample.at_s, "it was never busy")
+        if self._before and sample.at_s - self._changed_at_s > _PATIENCE_S:
+            return self._go_back(self._before[0], sample.at_s, "it was never busy")
         return None
-
-    @property
-    def _trying(self) -> bool:
-        return self._kept is not None and self._kept[0] != self.scale
 
     def _begin(self, sample: Sample) -> Scale | None:
         """Begin anew with other sweeps; what was being tried is not known to be better."""
-        going_back = self._go_back(sample.at_s, "its sweep ended") if self._trying else None
-        self._sweeps, self._kept, self._window = sample.sweeps, None, []
+        going_back = None
+        if self._before:
+            going_back = self._go_back(self._before[0], sample.at_s, "its sweep ended")
+        self._sweeps, self._window, self._changed_at_s = sample.sweeps, [], sample.at_s
         self._refused.clear()
-        self._changed_at_s = sample.at_s
         return going_back
 
     def _speed(self, sample: Sample) -> _Speed | None:
@@ -140,17 +138,18 @@ class Autoscaler:
         return _Speed(steps, (sample.cpu_s - first.cpu_s) / seconds)
 
     def _judge(self, speed: _Speed, at_s: float) -> Scale | None:
-        if self._kept is not None and self._trying:
-            kept, before = self._kept
-            figures = f"{speed.steps:,.0f} steps a second in place of {before.steps:,.0f}"
-            if speed.steps < _WORTH * before.steps:
-                return self._go_back(at_s, figures)
-            log.info("%s (trainers × slots) is kept in place of %s: %s", self.scale, kept, figures)
-        self._kept = self.scale, speed
+        if self._before:
+            before, slower = self._before
+            figures = f"{speed.steps:,.0f} steps a second in place of {slower.steps:,.0f}"
+            if speed.steps < _WORTH * slower.steps:
+                return self._go_back(before, at_s, figures)
+            log.info("%s (trainers × slots) is kept in place of %s: %s", self.scale, before, figures)
+            self._before = None
         wanted = next(self._candidates(speed), None)
         if wanted is None:
             return None
         log.info("%s (trainers × slots) is tried in place of %s", wanted, self.scale)
+        self._before = self.scale, speed
         return self._change(wanted, at_s)
 
     def _candidates(self, speed: _Speed) -> Iterator[Scale]:
@@ -164,12 +163,11 @@ class Autoscaler:
             if scale != self.scale and scale not in self._refused and self._has_room():
                 yield scale
 
-    def _go_back(self, at_s: float, why: str) -> Scale:
-        assert self._kept is not None
-        kept, _ = self._kept
-        log.info("%s (trainers × slots) is given up for %s: %s", self.scale, kept, why)
+    def _go_back(self, before: Scale, at_s: float, why: str) -> Scale:
+        log.info("%s (trainers × slots) is given up for %s: %s", self.scale, before, why)
         self._refused.add(self.scale)
-        return self._change(kept, at_s)
+        self._before = None
+        return self._change(before, at_s)
 
     def _change(self, scale: Scale, at_s: float) -> Scale:
         self.scale, self._changed_at_s, self._window = scale, at_s, []

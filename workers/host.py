@@ -39,9 +39,8 @@ class Host:
         self._settings = settings
         self._changed = threading.Condition()
         self._seats = Seats([self._trainer(devices) for devices in device_sets], slots)
-        self._told = self._seats.capacity
         self.preempting = False
-        #: Hears how many hints this worker may hold, whenever that changes; from any thread.
+        #: Hears how many hints this worker may hold, whenever that may have changed; from any thread.
         self.on_capacity: Callable[[int], None] = lambda _capacity: None
 
     @property
@@ -185,6 +184,4 @@ class Host:
 
     def _tell(self) -> None:
         self._changed.notify_all()
-        if self._seats.capacity != self._told:
-            self._told = self._seats.capacity
-            self.on_capacity(self._told)
+        self.on_capacity(self._seats.capacity)

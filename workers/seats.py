@@ -65,7 +65,7 @@ class Seats:
 
     def taken(self, trainer: Trainer) -> int:
         """Return how many sit in a trainer."""
-        return len(self._seats.get(trainer, ()))
+        return len(self._seats[trainer])
 
     def take(self, sweep: str, pack_limit: int | None) -> Seat | None:
         """Take a seat in the trainer that has the most free; None where there is none."""

@@ -106,7 +106,7 @@ class Cluster:
     def stub_worker(self, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start a worker whose one trainer only pretends, and so is there at once."""
         return self._run(
-            "stub", [str(Path(__file__).with_name("stub_worker.py")), "--trainers=1", *flags], environ
+            "stub", [str(Path(__file__).parents[1] / "stub_worker.py"), "--trainers=1", *flags], environ
         )
 
     def scheduler(self) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stub_worker import stub_command
 
 from kerasweep.jobs.settings import Settings
 from kerasweep.workers.autoscale import Scale
@@ -15,19 +16,12 @@ from kerasweep.workers.devices import DeviceSet
 from kerasweep.workers.host import Host, Preempting
 from kerasweep.workers.trainers import Trainer
 
-STUB = str(Path(__file__).parents[1] / "e2e" / "stub_trainer.py")
 Until = Callable[[Callable[[], object], float], None]
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    real = Trainer._command
-
-    def stub(self: Trainer, child_in: int, child_out: int) -> list[str]:
-        python, _, _, *flags = real(self, child_in, child_out)
-        return [python, STUB, *flags]
-
-    monkeypatch.setattr(Trainer, "_command", stub)
+    monkeypatch.setattr(Trainer, "_command", stub_command)
     made = Host([DeviceSet("cpu 0", (), 4)], 2, Settings(home=str(tmp_path)))
     made.start()
     made.wait()
