@@ -1,8 +1,10 @@
-"""A Redis channel that outlives what is no message.
+"""A Redis channel that outlives what is no message, and the loss of Redis.
 
 One entry in a queue's list that is not JSON, or is no envelope of Celery's, would end the process that takes
 it: the error passes through kombu into Celery's loop, which gives up. Here the entry is told in the log
-and gone.
+and gone. So would a message that was taken and not yet acknowledged when the connection broke: kombu closes
+such a channel twice, and wants to give the message back over a connection that it has forgotten. Here it
+stays where it is: reconciling finds lost hints.
 """
 
 from __future__ import annotations
@@ -11,14 +13,40 @@ import logging
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
 _NO_MESSAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 
 
+class TolerantQoS(redis.QoS):  # type: ignore[misc]
+    """Acknowledges messages and gives them back, as long as there is a Redis to tell."""
+
+    def ack(self, delivery_tag: str) -> None:
+        if self._connected:
+            super().ack(delivery_tag)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what was taken and not acknowledged, if Redis can be told."""
+        try:
+            if self._connected:
+                super().restore_unacked_once(stderr)
+        except (RedisError, OSError) as exc:
+            log.warning("%d messages could not be given back to Redis: %.80s", len(self._delivered), exc)
+        finally:
+            self._on_collect.cancel()
+            self._delivered.clear()
+
+    @property
+    def _connected(self) -> bool:
+        return self.channel.connection is not None and self.channel.connection.client is not None
+
+
 class TolerantChannel(redis.Channel):  # type: ignore[misc]
     """Takes messages from Redis and drops what is none."""
+
+    QoS = TolerantQoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -29,7 +57,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
 
 
 class TolerantTransport(redis.Transport):  # type: ignore[misc]
-    """Redis, with channels that drop what is no message."""
+    """Redis, with channels that outlive what is no message, and Redis itself."""
 
     Channel = TolerantChannel
     #: How long one wait for a message takes, in seconds: so long may a process take to end once told to.
@@ -37,6 +65,6 @@ class TolerantTransport(redis.Transport):  # type: ignore[misc]
 
 
 def tolerate_garbage() -> None:
-    """Let every Redis connection that this process opens from now on drop what is no message."""
+    """Let every Redis connection that this process opens from now on be a tolerant one."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{TolerantTransport.__name__}"

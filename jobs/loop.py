@@ -1,4 +1,4 @@
-"""Celery's loop, woken when there is something for it to see.
+"""Celery's loop: run until it is told to end, and woken when there is something for it to see.
 
 The loop looks at what it was told between two waits for Redis, and a wait may take a second: a worker that
 was told to end, or may take another task, would find out so much later.
@@ -10,6 +10,9 @@ import threading
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.platforms import EX_FAILURE
+
+from kerasweep.jobs.errors import KerasweepError
 
 
 def wake(controller: Any) -> None:
@@ -18,20 +21,37 @@ def wake(controller: Any) -> None:
         controller.hub.call_soon(_nothing)
 
 
-def end_promptly(app: Celery) -> None:
-    """Let the app's worker see at once that it was told to end."""
+def run_until_told(app: Celery, words: list[str]) -> None:
+    """Run a Celery worker until a signal or a remote command ends it; it sees a signal at once.
+
+    Args:
+        app: the worker's.
+        words: the flags of `celery worker`.
+
+    Raises:
+        KerasweepError: it gave up by itself, over an error that it has logged. Celery calls that an end
+            like any other; whoever supervises the process must not.
+    """
+    controllers: list[Any] = []
+    told = threading.Event()
 
     class Waking(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = ("celery.worker.components:Hub",)
 
         def start(self, parent: Any) -> None:
-            def tell(**_: Any) -> None:
-                # The signal comes in the loop's own thread, in the middle of its wait.
-                threading.Thread(target=wake, args=(parent,), daemon=True).start()
+            controllers.append(parent)
 
-            signals.worker_shutting_down.connect(tell, weak=False)
+    def tell(**_: Any) -> None:
+        told.set()
+        # The signal comes in the loop's own thread, in the middle of its wait.
+        for controller in controllers:
+            threading.Thread(target=wake, args=(controller,), daemon=True).start()
 
+    signals.worker_shutting_down.connect(tell, weak=False)
     app.steps["worker"].add(Waking)
+    app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
+    if not told.is_set() and any(controller.exitcode == EX_FAILURE for controller in controllers):
+        raise KerasweepError("Celery gave up over the error above, and the process ends to start anew")
 
 
 def _nothing() -> None:

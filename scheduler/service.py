@@ -15,8 +15,8 @@ from celery import Celery
 
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
-from kerasweep.jobs.errors import InputError, OutOfReach
-from kerasweep.jobs.loop import end_promptly
+from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.loop import run_until_told
 from kerasweep.jobs.queue import HintQueue, new_app
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
@@ -40,7 +40,6 @@ def build_app(records: Records, settings: Settings) -> Celery:
     app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
     # One task at a time, others at hand: to ask Redis for each anew may take a second.
     app.conf.update(worker_disable_prefetch=False, worker_prefetch_multiplier=_AT_HAND)
-    end_promptly(app)
     queue = HintQueue(settings.broker_url, settings.reach_s)
 
     @app.task(name=wire.ADVANCE)
@@ -75,7 +74,7 @@ def keep_reconciling(records: Records, pruner: Pruner, settings: Settings, ended
 
 
 def main() -> int:
-    """Run the scheduler until SIGTERM or SIGINT."""
+    """Run the scheduler until SIGTERM or SIGINT; return the exit code."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s scheduler %(levelname)s %(message)s", stream=sys.stderr
     )
@@ -86,9 +85,13 @@ def main() -> int:
     rounds = threading.Thread(target=keep_reconciling, args=(records, pruner, settings, ended), daemon=True)
     rounds.start()
     app = build_app(records, settings)
-    quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip"]
+    quiet = ["--without-mingle", "--without-gossip"]
     name = f"scheduler-{wire.new_sweep_id()[:6]}@%h"
-    app.worker_main(["--quiet", "worker", "--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
+    try:
+        run_until_told(app, ["--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
+    except KerasweepError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
     ended.set()
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):

@@ -15,7 +15,7 @@ from celery.worker import state as celery_state
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
 from kerasweep.jobs.errors import KerasweepError
-from kerasweep.jobs.loop import end_promptly, wake
+from kerasweep.jobs.loop import run_until_told, wake
 from kerasweep.jobs.queue import new_app
 from kerasweep.workers.tasks import Worker
 
@@ -30,7 +30,6 @@ def build_app(broker_url: str) -> Celery:
     tolerate_garbage()
     app = new_app(broker_url)
     app.conf.update(worker_pool="threads", worker_redirect_stdouts=False)
-    end_promptly(app)
     return app
 
 
@@ -42,6 +41,9 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         worker: who trains.
         queues: where the hints come from.
         most: how many trials may ever train here at once.
+
+    Raises:
+        KerasweepError: Celery gave up.
     """
 
     @app.task(name=wire.TRAIN, bind=True)
@@ -62,12 +64,15 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         requires = ("celery.worker.components:Pool",)
 
         def close(self, parent: Any) -> None:
-            preempt()
+            leave(1)
 
     @signals.worker_shutting_down.connect(weak=False)
-    def preempt(**_: Any) -> None:
+    def told(**_: Any) -> None:
+        leave(0)
+
+    def leave(code: int) -> None:
         if worker.host.preempt():
-            threading.Thread(target=_preempt, args=(worker,), daemon=True).start()
+            threading.Thread(target=_preempt, args=(worker, code), daemon=True).start()
 
     class Intake(bootsteps.StartStopStep):
         """Takes as many hints as trials can train at once; the others wait in Redis for any worker."""
@@ -88,10 +93,8 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
 
     threading.Thread(target=_watch_revoked, args=(worker,), daemon=True).start()
     threads = ["--pool", "threads", "--concurrency", str(most)]
-    quiet = ["--loglevel", "WARNING", "--without-mingle", "--without-gossip", "--events"]
-    app.worker_main(
-        ["--quiet", "worker", *threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet]
-    )
+    quiet = ["--without-mingle", "--without-gossip", "--events"]
+    run_until_told(app, [*threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet])
 
 
 def _allow(controller: Any, capacity: int) -> None:
@@ -102,8 +105,8 @@ def _allow(controller: Any, capacity: int) -> None:
         wake(controller)
 
 
-def _preempt(worker: Worker) -> None:
-    """Checkpoint and release every attempt; what does not end within the grace is ended."""
+def _preempt(worker: Worker, code: int) -> None:
+    """Checkpoint and release every attempt; what does not end within the grace is ended, with the code."""
     began = time.monotonic()
     with worker.lock:
         attempts = list(worker.live.values())
@@ -121,10 +124,10 @@ def _preempt(worker: Worker) -> None:
             "Celery does not end by itself, as when Redis does not answer; the worker ends without it"
         )
         worker.leave()
-        os._exit(0)
+        os._exit(code)
     # It ends by itself now, unless the store is away too and signing off takes too long.
     time.sleep(max(0.1, began + 0.95 * worker.settings.grace_s - time.monotonic()))
-    os._exit(0)
+    os._exit(code)
 
 
 def _watch_revoked(worker: Worker) -> None:

@@ -1,0 +1,45 @@
+"""A Celery worker's end: told, or over an error of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+CONSUMER = """
+import sys
+from celery import bootsteps
+from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.loop import run_until_told
+from kerasweep.jobs.queue import new_app
+
+class Doing(bootsteps.StartStopStep):
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent):
+        {deed}
+
+app = new_app(sys.argv[1])
+app.steps["consumer"].add(Doing)
+try:
+    run_until_told(app, ["--pool", "threads", "--without-mingle", "--without-gossip"])
+except KerasweepError as exc:
+    sys.exit(f"error: {{exc}}")
+"""
+
+
+def run(redis_server: Any, deed: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CONSUMER.format(deed=deed), redis_server.url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_celery_that_gives_up_is_no_end_like_any_other(redis_server: Any) -> None:
+    done = run(redis_server, "raise RuntimeError('of its own')")
+    assert done.returncode == 1
+    assert "error: Celery gave up" in done.stderr
+    assert "of its own" in done.stderr
+
+
+def test_a_celery_that_was_told_to_end_just_ends(redis_server: Any) -> None:
+    done = run(redis_server, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    assert (done.returncode, done.stderr.count("error:")) == (0, 0), done.stderr
