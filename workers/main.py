@@ -14,6 +14,7 @@ from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import found_gpus, plan_devices
 from kerasweep.workers.host import Host
+from kerasweep.workers.scratch import scratch_folder
 
 #: A pack's least width where none is asked for.
 _AUTO_SLOTS = 8
@@ -40,11 +41,12 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
     per_trial = max(1, flags.gpus_per_trial)
     device_sets = plan_devices(gpus, per_trial, flags.trainers, flags.logical_cpus, flags.threads)
     host = Host(device_sets, flags.slots or _auto_slots(len(device_sets)), settings)
-    host.start()
-    # Trainers load TensorFlow for seconds, and this process its own libraries meanwhile.
-    from kerasweep.workers.service import work
+    with scratch_folder() as folder:
+        host.start()
+        # Trainers load TensorFlow for seconds, and this process its own libraries meanwhile.
+        from kerasweep.workers.service import work
 
-    work(host, _largest(host.scale, flags, bool(gpus)), settings, flags.engine, flags.name)
+        work(host, _largest(host.scale, flags, bool(gpus)), settings, folder, flags.engine, flags.name)
 
 
 def _auto_slots(trainers: int) -> int:

@@ -7,6 +7,7 @@ import platform
 import secrets
 import threading
 import time
+from pathlib import Path
 
 from kerasweep.jobs.kernel import free_bytes
 from kerasweep.jobs.queue import HintQueue
@@ -19,7 +20,6 @@ from kerasweep.workers.autoscale import Autoscaler, Scale
 from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
-from kerasweep.workers.scratch import scratch_folder
 from kerasweep.workers.tasks import Worker
 
 _STORE_DEADLINE_S = 60.0
@@ -28,13 +28,16 @@ _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
 
 
-def work(host: Host, most: Scale, settings: Settings, engine: str, name: str | None) -> None:
+def work(
+    host: Host, most: Scale, settings: Settings, scratch: Path, engine: str, name: str | None
+) -> None:
     """Take hints until SIGTERM or SIGINT.
 
     Args:
         host: its trainers have been started.
         most: how far the worker may scale itself.
         settings: where everything is.
+        scratch: a folder that is this process's own.
         engine: auto, fit or pack, for sweeps that leave it open.
         name: the worker's; None for a new one.
 
@@ -45,19 +48,18 @@ def work(host: Host, most: Scale, settings: Settings, engine: str, name: str | N
     app = build_app(settings.broker_url)
     name = name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
     ledger = Ledger(records, settings, name, lambda: _facts(host, engine))
-    with scratch_folder() as folder:
-        bundles = BundleShelf(Artifacts(settings.artifacts), folder / "bundles")
-        # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
-        queue = HintQueue(settings.broker_url, settings.reach_s)
-        worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
-        try:
-            host.wait()
-            ledger.start()
-            if most != host.scale:
-                threading.Thread(target=_autoscale, args=(host, most), daemon=True).start()
-            serve(app, worker, _queues(host), most.trainers * most.slots)
-        finally:
-            worker.leave()
+    bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
+    # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+    worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
+    try:
+        host.wait()
+        ledger.start()
+        if most != host.scale:
+            threading.Thread(target=_autoscale, args=(host, most), daemon=True).start()
+        serve(app, worker, _queues(host), most.trainers * most.slots)
+    finally:
+        worker.leave()
 
 
 def _autoscale(host: Host, most: Scale) -> None:

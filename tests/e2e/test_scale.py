@@ -1,8 +1,9 @@
-"""A worker takes what it can train and no more, and grows where that is faster. With stub trainers."""
+"""A worker takes what it can train, grows where that is faster, and leaves nothing. With stub trainers."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,3 +43,14 @@ def test_a_worker_whose_cores_are_idle_starts_another_trainer(cluster: Any, unti
     until(lambda: "is kept in place of" in cluster.logs(), 30)
     until(lambda: cluster.records.workers()[0].facts["trainers"] == 2, 30)
     assert {trial.attempt for trial in cluster.records.trials(sweep.id)} == {1}
+
+
+def test_what_its_trainers_leave_in_temporary_folders_goes_with_a_worker(cluster: Any, until: Any) -> None:
+    worker = cluster.stub_worker("--slots", "1")
+    until(cluster.records.workers, 60)
+    folder = Path(cluster.trainers(worker)[0].environ()["TMPDIR"])
+    assert folder.name.startswith("kerasweep-worker-")
+    assert folder.is_dir()
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert not folder.exists()
