@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
@@ -68,3 +68,4 @@ def tolerate_garbage() -> None:
     """Let every Redis connection that this process opens from now on be a tolerant one."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{TolerantTransport.__name__}"
+        _transport_cache.pop(scheme, None)  # from connections opened before
