@@ -28,9 +28,7 @@ _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
 
 
-def work(
-    host: Host, most: Scale, settings: Settings, scratch: Path, engine: str, name: str | None
-) -> None:
+def work(host: Host, most: Scale, settings: Settings, scratch: Path, engine: str, name: str | None) -> None:
     """Take hints until SIGTERM or SIGINT.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a traced step computes, as a digest: equal digests, equal computation, constants included.
+"""The key of a traced step, of what it computes: equal keys, equal computation.
 
 Names of nodes and functions carry counters of the process (`dense_7`, `__inference_step_912`), so nodes are
 told by their place and functions by what is in them.
@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasweep.workers.trainer.graph_key import GraphKey, without_value
 from kerasweep.workers.trainer.stepping import Step
 
 #: Attributes that hold names of functions or gradients, and nothing that is computed with.
@@ -41,12 +42,17 @@ _STATE_IS_HANDED = frozenset(
 )
 
 
-def fingerprint(step: Step) -> str:
-    """Return the SHA-256, in hexadecimal, of what a traced step computes."""
+def fingerprint(step: Step) -> GraphKey:
+    """Return the key of what a traced step computes."""
     graph = step.function.graph.as_graph_def()
+    return GraphKey(_read(step, graph, values=True), _read(step, graph, values=False))
+
+
+def _read(step: Step, graph: Any, values: bool) -> str:
+    """Return a digest of a step, with or without the values of its constants."""
     functions = {function.signature.name: function for function in graph.library.function}
     total = hashlib.sha256()
-    reader = _Reader(functions)
+    reader = _Reader(functions, values)
     total.update(reader.nodes(graph.node, []).encode())
     places = {node.name: number for number, node in enumerate(graph.node)}
     for tensor in step.function.outputs:
@@ -88,10 +94,12 @@ class _Reader:
 
     Args:
         functions: those that nodes may call, by name.
+        values: whether to write down the values of constants that are single numbers.
     """
 
-    def __init__(self, functions: Mapping[str, Any]) -> None:
+    def __init__(self, functions: Mapping[str, Any], values: bool) -> None:
         self._functions = functions
+        self._values = values
         self._known: dict[str, str] = {}
 
     def nodes(self, nodes: Any, arguments: list[str]) -> str:
@@ -118,6 +126,8 @@ class _Reader:
             return self._function(value.func.name)
         if kind == "list" and value.list.func:
             return ",".join(self._function(one.name) for one in value.list.func)
+        if not self._values and (number := _number(kind, value)) is not None:
+            return f"number {without_value(number)}"
         return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
 
     def _function(self, name: str) -> str:
@@ -143,6 +153,19 @@ class _Reader:
             if name not in _ONLY_NAMES
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _number(kind: str | None, value: Any) -> float | None:
+    """Return an attribute's number where it is one with a fraction, as constants are; else None."""
+    if kind == "f":
+        return float(value.f)
+    if (
+        kind == "tensor"
+        and not value.tensor.tensor_shape.dim
+        and tf.dtypes.as_dtype(value.tensor.dtype).is_floating
+    ):
+        return float(tf.make_ndarray(value.tensor))
+    return None
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:

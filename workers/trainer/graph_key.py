@@ -1,4 +1,4 @@
-"""The key of a model's training graph, read from its configuration without tracing it.
+"""The key of a model's training graph, and how it is read from the model's configuration without tracing it.
 
 Only for models whose configuration says all there is: Sequential and functional models of Keras' own
 layers, losses, metrics and optimizers. Whatever may hide a constant (a subclass, a lambda, a function of
@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -26,8 +27,32 @@ _OPAQUE = ("lambda_layer", ".preprocessing.", "tfsm_layer", "torch_utils", "jax_
 _WRAPPED = frozenset({"build", "quantize", "loss"})
 
 
-def config_key(model: keras.Model) -> str | None:
-    """Return a digest of everything that shapes the model's graph, None if that cannot be known.
+@dataclass(frozen=True)
+class GraphKey:
+    """What tells graphs apart.
+
+    Args:
+        graph: equal for equal graphs, constants included.
+        family: equal for graphs that differ in their constants' values alone, such as a dropout rate or a
+            penalty. They take the same time, compiled in the same way.
+    """
+
+    graph: str
+    family: str
+
+    @classmethod
+    def joined(cls, keys: list[Self], rest: str) -> Self:
+        """Return the key of several graphs together, and of what else shapes a program."""
+        return cls(_digest(*(key.graph for key in keys), rest), _digest(*(key.family for key in keys), rest))
+
+
+def without_value(number: float) -> float | None:
+    """Return what of a constant shows in its graph's family: Keras leaves out what 0 or 1 makes idle."""
+    return number if number in (0.0, 1.0) else None
+
+
+def config_key(model: keras.Model) -> GraphKey | None:
+    """Return a key of everything that shapes the model's graph, None if that cannot be known.
 
     Equal keys mean equal graphs, with the variables of `variables_of` in the same places. Values of variables
     do not count: learning rates, and loss weights that `build_compiled` made variables.
@@ -54,8 +79,11 @@ def config_key(model: keras.Model) -> str | None:
         f"{variable.shape} {variable.dtype} {variable.trainable}" for variable in variables_of(model)
     ]
     trained = [_places(optimizer, model) for optimizer in optimizers_of(model)]
-    whole = json.dumps([content, variables, trained, keras.config.floatx()], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    whole = [content, variables, trained, keras.config.floatx()]
+    return GraphKey(
+        _digest(json.dumps(whole, sort_keys=True)),
+        _digest(json.dumps(_without_values(whole), sort_keys=True)),
+    )
 
 
 def variables_of(model: keras.Model) -> list[tf.Variable]:
@@ -188,6 +216,14 @@ def _without_counters(content: Any, model: keras.Model) -> Any:
     return visit(content)
 
 
+def _without_values(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_values(item) for key, item in content.items()}
+    if isinstance(content, list):
+        return [_without_values(item) for item in content]
+    return without_value(content) if isinstance(content, float) else content
+
+
 def _entries(content: Any) -> Iterator[Mapping[str, Any]]:
     """Yield every serialized object in a configuration."""
     if isinstance(content, dict):
@@ -217,3 +253,7 @@ def _plain_value(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a configuration must be plain values, got a {type(value).__name__}")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -22,6 +22,7 @@ from keras.src.utils.python_utils import pythonify_logs
 
 from kerasweep.jobs.seeds import epoch_order
 from kerasweep.workers.trainer.checkpoint import build_optimizer
+from kerasweep.workers.trainer.company import Company
 from kerasweep.workers.trainer.data import Arrays
 from kerasweep.workers.trainer.decisions import Decisions
 from kerasweep.workers.trainer.engine import Interrupted
@@ -33,7 +34,7 @@ from kerasweep.workers.trainer.resident import Resident, bytes_of
 from kerasweep.workers.trainer.run import TrialRun
 from kerasweep.workers.trainer.seeding import seed_tensorflow
 from kerasweep.workers.trainer.stepping import Cut, Handles, Loop
-from kerasweep.workers.trainer.xla_choice import XlaChoice
+from kerasweep.workers.trainer.xla_choice import Plan, XlaChoice
 
 #: A call takes about so long; between two the host hears of the steps, and the run may be stopped.
 _CALL_S = 0.5
@@ -60,13 +61,15 @@ class PackEngine:
     Args:
         gpu: whether this process trains on a GPU.
         decisions: what sweeps are bound to.
+        company: which trials are here.
     """
 
     name = "pack"
 
-    def __init__(self, gpu: bool, decisions: Decisions) -> None:
+    def __init__(self, gpu: bool, decisions: Decisions, company: Company) -> None:
         self._gpu = gpu
         self._decisions = decisions
+        self._company = company
         self._resident = Resident("GPU:0" if gpu else "CPU:0")
         self._places = measured_places(gpu)
         self._programs = Programs(int(self._places.limit_bytes * _FOR_PROGRAMS))
@@ -147,7 +150,7 @@ class PackEngine:
 
     def _seat(self, run: TrialRun) -> _Seat:
         assert isinstance(run.train, Arrays)
-        batch = run.training.batch_size
+        sweep, batch = run.order.sweep, run.training.batch_size
         train_feed(run.train, run.training, run.order.seed, replicas=1)  # refuses what `fit` refuses
         validation = run.validation if isinstance(run.validation, Arrays) else None
         material = Material(
@@ -158,12 +161,18 @@ class PackEngine:
             train_cut=Cut(run.train.rows, batch, ordered=True),
             validation=None if validation is None else self._resident.tensors(validation),
             validation_cut=None if validation is None else Cut(validation.rows, batch, ordered=False),
+            told=lambda graph: self._company.tell(sweep, run.order.run, graph),
         )
+        trials = run.order.spec.planned_trials()
         choose = XlaChoice(
             run.training.xla,
             lambda key: self._decisions.find(run, key),
             lambda key, value, reason: bool(self._decisions.decide(run, key, value, reason)),
-            run.training.epochs * material.train_cut.steps * run.order.spec.planned_trials(),
+            Plan(
+                run.training.epochs * material.train_cut.steps,
+                trials,
+                lambda wait: self._company.sharers(sweep, trials, wait),
+            ),
         )
         build_optimizer(run.model)
         bound = self._programs.bind(material, choose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections import OrderedDict
@@ -10,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import keras
 import tensorflow as tf
 
 from kerasweep.workers.trainer.compiled import build_compiled
 from kerasweep.workers.trainer.fingerprint import fingerprint, unkept_state
-from kerasweep.workers.trainer.graph_key import config_key, variables_of
+from kerasweep.workers.trainer.graph_key import GraphKey, config_key, variables_of
 from kerasweep.workers.trainer.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.stepping import Cut, Handles, Loop, Step, trace_step
 
@@ -37,6 +37,7 @@ class Material:
         train_cut: into batches.
         validation: all validation rows, as tensors; None without any.
         validation_cut: into batches.
+        told: called with the graph's key as soon as it is known.
     """
 
     model: keras.Model
@@ -46,6 +47,7 @@ class Material:
     train_cut: Cut
     validation: Any | None
     validation_cut: Cut | None
+    told: Callable[[str], None] = lambda _: None
 
     def shapes(self) -> str:
         """Return what of the data shows in a program."""
@@ -100,33 +102,70 @@ class Bound:
     notes: tuple[str, ...]
 
 
-class Graph:
-    """One graph, and what was compiled of it.
+class _Held:
+    """What one thread holds at a time."""
 
-    Args:
-        key: equal in every process.
-    """
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.steps: Steps | None = None
-        #: What the variables of the model that was traced take.
-        self.kept_bytes = 0
-        #: Whether XLA was measured to be worth it, and the figures.
-        self.verdict: tuple[bool, str] | None = None
-        self._places: tuple[int, ...] | None = None
-        self._loops: dict[bool, Loops] = {}
+    def __init__(self) -> None:
         self._lock = threading.Lock()
 
     @contextmanager
     def held(self, wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the graph alone; one thread compiles, and those of its graph wait."""
+        """Hold it alone; others wait."""
         while not self._lock.acquire(timeout=_WAIT_S):
             wait()
         try:
             yield
         finally:
             self._lock.release()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a graph was measured to take.
+
+    Args:
+        plain_s: seconds a step without XLA.
+        xla_s: with XLA.
+        compile_s: seconds that XLA took to compile it.
+        refusal: why XLA does not compile it; empty where it does.
+    """
+
+    plain_s: float
+    xla_s: float
+    compile_s: float
+    refusal: str = ""
+
+
+class Family(_Held):
+    """Graphs that differ in their constants' values alone: one is measured, all are compiled in the same way.
+
+    Args:
+        key: equal in every process.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.timing: Timing | None = None
+
+
+class Graph(_Held):
+    """One graph, and what was compiled of it.
+
+    Args:
+        key: equal in every process.
+        family: of which it is.
+    """
+
+    def __init__(self, key: str, family: Family) -> None:
+        super().__init__()
+        self.key = key
+        self.family = family
+        self.steps: Steps | None = None
+        #: What the variables of the model that was traced take.
+        self.kept_bytes = 0
+        self._places: tuple[int, ...] | None = None
+        self._loops: dict[bool, Loops] = {}
 
     def take(self, steps: Steps, model: keras.Model) -> None:
         """Take the steps that were traced of the first model of this graph."""
@@ -173,6 +212,7 @@ class Programs:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
+        self._families: WeakValueDictionary[str, Family] = WeakValueDictionary()
 
     def bind(self, material: Material, choose: Choice) -> Bound:
         """Return a program for a model, made now if there is none for its graph.
@@ -188,7 +228,8 @@ class Programs:
         known = config_key(material.model)
         if known is None:
             return self._bind_traced(material, choose)
-        graph = self._graph(_digest(known, material.shapes()))
+        graph = self._graph(GraphKey.joined([known], material.shapes()))
+        material.told(graph.key)
         with graph.held(material.wait):
             if graph.steps is None:
                 with PROCESS_RANDOM:  # models that are built meanwhile would slow it, and all wait for it
@@ -204,18 +245,24 @@ class Programs:
             material.seed()
             steps = _trace(material)
         traced = [fingerprint(step) for step in (steps.train, steps.test) if step]
-        key = _digest(*traced, material.shapes())
+        key = GraphKey.joined(traced, material.shapes())
         # What keeps a state inside its operations cannot be shared.
-        graph = Graph(key) if steps.own_state else self._graph(key)
+        graph = Graph(key.graph, self._family(key)) if steps.own_state else self._graph(key)
+        material.told(graph.key)
         with graph.held(material.wait):
             if graph.steps is None:
                 graph.take(steps, material.model)
             return _bound(graph, choose(graph, material), steps.captures)
 
-    def _graph(self, key: str) -> Graph:
+    def _family(self, key: GraphKey) -> Family:
         with self._lock:
-            graph = self._graphs.setdefault(key, Graph(key))
-            self._graphs.move_to_end(key)
+            return self._families.setdefault(key.family, Family(key.family))
+
+    def _graph(self, key: GraphKey) -> Graph:
+        family = self._family(key)
+        with self._lock:
+            graph = self._graphs.setdefault(key.graph, Graph(key.graph, family))
+            self._graphs.move_to_end(key.graph)
             while len(self._graphs) > 1 and not self._fits():
                 self._graphs.popitem(last=False)
             return graph
@@ -251,7 +298,3 @@ def _batch_specs(data: Any, cut: Cut) -> Any:
     return tf.nest.map_structure(
         lambda rows: tf.TensorSpec((cut.traced_rows, *rows.shape[1:]), rows.dtype), data
     )
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

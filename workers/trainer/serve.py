@@ -20,6 +20,7 @@ from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.attempt import Attempt, Trainer, failed
 from kerasweep.workers.trainer.channel import Channel, read_messages
+from kerasweep.workers.trainer.company import Company
 from kerasweep.workers.trainer.decisions import Decisions
 from kerasweep.workers.trainer.devices import Devices, versions
 from kerasweep.workers.trainer.engine import Engine
@@ -47,11 +48,11 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     channel.send("ready", pid=os.getpid(), devices=devices.names, versions=versions())
     if not select.select([in_fd], [], [], _NO_HURRY_S)[0]:
         warm_up(devices.kind == "GPU")  # while the host gets ready to take hints
-    decisions = Decisions(channel)
-    choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions))
+    decisions, company = Decisions(channel), Company()
+    choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
     trainer = Trainer(channel, artifacts, Workshop(devices, artifacts), choose)
-    attempts = Attempts(trainer, decisions)
+    attempts = Attempts(trainer, decisions, company)
     # What is loaded by now stays: the collector need not look at it again after every trial.
     gc.collect()
     gc.freeze()
@@ -107,11 +108,13 @@ class Attempts:
     Args:
         trainer: what they share.
         decisions: what their sweeps are bound to.
+        company: they join it.
     """
 
-    def __init__(self, trainer: Trainer, decisions: Decisions) -> None:
+    def __init__(self, trainer: Trainer, decisions: Decisions, company: Company) -> None:
         self._trainer = trainer
         self._decisions = decisions
+        self._company = company
         self._prints = Prints()
         self._prints.install()
         self._live: dict[str, Attempt] = {}
@@ -150,7 +153,7 @@ class Attempts:
 
     def _work(self, attempt: Attempt) -> None:
         run = attempt.order.run
-        with self._prints.into(attempt.printed):
+        with self._company.joined(attempt.order.sweep), self._prints.into(attempt.printed):
             attempt.work()
         with self._lock:
             del self._live[run]

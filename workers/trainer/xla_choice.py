@@ -1,13 +1,15 @@
-"""Whether XLA compiles a sweep's graph: measured once, on copies of the variables, and then kept.
+"""Whether XLA compiles a sweep's graphs: measured once, on copies of the variables, and then kept.
 
 XLA and plain graphs round differently, so every attempt of a sweep must compute the same way.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.programs import Graph, Loops, Material
+from kerasweep.workers.trainer.programs import Graph, Loops, Material, Timing
 from kerasweep.workers.trainer.stepping import Loop
 
 #: Each way is timed for about so long.
@@ -25,13 +27,28 @@ _ROUNDS = 4
 _WORTH = 0.9
 #: Where one way wins by so much at first sight, the race is over.
 _CLEAR = 1.6
-#: What compiling takes at least; a sweep that takes less in all is not worth measuring.
+#: What compiling takes at least; a graph that takes less in all is not worth measuring.
 _COMPILE_S = 1.0
 #: What TensorFlow raises where XLA has no form of an operation, or no shape of it.
 _REFUSALS = (tf.errors.OpError, ValueError)
 
 #: Binds the sweep to a choice, unless one is on record: (key, value, reason) -> the one that binds.
 Decide = Callable[[str, bool, str], bool]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a sweep has to train.
+
+    Args:
+        steps: of one trial.
+        trials: of the sweep.
+        sharers: returns about how many of these have one graph; takes what is called while it waits.
+    """
+
+    steps: int
+    trials: int
+    sharers: Callable[[Callable[[], None]], int]
 
 
 class XlaChoice:
@@ -41,16 +58,14 @@ class XlaChoice:
         wanted: `training.xla`: true, false, or auto.
         known: returns what the sweep's records hold under a key so far; None for nothing.
         decide: puts a choice on record.
-        planned_steps: about how many steps the sweep takes in all.
+        plan: what the sweep trains.
     """
 
-    def __init__(
-        self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, planned_steps: int
-    ) -> None:
+    def __init__(self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, plan: Plan) -> None:
         self._wanted = wanted
         self._known = known
         self._decide = decide
-        self._planned_steps = planned_steps
+        self._plan = plan
 
     def __call__(self, graph: Graph, material: Material) -> Loops:
         """Return the loops to train a graph with.
@@ -58,34 +73,54 @@ class XlaChoice:
         Raises:
             JobError: `training.xla` is true, and XLA cannot compile the graph.
         """
-        name = f"xla:{graph.key}"
+        name = f"xla:{graph.family.key}"
         if self._wanted != "auto":
             return _forced(graph, material) if self._wanted else graph.loops(False, material)
         known = self._known(name)
-        if known is not None:
-            return graph.loops(bool(known), material)
-        xla, reason = graph.verdict or self._measure(graph, material)
-        return graph.loops(self._decide(name, xla, reason), material)
+        if known is None:
+            with graph.family.held(material.wait):
+                known = self._known(name)  # another graph of the family may have been first
+                if known is None:
+                    known = self._decide(name, *self._measure(graph, material))
+        return graph.loops(bool(known), material)
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
-        copies = _Copies(graph, material)
+        """Return whether XLA is worth it, and why."""
+        copies, timing = _Copies(graph, material), graph.family.timing
         plain_watch = copies.stopwatch(graph.loops(False, material))
-        plain_watch.start()
-        plain = plain_watch.per_step()
-        if plain * self._planned_steps < _COMPILE_S:
-            all_s = plain * self._planned_steps
-            return False, f"the whole sweep takes about {all_s:.1f} s without XLA: not worth compiling"
-        started_s = time.perf_counter()
-        try:
-            copies.try_out(graph.loops(True, material))
-        except _REFUSALS as exc:
-            graph.verdict = False, f"XLA cannot compile it: {_line(exc)}"
-            return graph.verdict
-        compile_s = time.perf_counter() - started_s
-        plain, xla = _race(plain, plain_watch, copies.stopwatch(graph.loops(True, material)))
-        figures = f"{xla * 1e6:.0f} µs a step with XLA, {plain * 1e6:.0f} µs without"
-        graph.verdict = xla < _WORTH * plain, f"{figures}; compiled in {compile_s:.1f} s"
-        return graph.verdict
+        if timing is None:
+            plain_watch.start()
+        plain_s = timing.plain_s if timing else plain_watch.per_step()
+        sharers = trials = self._plan.trials
+        if plain_s * self._plan.steps * trials >= _COMPILE_S:
+            sharers = self._plan.sharers(material.wait)
+        plain_total_s = plain_s * self._plan.steps * sharers
+        if plain_total_s < _COMPILE_S:
+            what = "the whole sweep takes" if sharers == trials else "the trials of one graph take"
+            return False, f"{what} about {plain_total_s:.1f} s without XLA: not worth compiling"
+        if timing is None:
+            timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
+        if timing.refusal:
+            return False, f"XLA cannot compile it: {timing.refusal}"
+        figures = f"{timing.xla_s * 1e6:.0f} µs a step with XLA, {timing.plain_s * 1e6:.0f} µs without"
+        worth = timing.xla_s < _WORTH * timing.plain_s
+        if sharers < trials:  # others have graphs that must be compiled too
+            saved_s = (timing.plain_s - timing.xla_s) * self._plan.steps * sharers
+            worth = worth and saved_s > timing.compile_s
+        return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
+
+
+def _time(
+    copies: _Copies, plain_s: float, plain_watch: _Stopwatch, graph: Graph, material: Material
+) -> Timing:
+    started_s = time.perf_counter()
+    try:
+        copies.try_out(graph.loops(True, material))
+    except _REFUSALS as exc:
+        return Timing(plain_s, math.inf, 0.0, _line(exc))
+    compile_s = time.perf_counter() - started_s
+    plain_s, xla_s = _race(plain_s, plain_watch, copies.stopwatch(graph.loops(True, material)))
+    return Timing(plain_s, xla_s, compile_s)
 
 
 def try_out(graph: Graph, material: Material, xla: bool) -> Loops:

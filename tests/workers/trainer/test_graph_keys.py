@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.compiled import build_compiled
 from kerasweep.workers.trainer.fingerprint import fingerprint, unkept_state
-from kerasweep.workers.trainer.graph_key import config_key
+from kerasweep.workers.trainer.graph_key import GraphKey, config_key
 from kerasweep.workers.trainer.stepping import Cut, trace_step
 
 pytestmark = pytest.mark.tf
@@ -50,7 +50,7 @@ def dense(
     return built
 
 
-def key(model: keras.Model) -> str | None:
+def key(model: keras.Model) -> GraphKey | None:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     build_compiled(model, BATCH)
@@ -116,6 +116,7 @@ OTHER: dict[str, Callable[[], keras.Model]] = {
     "name of a layer": lambda: dense(name="last"),
     "frozen layer": frozen,
 }
+VALUES_ALONE = {"dropout rate", "dropout rate changed later", "penalty", "momentum"}
 UNKNOWN: dict[str, Callable[[], keras.Model]] = {
     "subclass": lambda: dense(model=Subclass),
     "method replaced on one layer": patched,
@@ -146,9 +147,19 @@ def test_loss_weights_are_values_of_variables() -> None:
 
 @pytest.mark.parametrize("what", OTHER)
 def test_constants_change_the_key(what: str) -> None:
-    other = key(OTHER[what]())
+    one, other = key(dense()), key(OTHER[what]())
+    assert one is not None
     assert other is not None
-    assert other != key(dense())
+    assert other.graph != one.graph
+    assert (other.family == one.family) == (what in VALUES_ALONE)
+
+
+@pytest.mark.parametrize("values", [{"rate": 0.0}, {"penalty": 0.0}])
+def test_a_constant_that_makes_a_layer_idle_makes_another_family(values: dict[str, float]) -> None:
+    one, other = key(dense()), key(dense(**values))
+    assert one is not None
+    assert other is not None
+    assert other.family != one.family
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
@@ -188,7 +199,13 @@ def traced(model: keras.Model) -> Any:
 def test_a_traced_step_is_told_by_its_constants(noise: str) -> None:
     one, same, other = (fingerprint(traced(Own(strength, noise))) for strength in (2.0, 2.0, 3.0))
     assert one == same
-    assert one != other
+    assert one.graph != other.graph
+    assert one.family == other.family
+
+
+def test_other_code_and_an_idle_constant_make_other_families() -> None:
+    steps = (Own(2.0), Own(2.0, "branch"), Own(1.0))
+    assert len({fingerprint(traced(step)).family for step in steps}) == 3
 
 
 def test_a_constant_inside_a_branch_shows() -> None:

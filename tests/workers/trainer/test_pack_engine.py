@@ -28,10 +28,11 @@ JOB = """
         def fit(self, *args, **kwargs):
             return super().fit(*args, **kwargs)
 
-    def build_model(rate=0.1, kind="plain", eager=False, collect=False):
+    def build_model(rate=0.1, kind="plain", eager=False, collect=False, penalty=0.0):
         if collect:
             gc.collect()
-        layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax")]
+        penalty = keras.regularizers.L2(penalty)
+        layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax", kernel_regularizer=penalty)]
         model = {"plain": keras.Sequential, "noisy": Noisy, "fit": OwnFit}[kind](layers)
         model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", run_eagerly=eager)
         return model
@@ -55,10 +56,13 @@ class Trainer:
         self.peer, self._job, self._order = peer, job, order
         self.count = 0
 
+    def order(self, run: str, **changes: Any) -> dict[str, Any]:
+        return self._order(self._job, run, **{"engine": "auto", **changes})
+
     def begin(self, params: dict[str, Any], **changes: Any) -> str:
         self.count += 1
         run = f"s{self.count}/0/1"
-        self.peer.send(**self._order(self._job, run, **{"engine": "auto", "params": params, **changes}))
+        self.peer.send(**self.order(run, params=params, **changes))
         return run
 
     def engine_of(self, params: dict[str, Any], **changes: Any) -> tuple[str, str]:
@@ -157,6 +161,28 @@ def test_small_sweeps_are_not_compiled(trainer: Trainer) -> None:
     [decision] = trainer.peer.of(run, "decision")
     assert decision["value"] is False
     assert "not worth compiling" in decision["reason"]
+
+
+def test_trials_with_graphs_of_their_own_are_measured_once_and_compiled_where_each_is_worth_it(
+    trainer: Trainer,
+) -> None:
+    """A swept penalty is a constant of the graph: what one trial saves must be worth a compilation."""
+    trials = range(1, 5)
+    # Of 1,024 steps each, which take more than a second in all, and much less each.
+    spec = {
+        "method": {"name": "random"},
+        "parameters": {"rows": 4096, "penalty": {"distribution": "uniform", "min": 0.001, "max": 0.1}},
+        "budget": {"max_trials": 64},
+    }
+    sizes = {"training": {"epochs": 2, "batch_size": 4}, "spec": spec}
+    for trial in trials:
+        params = {**ROWS, "penalty": 0.001 * trial}
+        trainer.peer.send(**trainer.order(f"own/{trial}/1", params=params, seed=trial, **sizes))
+    runs = [f"own/{trial}/1" for trial in trials]
+    assert [trainer.peer.end(run)["ev"] for run in runs] == ["done"] * len(runs)
+    [decision] = [event for run in runs for event in trainer.peer.of(run, "decision")]
+    assert decision["value"] is False
+    assert "the trials of one graph take about" in decision["reason"]
 
 
 def test_a_graph_may_be_compiled_after_the_trial_that_was_traced_is_gone(trainer: Trainer) -> None:
