@@ -1,11 +1,13 @@
-"""Train one entry of the gallery as any Keras program is trained, in a child of the tests.
+"""Train entries of the gallery as any Keras program is trained, in a child of the tests.
 
-    python plain.py FOLDER
+    python plain.py
 
-Prints one JSON line: the history, that of the same job with the targets of other rows, the modules of
-kerasweep that were loaded, and how far the predictions of the saved and loaded model are from the model's.
+Reads folders, one in a line, and prints a line of JSON for each: the history, that of the same job with the
+targets of other rows, the modules of kerasweep that were loaded, and how far the predictions of the saved and
+loaded model are from the model's.
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -38,10 +40,12 @@ def fitted(train, training, part, validation):
     return model, fit.history
 
 
-def main(folder):
-    sys.path.insert(0, str(folder))
-    import train
-
+def trained(folder):
+    """Train the job in a folder, and report on it."""
+    keras.utils.clear_session()
+    spec = importlib.util.spec_from_file_location("train", folder / "train.py")
+    train = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(train)
     training = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))["training"]
     data = train.load_data()
     model, history = fitted(train, training, data["train"], data["validation"])
@@ -54,14 +58,14 @@ def main(folder):
     )
     ours = sorted(name for name in sys.modules if name.partition(".")[0] == "kerasweep")
     _, broken = fitted(train, training, shuffled(data["train"]), data["validation"])
-    report = {
+    return {
         "history": history,
         "broken": broken,
         "kerasweep": ours,
         "apart": max(keras.tree.flatten(apart)),
     }
-    print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for line in sys.stdin:
+        print(json.dumps(trained(Path(line.strip()))), flush=True)

@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,37 @@ PLAIN = Path(__file__).with_name("plain.py")
 @pytest.fixture(scope="module")
 def trained(
     offline: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[str, Any]]:
-    """Return a function that trains an entry's copy in a child, once, and returns what it printed."""
+) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Return a function that trains an entry's copy, once, in a child, and returns what it printed."""
+    errors = tmp_path_factory.mktemp("plain") / "errors.txt"
+    with (
+        errors.open("w") as log,
+        subprocess.Popen(
+            [sys.executable, str(PLAIN)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=dict(offline),
+            cwd=errors.parent,
+        ) as child,
+    ):
 
-    @cache
-    def train(entry: str) -> dict[str, Any]:
-        folder = tmp_path_factory.mktemp(entry)
-        copy_entry(entry, folder)
-        command = [sys.executable, str(PLAIN), str(folder)]
-        child = subprocess.run(
-            command, capture_output=True, text=True, env=dict(offline), cwd=folder, timeout=250, check=False
-        )
-        assert child.returncode == 0, child.stderr
-        metric = load_spec(folder / "sweep.yaml").metric
-        return {**json.loads(child.stdout.splitlines()[-1]), "metric": metric.name, "goal": metric.goal}
+        @cache
+        def train(entry: str) -> dict[str, Any]:
+            folder = tmp_path_factory.mktemp(entry)
+            copy_entry(entry, folder)
+            assert child.stdin
+            assert child.stdout
+            child.stdin.write(f"{folder}\n")
+            child.stdin.flush()
+            for line in child.stdout:
+                if line.startswith("{"):  # a job may print, too
+                    metric = load_spec(folder / "sweep.yaml").metric
+                    return {**json.loads(line), "metric": metric.name, "goal": metric.goal}
+            pytest.fail(errors.read_text())
 
-    return train
+        yield train
 
 
 def best_metrics(report: Mapping[str, Any], which: str) -> dict[str, float]:
