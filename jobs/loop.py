@@ -7,12 +7,17 @@ was told to end, or may take another task, would find out so much later.
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.platforms import EX_FAILURE
 
 from kerasweep.jobs.errors import KerasweepError
+
+#: That root would run what somebody pickled, which we refuse, and what other settings than ours would do.
+_BESIDE_THE_POINT = (SecurityWarning, CPendingDeprecationWarning)
 
 
 def wake(controller: Any) -> None:
@@ -48,6 +53,8 @@ def run_until_told(app: Celery, words: list[str]) -> None:
             threading.Thread(target=wake, args=(controller,), daemon=True).start()
 
     signals.worker_shutting_down.connect(tell, weak=False)
+    for category in _BESIDE_THE_POINT:
+        warnings.filterwarnings("ignore", category=category)
     app.steps["worker"].add(Waking)
     app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
     if not told.is_set() and any(controller.exitcode == EX_FAILURE for controller in controllers):
