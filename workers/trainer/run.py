@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,7 +153,7 @@ class TrialRun:
         Raises:
             JobError: the model does not report the sweep's metric.
         """
-        shared = {name: plain for name, value in logs.items() if (plain := _number(value)) is not None}
+        shared = {name: plain for name, value in _flat(logs) if (plain := _number(value)) is not None}
         self.callbacks.epoch_end(self.epoch + 1, shared)
         metrics = {name: plain for name, value in shared.items() if (plain := _number(value)) is not None}
         self.epoch += 1
@@ -219,6 +219,15 @@ class TrialRun:
 
 def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:
     return {} if getattr(callback, "stateless", False) else writer.attributes(callback)
+
+
+def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield logs by name; a step that reports each of `self.metrics` nests those of `compile`."""
+    for name, value in logs.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield name, value
 
 
 def _number(value: Any) -> float | None:

@@ -24,6 +24,11 @@ JOB = """
             x, y = data
             return super().train_step((x + tf.random.normal(tf.shape(x)), y))
 
+    class Guided(keras.Sequential):
+        def train_step(self, data):
+            super().train_step(data)
+            return {metric.name: metric.result() for metric in self.metrics}
+
     class OwnFit(keras.Sequential):
         def fit(self, *args, **kwargs):
             return super().fit(*args, **kwargs)
@@ -33,8 +38,9 @@ JOB = """
             gc.collect()
         penalty = keras.regularizers.L2(penalty)
         layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax", kernel_regularizer=penalty)]
-        model = {"plain": keras.Sequential, "noisy": Noisy, "fit": OwnFit}[kind](layers)
-        model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", run_eagerly=eager)
+        model = {"plain": keras.Sequential, "noisy": Noisy, "guided": Guided, "fit": OwnFit}[kind](layers)
+        loss, optimizer = "sparse_categorical_crossentropy", keras.optimizers.SGD(rate)
+        model.compile(optimizer, loss, metrics=["accuracy"], run_eagerly=eager)
         return model
 
     class Batches(keras.callbacks.Callback):
@@ -90,6 +96,14 @@ def test_auto_packs_what_it_can_and_says_why_not(trainer: Trainer) -> None:
     assert (engine, "eagerly" in reason) == ("fit", True)
     engine, reason = trainer.engine_of({"kind": "fit"})
     assert (engine, "fit of its own" in reason) == ("fit", True)
+
+
+@pytest.mark.parametrize("engine", ["fit", "pack"])
+def test_a_step_may_report_each_of_the_models_metrics(trainer: Trainer, engine: str) -> None:
+    run = trainer.begin({"kind": "guided"}, engine=engine)
+    end = trainer.peer.end(run)
+    assert end["ev"] == "done", end
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= end["metrics"].keys()
 
 
 def test_asking_for_a_pack_that_cannot_be_fails_with_the_reason(trainer: Trainer) -> None:
