@@ -86,11 +86,14 @@ class XlaChoice:
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
         """Return whether XLA is worth it, and why."""
-        copies, timing = _Copies(graph, material), graph.family.timing
-        plain_watch = copies.stopwatch(graph.loops(False, material))
+        timing = graph.family.timing
         if timing is None:
+            copies = _Copies(graph, material)
+            plain_watch = copies.stopwatch(graph.loops(False, material))
             plain_watch.start()
-        plain_s = timing.plain_s if timing else plain_watch.per_step()
+            plain_s = plain_watch.per_step()
+        else:
+            plain_s = timing.plain_s
         sharers = trials = self._plan.trials
         if plain_s * self._plan.steps * trials >= _COMPILE_S:
             sharers = self._plan.sharers(material.wait)
