@@ -1,4 +1,4 @@
-"""What the kernel says about memory and processor time."""
+"""What the kernel says about memory, processor time and processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 _GROUP = Path("/sys/fs/cgroup")
-_USER, _SYSTEM = 11, 12
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_USER, _SYSTEM, _STARTED = 11, 12, 19
+_DEAD = frozenset("ZXx")
 
 
 def kernel_kills() -> int:
@@ -39,8 +41,41 @@ def free_bytes() -> int:
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has taken so far, in seconds; 0 for one that is gone."""
     try:
-        content = Path(f"/proc/{pid}/stat").read_text()
+        fields = _stat(pid)
     except OSError:
         return 0.0
-    fields = content.rpartition(")")[2].split()  # a process's name may hold anything
     return (int(fields[_USER]) + int(fields[_SYSTEM])) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def process_mark(pid: int | None = None) -> str | None:
+    """Return what tells a process from any other, on this machine or elsewhere; None where nothing does.
+
+    A process number alone does not: it is used again, and means another process on another machine or in
+    another container.
+    """
+    pid = os.getpid() if pid is None else pid
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+        return f"{_BOOT.read_text().strip()}/{space}/{pid}/{_stat(pid)[_STARTED]}"
+    except OSError:
+        return None
+
+
+def has_ended(mark: str | None) -> bool:
+    """Tell whether the process of that mark has ended; False where that cannot be known from here."""
+    here = process_mark()
+    if mark is None or here is None or mark.split("/")[:2] != here.split("/")[:2]:
+        return False
+    pid = int(mark.split("/")[2])
+    try:
+        os.kill(pid, 0)
+        return process_mark(pid) != mark or _stat(pid)[0] in _DEAD
+    except PermissionError:
+        return False  # another user's
+    except OSError:
+        return True
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what `/proc/PID/stat` says behind the name, which may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -14,7 +14,7 @@ from kerasweep.jobs.settings import Settings, from_env
 if TYPE_CHECKING:
     from kerasweep.jobs.queue import HintQueue
     from kerasweep.jobs.store.artifacts import Artifacts
-    from kerasweep.jobs.store.models import WorkerRecord
+    from kerasweep.jobs.store.models import ProcessRecord
     from kerasweep.jobs.store.records import Records
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,13 @@ class Connections:
         server = RedisServer(redis_folder(self.settings))
         return server.url if server.folder.is_dir() and server.answers() else None
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers(self) -> list[ProcessRecord]:
         """Return the workers that were seen alive within the last half minute."""
         return self.records.workers() if self.has_store() else []
+
+    def schedulers(self) -> list[ProcessRecord]:
+        """Return the schedulers that were seen alive within the last half minute."""
+        return self.records.schedulers() if self.has_store() else []
 
     def has_store(self) -> bool:
         """Whether there is a store to read; looking must not make an empty one in every folder."""

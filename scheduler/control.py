@@ -83,9 +83,13 @@ def retry(records: Records, sweep: str, trial: int | None = None) -> str:
             decision.trial_state(trial)  # tells which numbers there are
         moved = decision.move(TrialState.QUEUED, "retry " + _BY_HAND, trial, among=_RETRIED, **slate)
         if not moved:
-            which = f"sweep {decision.sweep.name} has none" if trial is None else f"trial {trial} is none"
+            name = decision.sweep.name
+            if trial is None:
+                got = f"sweep {name} has none"
+            else:
+                got = f"got trial {trial} ({decision.trial_state(trial)})"
             raise InputError(
-                f"only failed or cancelled trials can be retried, {which}; see `kerasweep trials`"
+                f"only failed or cancelled trials can be retried, {got}; see `kerasweep trials {name}`"
             )
         _reopen(decision)
         return f"{moved} trial{'s' if moved > 1 else ''} queued again"

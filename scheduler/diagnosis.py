@@ -224,4 +224,5 @@ def _nearest(path: Path) -> Path:
 
 def _out_of_reach(check: str, exc: KerasweepError) -> Finding:
     head, _, remedy = str(exc).partition("\n")
+    remedy = remedy.partition("; `kerasweep doctor`")[0]
     return Finding(check, Health.OUT_OF_REACH, head, remedy)

@@ -105,11 +105,11 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 def no_model(sweep: Sweep, trial: TrialRecord) -> KerasweepError:
     """Return the error that says why a trial has no model."""
     if trial.state not in COUNTED:
-        why = f"it is {trial.state}" + (f": {trial.failure.message}" if trial.failure else "")
+        why = f"it failed: {trial.failure.message}" if trial.failure else f"it is {trial.state}"
     else:
         kept = sweep.spec.checkpoints.keep_top
         why = f"only those of the best {kept} trials are kept (checkpoints.keep_top)"
-    return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model to fetch: {why}")
+    return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
 
 
 def _fetched(result: Path) -> tuple[str, int] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kerasweep.jobs.errors import OutOfReach
@@ -70,22 +70,27 @@ class LiveTable:
     Args:
         sweep: the sweep.
         console: a terminal.
-        starting: whether a worker is on its way, so that having none is no news.
+        kept: whether this process keeps a worker and a scheduler running, so that none need be started.
     """
 
-    def __init__(self, sweep: Sweep, console: Console, *, starting: bool = False) -> None:
+    def __init__(self, sweep: Sweep, console: Console, *, kept: bool = False) -> None:
         from rich.live import Live
 
-        self._sweep, self._console, self._starting = sweep, console, starting
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop", transient=False)
+        self._sweep, self._console, self._kept = sweep, console, kept
+        # What is said on a terminal's stderr meanwhile, rich prints above the table.
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+            redirect_stderr=sys.stderr.isatty(),
+        )
         self._live.start()
 
     def update(self) -> SweepState:
         """Draw the table anew."""
         rows = max(_FEWEST_ROWS, self._console.height - _HEADER_LINES - _FOOTER_LINES)
-        snapshot = take(self._sweep, rows)
-        if self._starting and snapshot.status["waiting"] == report.NO_WORKER:
-            snapshot = replace(snapshot, status={**snapshot.status, "waiting": "the worker is starting"})
+        snapshot = take(self._sweep, rows, kept=self._kept)
         self._live.update(draw(snapshot, self._console.width), refresh=True)
         return SweepState(snapshot.status["state"])
 
@@ -123,14 +128,14 @@ class Lines:
     Args:
         sweep: the sweep.
         write: takes a line.
-        starting: as for `LiveTable`.
+        kept: as for `LiveTable`.
     """
 
-    def __init__(self, sweep: Sweep, write: Callable[[str], None], *, starting: bool = False) -> None:
-        self._sweep, self._write, self._ended = sweep, write, _Ended(sweep)
-        self._waiting = report.NO_WORKER if starting else None
+    def __init__(self, sweep: Sweep, write: Callable[[str], None], *, kept: bool = False) -> None:
+        self._sweep, self._write, self._kept, self._ended = sweep, write, kept, _Ended(sweep)
+        self._waiting = report.STARTING if kept else None
         # Who goes on with a sweep knows what it has done already.
-        self._told = len(self._ended.take(last=True)) if starting else 0
+        self._told = len(self._ended.take(last=True)) if kept else 0
         metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
         before = f", {self._told} of them ended before" if self._told else ""
         write(f"{sweep.name} ({sweep.id}): up to {trials}{before}, {metric.goal} {metric.name}")
@@ -142,7 +147,7 @@ class Lines:
             self._told += 1
             head = f"[{self._told}/{self._sweep.record.max_trials}]"
             self._write(f"{head} {ended_line(trial, self._sweep.spec.metric.name)}")
-        waiting = None if state.final else self._sweep.status()["waiting"]
+        waiting = None if state.final else self._sweep.status(kept=self._kept)["waiting"]
         if waiting and waiting != self._waiting:
             self._write(f"waiting: {waiting}")
         self._waiting = waiting or self._waiting

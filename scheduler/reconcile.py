@@ -1,4 +1,4 @@
-"""What got lost is found again: expired leases, hints that never arrived, sweeps that nobody advanced."""
+"""What got lost is found again: dead workers, expired leases, lost hints, sweeps that nobody advanced."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
         OutOfReach: the store does not answer. A silent Redis is only told in the log, since running
             trials do not need it.
     """
+    for name in records.bury_the_dead():
+        log.warning("%s has died", name)
     for key in records.expire_leases():
         log.warning("trial %s lost its worker; it is queued again", key)
     for sweep in records.sweeps([SweepState.RUNNING]):

@@ -16,11 +16,13 @@ from kerasweep.jobs.wire import encode_metrics, train_queue
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef
-    from kerasweep.jobs.store.models import EpochRecord, JournalEntry, Sweep, TrialRecord, WorkerRecord
+    from kerasweep.jobs.store.models import EpochRecord, JournalEntry, ProcessRecord, Sweep, TrialRecord
 
 Document = dict[str, Any]
 
 NO_WORKER = "no worker is alive; `kerasweep worker` starts one"
+NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep scheduler` starts one"
+STARTING = "the worker is starting"
 
 
 def status_document(
@@ -195,29 +197,50 @@ def log_documents(lines: Iterable[tuple[int, int, int, str]]) -> list[Document]:
     ]
 
 
-def worker_documents(workers: Iterable[WorkerRecord]) -> list[Document]:
+def worker_documents(workers: Iterable[ProcessRecord]) -> list[Document]:
     """Return live workers and what they offer."""
     return [{"worker": one.id, "seen_s": round(one.age_s, 1), **one.facts} for one in workers]
 
 
 def waiting_reason(
-    sweep: Sweep, counts: Mapping[TrialState, int], workers: Sequence[WorkerRecord]
+    sweep: Sweep,
+    counts: Mapping[TrialState, int],
+    workers: Sequence[ProcessRecord],
+    schedulers: Sequence[ProcessRecord],
+    *,
+    embedded: bool = False,
+    kept: bool = False,
 ) -> str | None:
-    """Say why queued trials do not start, or return None where nothing keeps them.
+    """Say why a sweep does not go on, or return None where nothing keeps it.
 
     Args:
         sweep: the sweep.
         counts: how many of its trials stand in each state.
         workers: those seen alive.
+        schedulers: those seen alive.
+        embedded: whether `kerasweep run` would bring all that is missing, on this machine.
+        kept: whether this process keeps a worker and a scheduler running, so that none need be started.
     """
-    if sweep.state.final or not counts.get(TrialState.QUEUED):
+    if sweep.state.final:
         return None
+    nobody = not workers and not schedulers and not kept
+    run = f"`kerasweep run --resume {sweep.name}`"
     if sweep.state == "paused":
-        return f"the sweep is paused; `kerasweep resume {sweep.name}` goes on"
-    if counts.get(TrialState.RUNNING):
-        return None
+        way = run if nobody and embedded else f"`kerasweep resume {sweep.name}`"
+        return f"the sweep is paused; {way} goes on"
+    if nobody:
+        start = f"{run} goes on" if embedded else "start `kerasweep scheduler` and `kerasweep worker`"
+        return f"nothing trains it: no scheduler and no worker is alive; {start}"
+    if not schedulers and not kept:
+        return NO_SCHEDULER
     if not workers:
-        return NO_WORKER
+        return STARTING if kept else NO_WORKER
+    if counts.get(TrialState.RUNNING) or not counts.get(TrialState.QUEUED):
+        return None
+    return _wrong_workers(sweep, workers)
+
+
+def _wrong_workers(sweep: Sweep, workers: Sequence[ProcessRecord]) -> str | None:
     wanted = sweep.spec.resources.gpus
     if any(train_queue(wanted) in worker.facts.get("queues", ()) for worker in workers):
         return None

@@ -55,22 +55,23 @@ class Snapshot:
     varied: frozenset[str]
 
 
-def take(sweep: Sweep, rows: int) -> Snapshot:
+def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
     """Read what the table shows.
 
     Args:
         sweep: the sweep.
         rows: how many trials fit: the running ones first, then the best of those that have ended.
+        kept: as `Sweep.status` takes it.
     """
-    status = sweep.status()
+    status = sweep.status(kept=kept)
     counts = status["trials"]
     running = sweep.trial_records([TrialState.RUNNING])
     best = sweep.client.records.best(sweep.record, rows)
-    kept = running[: max(1, int(rows * _RUNNING_SHARE)) if best else rows]
-    ended = best[: rows - len(kept)]
-    shown = [_running_row(sweep, one) for one in kept] + [_ended_row(sweep, one) for one in ended]
+    going = running[: max(1, int(rows * _RUNNING_SHARE)) if best else rows]
+    ended = best[: rows - len(going)]
+    shown = [_running_row(sweep, one) for one in going] + [_ended_row(sweep, one) for one in ended]
     left_out = {
-        "running": counts["running"] - len(kept),
+        "running": counts["running"] - len(going),
         "ended": counts["completed"] + counts["stopped"] - len(ended),
         **{name: counts[name] for name in ("queued", "paused", "failed", "cancelled")},
     }
@@ -122,6 +123,9 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
     parts = [
         (f"{counts[name]} {name}", tables.STYLES[name]) for name in ("running", "failed") if counts[name]
     ]
+    again = sum(row.trial.attempt > 1 for row in snapshot.rows if not row.trial.state.final)
+    if again:
+        parts.append((f"{again} in a later attempt", "yellow"))
     if snapshot.eta_s is not None:
         parts.append((f"about {wording.duration(snapshot.eta_s)} left", "dim"))
     tail = [piece for part in parts for piece in ((" · ", "dim"), part)]

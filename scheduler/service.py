@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import platform
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ from celery import Celery
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
 from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.kernel import process_mark
 from kerasweep.jobs.loop import run_until_told
 from kerasweep.jobs.queue import HintQueue, new_app
 from kerasweep.jobs.settings import Settings, from_env
@@ -56,12 +59,18 @@ def build_app(records: Records, settings: Settings) -> Celery:
     return app
 
 
-def keep_reconciling(records: Records, pruner: Pruner, settings: Settings, ended: threading.Event) -> None:
-    """Reconcile every few seconds until told to end; an outage is waited out."""
+def keep_reconciling(
+    records: Records, pruner: Pruner, settings: Settings, ended: threading.Event, name: str
+) -> None:
+    """Sign in and reconcile, at once and every few seconds, until told to end; an outage is waited out."""
     queue = HintQueue(settings.broker_url, settings.reach_s)
-    next_prune = time.monotonic()
-    while not ended.wait(settings.reconcile_s):
+    next_prune = time.monotonic() + settings.reconcile_s
+    facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
+    pause_s = 0.0
+    while not ended.wait(pause_s):
+        pause_s = settings.reconcile_s
         try:
+            records.scheduler_seen(name, facts)
             reconcile(records, queue, settings)
             if time.monotonic() >= next_prune:
                 pruner.round()
@@ -82,11 +91,13 @@ def main() -> int:
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
     pruner = Pruner(records, Artifacts(settings.artifacts), settings.orphan_grace_s)
     ended = threading.Event()
-    rounds = threading.Thread(target=keep_reconciling, args=(records, pruner, settings, ended), daemon=True)
+    name = f"scheduler-{wire.new_sweep_id()[:6]}@{platform.node()}"
+    rounds = threading.Thread(
+        target=keep_reconciling, args=(records, pruner, settings, ended, name), daemon=True
+    )
     rounds.start()
     app = build_app(records, settings)
     quiet = ["--without-mingle", "--without-gossip"]
-    name = f"scheduler-{wire.new_sweep_id()[:6]}@%h"
     try:
         run_until_told(app, ["--queues", wire.SCHEDULER_QUEUE, "--hostname", name, *quiet])
     except KerasweepError as exc:
@@ -95,6 +106,7 @@ def main() -> int:
     ended.set()
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):
+        records.scheduler_gone(name)
         pruner.round()  # the last trials may have ended a moment ago
     return 0
 

@@ -67,11 +67,18 @@ class Sweep:
         """Return how many trials stand in each state that occurs."""
         return self.client.records.counts(self.id)
 
-    def status(self) -> dict[str, Any]:
-        """Return what `kerasweep status -o json` prints."""
+    def status(self, *, kept: bool = False) -> dict[str, Any]:
+        """Return what `kerasweep status -o json` prints.
+
+        Args:
+            kept: whether this process keeps a worker and a scheduler running for it.
+        """
         sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
-        quiet = not sweep.state.final and not counts.get(TrialState.RUNNING)
-        reason = report.waiting_reason(sweep, counts, self.client.workers()) if quiet else None
+        reason = None
+        if not sweep.state.final:
+            alive = self.client.workers(), self.client.schedulers()
+            embedded = self.client.settings.embedded_broker
+            reason = report.waiting_reason(sweep, counts, *alive, embedded=embedded, kept=kept)
         return report.status_document(sweep, counts, best, now=time.time(), waiting=reason)
 
     def trial_records(self, states: Sequence[TrialState] | None = None) -> list[models.TrialRecord]:
@@ -221,12 +228,23 @@ class Sweep:
         """Return the model as Keras loads it; `options` go to `keras.models.load_model`.
 
         Raises:
-            InputError: Keras is not installed.
+            InputError: Keras is not installed, or does not know a class of the job.
             Damaged: the model's bytes are not those on record.
         """
         keras = _import("keras", "kerasweep[worker]", "loading a model")
         with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
-            return keras.models.load_model(self.fetch(folder, trial=trial), **options)
+            model = self.fetch(folder, trial=trial)
+            try:
+                return keras.models.load_model(model, **options)
+            except TypeError as exc:
+                if "Could not locate" not in str(exc):
+                    raise
+                missing = str(exc).partition(". ")[0].removeprefix("Could not locate ")
+                raise InputError(
+                    f"Keras must know the job's own classes to load its model, and does not know {missing}\n"
+                    f"Import {self.record.entry} first, with @keras.saving.register_keras_serializable() on "
+                    "them, or give custom_objects={…} to load_model"
+                ) from exc
 
     def pause(self, trial: int | None = None) -> str:
         """Stop training after a checkpoint; return what was done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.wire import train_queue
 
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
+_GPU = re.compile(r"\d+|(GPU|MIG)-[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,21 @@ def found_gpus() -> tuple[str, ...]:
     if visible is not None:
         return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
     return tuple(str(index) for index, _ in enumerate(sorted(_NVIDIA.glob("*")))) if _NVIDIA.is_dir() else ()
+
+
+def read_gpus(text: str) -> tuple[str, ...]:
+    """Return the GPUs that `--gpus` names, by index or by NVIDIA's own name of it; an empty text names none.
+
+    Raises:
+        InputError: something else stands there.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if not _GPU.fullmatch(name):
+            raise InputError(
+                f"--gpus must name GPUs by their index, such as 0,1, got {name!r}; see nvidia-smi -L"
+            )
+    return names
 
 
 def plan_devices(

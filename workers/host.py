@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.settings import Settings
 from kerasweep.workers.autoscale import Sample, Scale
 from kerasweep.workers.devices import DeviceSet
@@ -66,10 +66,14 @@ class Host:
         for trainer in self.trainers:
             trainer.start()
 
-    def wait(self) -> None:
+    def wait(self, gpus_needed: bool = False) -> None:
         """Wait until one of the trainers is there.
 
+        Args:
+            gpus_needed: whether a trainer that was given GPUs and sees none must not train.
+
         Raises:
+            InputError: there is such a trainer.
             OutOfReach: no trainer comes up; its own words are in the log.
         """
         trainers = self.trainers
@@ -81,6 +85,13 @@ class Host:
                     remedy = "Its own words are above; is TensorFlow there? pip install 'kerasweep[worker]'"
                     raise OutOfReach("A trainer", "this machine", remedy)
                 self._changed.wait(1.0)
+            blind = next((trainer for trainer in trainers if trainer.blind), None)
+            if gpus_needed and blind is not None:
+                named = ",".join(blind.devices.gpus)
+                raise InputError(
+                    f"--gpus must name GPUs that TensorFlow sees, got {named} and it sees none; "
+                    "pip install 'kerasweep[cuda]', or leave --gpus out to train on the CPU"
+                )
 
     @contextmanager
     def seat(self, sweep: str, pack_limit: int | None = None) -> Iterator[Seat]:

@@ -12,7 +12,7 @@ from types import FrameType
 from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.workers.autoscale import Scale
-from kerasweep.workers.devices import found_gpus, plan_devices
+from kerasweep.workers.devices import found_gpus, plan_devices, read_gpus
 from kerasweep.workers.host import Host
 from kerasweep.workers.scratch import scratch_folder
 
@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(flags: argparse.Namespace, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _end)  # until Celery takes over
-    gpus = found_gpus() if flags.gpus == "auto" else tuple(part for part in flags.gpus.split(",") if part)
+    named = flags.gpus != "auto"
+    gpus = read_gpus(flags.gpus) if named else found_gpus()
     per_trial = max(1, flags.gpus_per_trial)
     device_sets = plan_devices(gpus, per_trial, flags.trainers, flags.logical_cpus, flags.threads)
     host = Host(device_sets, flags.slots or _auto_slots(len(device_sets)), settings)
@@ -46,7 +47,8 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
         # Trainers load TensorFlow for seconds, and this process its own libraries meanwhile.
         from kerasweep.workers.service import work
 
-        work(host, _largest(host.scale, flags, bool(gpus)), settings, folder, flags.engine, flags.name)
+        most = _largest(host.scale, flags, bool(gpus))
+        work(host, most, settings, folder, flags.engine, flags.name, gpus_needed=named)
 
 
 def _auto_slots(trainers: int) -> int:

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from kerasweep.jobs.kernel import free_bytes
+from kerasweep.jobs.kernel import free_bytes, process_mark
 from kerasweep.jobs.queue import HintQueue
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.artifacts import Artifacts
@@ -28,7 +28,16 @@ _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
 
 
-def work(host: Host, most: Scale, settings: Settings, scratch: Path, engine: str, name: str | None) -> None:
+def work(
+    host: Host,
+    most: Scale,
+    settings: Settings,
+    scratch: Path,
+    engine: str,
+    name: str | None,
+    *,
+    gpus_needed: bool = False,
+) -> None:
     """Take hints until SIGTERM or SIGINT.
 
     Args:
@@ -38,11 +47,14 @@ def work(host: Host, most: Scale, settings: Settings, scratch: Path, engine: str
         scratch: a folder that is this process's own.
         engine: auto, fit or pack, for sweeps that leave it open.
         name: the worker's; None for a new one.
+        gpus_needed: refuse to train on CPUs where a trainer was given GPUs and sees none.
 
     Raises:
+        InputError: a trainer does not see the GPUs that it needs.
         OutOfReach: the store does not answer, or no trainer comes up.
     """
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
+    records.bury_the_dead()  # before this one signs in: it may have the name of one that died
     app = build_app(settings.broker_url)
     name = name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
     ledger = Ledger(records, settings, name, lambda: _facts(host, engine))
@@ -51,7 +63,7 @@ def work(host: Host, most: Scale, settings: Settings, scratch: Path, engine: str
     queue = HintQueue(settings.broker_url, settings.reach_s)
     worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
     try:
-        host.wait()
+        host.wait(gpus_needed)
         ledger.start()
         if most != host.scale:
             threading.Thread(target=_autoscale, args=(host, most), daemon=True).start()
@@ -82,6 +94,7 @@ def _facts(host: Host, engine: str) -> dict[str, object]:
     return {
         "host": platform.node(),
         "pid": os.getpid(),
+        "process": process_mark(),
         "trainers": len(device_sets),
         "slots": host.scale.slots,
         "engine": engine,

@@ -73,6 +73,8 @@ class Trainer:
     def __init__(self, devices: DeviceSet, artifacts_url: str, changed: Callable[[], None]) -> None:
         self.devices = devices
         self.ready = False
+        #: Whether it was given GPUs and sees none.
+        self.blind = False
         self.rss_bytes = 0
         self.steps = Steps(0, 0.0)
         self.retiring = False
@@ -239,11 +241,14 @@ class Trainer:
     def _hear(self, event: Event) -> None:
         self._last_sign = time.monotonic()
         if event["ev"] == "ready":
-            self.versions, self.ready, self.failed_starts = event.get("versions", {}), True, 0
+            self.versions, self.failed_starts = event.get("versions", {}), 0
             log.info("trainer %s is ready (pid %s)", self.devices.name, self.pid)
-            if self.devices.gpus and not any("GPU" in device for device in event.get("devices", [])):
+            sees_gpus = any("GPU" in device for device in event.get("devices", []))
+            self.blind = bool(self.devices.gpus) and not sees_gpus
+            if self.blind:
                 remedy = "is TensorFlow for CUDA installed (pip install 'kerasweep[cuda]')?"
                 log.warning("trainer %s sees no GPU and trains on the CPU; %s", self.devices.name, remedy)
+            self.ready = True
             self._changed()
             return
         with self._lock:

@@ -7,7 +7,7 @@ An attempt that is no longer the newest changes nothing and is told so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -38,7 +38,7 @@ from kerasweep.jobs.store.progress import (
     write_artifacts,
     write_progress,
 )
-from kerasweep.jobs.store.rows import insert_into, read_sweep, storable, write_journal
+from kerasweep.jobs.store.rows import read_sweep, storable, write_journal
 from kerasweep.jobs.trial import (
     COUNTED,
     Answer,
@@ -207,18 +207,6 @@ class AttemptRecords:
             write_progress(conn, [progress] if progress else [], now)
             ended = {"outcome": outcome, "event": "released", "reason": reason, "message": storable(reason)}
             end_attempt(conn, key, state_after(row, target), now, **ended)
-
-    def seen(self, worker: str, facts: Mapping[str, Any]) -> None:
-        """Record that a worker is alive, and what it offers."""
-        with self._db.writing() as conn:
-            values = {"facts": dict(facts), "seen_at": self._db.now(conn)}
-            insert = insert_into(conn.dialect.name, t.workers).values(id=worker, **values)
-            conn.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
-
-    def gone(self, worker: str) -> None:
-        """Record that a worker ended as it should."""
-        with self._db.writing() as conn:
-            conn.execute(t.workers.delete().where(t.workers.c.id == worker))
 
 
 def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:

@@ -115,8 +115,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class WorkerRecord:
-    """A worker that was seen alive: its facts, and how many seconds ago."""
+class ProcessRecord:
+    """A worker or a scheduler that was seen alive: its facts, and how many seconds ago."""
 
     id: str
     facts: Mapping[str, Any]

@@ -18,7 +18,6 @@ from kerasweep.jobs.store.models import (
     JournalEntry,
     Sweep,
     TrialRecord,
-    WorkerRecord,
 )
 from kerasweep.jobs.store.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
@@ -159,13 +158,6 @@ class RecordReads:
         )
         with self._db.reading() as conn:
             return [journal_of(row) for row in conn.execute(query)]
-
-    def workers(self, within_s: float = 30.0) -> list[WorkerRecord]:
-        """Return the workers that were seen alive within so many seconds."""
-        with self._db.reading() as conn:
-            now = self._db.now(conn)
-            query = select(t.workers).where(t.workers.c.seen_at >= now - within_s).order_by(t.workers.c.id)
-            return [WorkerRecord(row.id, row.facts, now - row.seen_at) for row in conn.execute(query)]
 
 
 def _among(query: Select[Any], column: ColumnElement[Any], states: Sequence[str] | None) -> Select[Any]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from kerasweep.jobs.store.attempts import AttemptRecords
 from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.presence import PresenceRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.sweeps import SweepRecords
 
 
-class Records(AttemptRecords, SweepRecords, RecordReads):
+class Records(AttemptRecords, SweepRecords, PresenceRecords, RecordReads):
     """What is recorded of sweeps, trials and attempts. Safe to share between threads.
 
     Args:

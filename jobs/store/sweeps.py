@@ -146,7 +146,7 @@ def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: flo
     lock_sweep(conn, sweep)
     rows = lock_trials(conn, and_(late, t.trials.c.sweep == sweep), skip_locked=True)
     for row in rows:
-        reason = f"the lease of {row.worker} ran out"
+        reason = f"the lease of {row.worker} ran out" if row.lease_until else f"{row.worker} has died"
         lost = {"outcome": f"failed: {FailureClass.LOST}", "event": str(FailureClass.LOST), "reason": reason}
         key = AttemptKey(row.sweep, row.number, row.attempt)
         end_attempt(conn, key, state_after(row, TrialState.QUEUED), now, message=reason, **lost)

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -162,6 +162,14 @@ journal = Table(
 
 workers = Table(
     "workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("facts", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+schedulers = Table(
+    "schedulers",
     metadata,
     Column("id", String, primary_key=True),
     Column("facts", JSON, nullable=False),

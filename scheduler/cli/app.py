@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -45,6 +45,19 @@ _ORDER = (
 app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a live table puts what is said meanwhile above itself."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Asked for by logging's own constructor."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version as installed  # slow, and needed for this alone
@@ -57,18 +70,17 @@ def _print_version(wanted: bool) -> None:
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Sweeps of Keras training: many trials, one command, nothing lost.
 
     A sweep is an ordinary Keras program and a YAML file that says which values to try.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    handler = StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 
 def main() -> None:

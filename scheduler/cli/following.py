@@ -126,10 +126,11 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
                 local.check()
                 return bool(interrupts)
 
-            live.follow(_view(here.sweep(sweep.id), output, starting=True), tick)
+            live.follow(_view(here.sweep(sweep.id), output, kept=True), tick)
             if interrupts:
                 say("ending: trials are being put aside (Ctrl-C again ends at once)")
         if interrupts and not sweep.state.final:
+            _take_back(client)
             _hold_back(client, sweep)
             raise KerasweepError(
                 f"stopped before its end: {_what_is_done(sweep)}\n"
@@ -145,6 +146,13 @@ def _tell_of_others(client: Client, sweep: Sweep) -> None:
     if others:
         named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         say(f"not ended here, and trained beside it: {named} (`kerasweep pause NAME` holds a sweep back)")
+
+
+def _take_back(client: Client) -> None:
+    """Queue again what a worker that was ended at once had in hand; a store that is away waits for it."""
+    with suppress(KerasweepError):
+        client.records.bury_the_dead()
+        client.records.expire_leases()
 
 
 def _hold_back(client: Client, sweep: Sweep) -> None:
@@ -173,14 +181,14 @@ def _conclude(sweep: Sweep, output: Format) -> None:
         typer.echo(f"\nFetch its model: kerasweep fetch {sweep.name} DEST")
 
 
-def _view(sweep: Sweep, output: Format, *, starting: bool = False) -> live.View:
+def _view(sweep: Sweep, output: Format, *, kept: bool = False) -> live.View:
     """Choose where the sweep is shown: the terminal, plain lines, or lines of JSON."""
-    if output is Format.JSON and not starting:
+    if output is Format.JSON and not kept:
         return live.Documents(sweep, line)
     screen = console(stderr=output is not Format.TABLE)
     if screen.is_terminal and not screen.is_dumb_terminal:
-        return live.LiveTable(sweep, screen, starting=starting)
-    return live.Lines(sweep, typer.echo if output is Format.TABLE else say, starting=starting)
+        return live.LiveTable(sweep, screen, kept=kept)
+    return live.Lines(sweep, typer.echo if output is Format.TABLE else say, kept=kept)
 
 
 @contextmanager

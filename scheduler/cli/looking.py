@@ -122,6 +122,9 @@ def logs(
         emit(documents, output, lambda: tables.listing(documents))
         return
     _print_logs(documents, output, trial)
+    if not documents and not follow:
+        which = f"{found.name} {trial}" if trial is not None else found.name
+        say(f"nothing was printed; `kerasweep journal {which}` tells what was decided, and why")
     if follow:
         with contextlib.suppress(KeyboardInterrupt):  # the way to leave
             _follow_logs(found, trial, documents[-1]["id"] if documents else 0, output)

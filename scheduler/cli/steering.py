@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler import tables
 from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
-from kerasweep.scheduler.cli.output import Format, emit
+from kerasweep.scheduler.cli.output import Format, emit, say
 from kerasweep.scheduler.client import Client
 from kerasweep.scheduler.sweep import Sweep
 
@@ -66,3 +67,6 @@ def _print_done(sweep: Sweep, trial: int | None, done: str, output: Format) -> N
         "done": done,
     }
     emit(document, output, lambda: tables.sentence(done))
+    waiting = sweep.status()["waiting"]
+    if waiting and sweep.record.state is SweepState.RUNNING:
+        say(f"waiting: {waiting}")

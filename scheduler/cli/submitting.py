@@ -57,8 +57,9 @@ def submit(
     typer.echo(sweep.id)
     trials = wording.count(sweep.record.max_trials, "trial")
     say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
-    if client.queue is None:
-        say("It waits until `kerasweep scheduler` and `kerasweep worker` run here.")
+    waiting = sweep.status()["waiting"]
+    if waiting:
+        say(f"waiting: {waiting}")
 
 
 @command(SET_UP, "kerasweep init", "kerasweep init mlp", "kerasweep init wide_and_deep my-project")
@@ -105,7 +106,7 @@ def init(
 @command(
     SET_UP,
     "kerasweep schema > sweep.schema.json",
-    r"echo '# yaml-language-server: \$schema=sweep.schema.json' >> sweep.yaml",
+    "sed -i '1i # yaml-language-server: $schema=sweep.schema.json' sweep.yaml",
 )
 def schema(output: Output = Format.JSON) -> None:
     """Print the sweep file's JSON Schema, for editors."""

@@ -151,7 +151,7 @@ def test_a_failed_trial_may_be_retried_alone(cluster: Any, kerasweep: Any, until
     until(lambda: cluster.trial(sweep, 1).attempt == 2, 20)
     until(cluster.ended(sweep), 30)
     assert [cluster.trial(sweep, number).attempt for number in (0, 1)] == [1, 2]
-    assert "trial 0 is none" in kerasweep("retry", sweep.name, 0, code=2)
+    assert "got trial 0 (completed)" in kerasweep("retry", sweep.name, 0, code=2)
 
 
 def test_a_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, until: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
+import sys
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -17,6 +19,7 @@ from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler import live
 from kerasweep.scheduler.advance import advance
+from kerasweep.scheduler.cli.app import StderrHandler
 from kerasweep.scheduler.client import Client
 from kerasweep.scheduler.screen import draw, take
 
@@ -220,9 +223,8 @@ def test_lines_say_once_what_a_sweep_waits_for(stage: Any) -> None:
     view = live.Lines(sweep, said.append)
     for _ in range(3):
         assert view.update() is SweepState.RUNNING
-    assert [line for line in said if line.startswith("waiting: ")] == [
-        "waiting: no worker is alive; `kerasweep worker` starts one"
-    ]
+    (waiting,) = [line for line in said if line.startswith("waiting: ")]
+    assert waiting.endswith("no scheduler and no worker is alive; `kerasweep run --resume mlp` goes on")
 
 
 def test_following_waits_a_short_outage_out() -> None:
@@ -260,6 +262,8 @@ def test_following_a_long_outage_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def busy(stage: Any) -> Any:
     """A sweep with three trials that run, two that have ended and one that failed."""
+    stage.records.seen("worker-1@here", {})
+    stage.records.scheduler_seen("scheduler-1@here", {})
     sweep = stage.sweep()
     stage.complete(sweep, 0, [0.5, 0.4])
     stage.complete(sweep, 1, [0.5, 0.2, 0.3])
@@ -312,12 +316,34 @@ def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:
 
 def test_the_live_table_leaves_the_terminal_in_order(busy: Any, stage: Any) -> None:
     out = StringIO()
-    view = live.LiveTable(busy, Console(file=out, force_terminal=True, width=100, height=30), starting=True)
+    view = live.LiveTable(busy, Console(file=out, force_terminal=True, width=100, height=30), kept=True)
     assert view.update() is SweepState.RUNNING
     stage.end(busy.id, SweepState.COMPLETED)
     assert view.update() is SweepState.COMPLETED
     view.close()
     assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h"), "the cursor is shown again"
+
+
+def test_what_is_logged_meanwhile_stands_above_the_live_table(
+    busy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rich moves the cursor up over what it drew: a line written behind its back would be drawn over."""
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr(sys, "stderr", out)
+    record = logging.makeLogRecord({"msg": "the worker ended with signal SIGKILL"})
+    console = Console(file=out, force_terminal=True, width=100, height=30)
+    view = live.LiveTable(busy, console, kept=True)
+    view.update()
+    before = len(out.getvalue())
+    StderrHandler().emit(record)
+    view.close()
+    after = out.getvalue()[before:]
+    assert after.index("\x1b[1A") < after.index("the worker ended with signal SIGKILL") < after.index("best ")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kerasweep.jobs.store.models import Result, WorkerRecord
+from kerasweep.jobs.store.models import ProcessRecord, Result
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.scheduler import report, tables, wording
 from kerasweep.scheduler.curves import Curve, draw, pair_up, spread
@@ -95,36 +95,64 @@ def test_result_tells_where_a_model_came_from(stage: Any) -> None:
     assert document["seed"] == 103
 
 
-def worker(*queues: str, gpus: int = 0) -> WorkerRecord:
-    return WorkerRecord("worker-1", {"queues": list(queues), "gpus_per_trial": gpus}, 1.0)
+def worker(*queues: str, gpus: int = 0) -> ProcessRecord:
+    return ProcessRecord("worker-1", {"queues": list(queues), "gpus_per_trial": gpus}, 1.0)
+
+
+SCHEDULERS = [ProcessRecord("scheduler-1", {}, 1.0)]
 
 
 def test_waiting_says_what_is_missing(stage: Any) -> None:
     sweep = stage.sweep(resources={"gpus": 2})
     record, counts = stage.records.sweep(sweep), stage.records.counts(sweep)
-    assert report.waiting_reason(record, counts, []) == report.NO_WORKER
-    reason = report.waiting_reason(record, counts, [worker("train.cpu")])
+    assert report.waiting_reason(record, counts, [], SCHEDULERS) == report.NO_WORKER
+    assert report.waiting_reason(record, counts, [worker("train.cpu")], []) == report.NO_SCHEDULER
+    reason = report.waiting_reason(record, counts, [worker("train.cpu")], SCHEDULERS)
     assert reason is not None
     assert "asks for 2 GPUs" in reason
     assert "--gpus-per-trial 2" in reason
-    assert report.waiting_reason(record, counts, [worker("train.cpu", "train.2gpu", gpus=2)]) is None
+    both = [worker("train.cpu", "train.2gpu", gpus=2)], SCHEDULERS
+    assert report.waiting_reason(record, counts, *both) is None
+
+
+def test_a_sweep_that_nobody_trains_says_what_goes_on_with_it(stage: Any) -> None:
+    record = stage.records.sweep(stage.sweep())
+    for counts in ({TrialState.QUEUED: 8}, {TrialState.RUNNING: 6, TrialState.QUEUED: 2}, {}):
+        here = report.waiting_reason(record, counts, [], [], embedded=True)
+        assert here == (
+            "nothing trains it: no scheduler and no worker is alive; `kerasweep run --resume mlp` goes on"
+        )
+        there = report.waiting_reason(record, counts, [], [])
+        assert there is not None
+        assert "start `kerasweep scheduler` and `kerasweep worker`" in there
+
+
+def test_who_keeps_a_worker_running_is_not_told_to_start_one(stage: Any) -> None:
+    record = stage.records.sweep(stage.sweep())
+    counts = {TrialState.QUEUED: 8}
+    assert report.waiting_reason(record, counts, [], [], embedded=True, kept=True) == report.STARTING
+    assert report.waiting_reason(record, counts, [worker("train.cpu")], [], kept=True) is None
 
 
 def test_nothing_waits_where_trials_run_or_all_have_ended(stage: Any) -> None:
     sweep = stage.sweep()
     record = stage.records.sweep(sweep)
     busy = {TrialState.RUNNING: 1, TrialState.QUEUED: 3}
-    assert report.waiting_reason(record, busy, []) is None
-    assert report.waiting_reason(record, {TrialState.COMPLETED: 8}, []) is None
+    both = [worker("train.cpu")], SCHEDULERS
+    assert report.waiting_reason(record, busy, *both) is None
+    assert report.waiting_reason(record, {TrialState.COMPLETED: 8}, *both) is None
     stage.end(sweep, SweepState.CANCELLED)
-    assert report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, []) is None
+    assert report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, [], []) is None
 
 
 def test_a_paused_sweep_says_how_it_goes_on(stage: Any) -> None:
     sweep = stage.sweep()
     stage.end(sweep, SweepState.PAUSED)
-    reason = report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, [worker("train.cpu")])
+    record, counts = stage.records.sweep(sweep), {TrialState.PAUSED: 3}
+    reason = report.waiting_reason(record, counts, [worker("train.cpu")], SCHEDULERS, embedded=True)
     assert reason == "the sweep is paused; `kerasweep resume mlp` goes on"
+    reason = report.waiting_reason(record, counts, [], [], embedded=True)
+    assert reason == "the sweep is paused; `kerasweep run --resume mlp` goes on"
 
 
 def test_flat_keeps_the_values_of_parameters_whole() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+from keras.src.callbacks.monitor_callback import MonitorCallback
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.seeds import epoch_seed
-from kerasweep.jobs.training import Training
+from kerasweep.jobs.spec import Metric
+from kerasweep.jobs.training import EarlyStopping, ReduceOnPlateau, Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.seeding import PROCESS_RANDOM, seed_python_and_numpy
 
 #: Stands for the end of the training where a random stream asks for an epoch.
 _LAST = 1 << 40
+_NOT_OF_JOBS = ("keras.", "kerasweep.")
 _BATCH_HOOKS = (
     "on_batch_begin",
     "on_batch_end",
@@ -80,28 +84,38 @@ def _rate_of(optimizer: keras.Optimizer) -> float:
 
 
 class MonitorCheck(keras.callbacks.Callback):
-    """Refuses what Keras only warns of: a declared callback that watches a metric which is not reported.
+    """Refuses a declared callback that watches a metric which is not reported, or without a known direction.
 
     Args:
-        monitors: the metric that each block of the sweep file watches.
+        watching: the callback of each block of the sweep file.
 
     Raises:
-        JobError: one of them is not reported.
+        JobError: a metric is not reported, which Keras only warns of, or Keras does not know its direction.
     """
 
     epochs_only = True
 
-    def __init__(self, monitors: Mapping[str, str]) -> None:
+    def __init__(self, watching: Mapping[str, MonitorCallback]) -> None:
         super().__init__()
-        self._monitors = dict(monitors)
+        self._watching = dict(watching)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look the metrics up among those that were reported so far."""
-        for block, monitor in self._monitors.items():
+        for block, callback in self._watching.items():
+            monitor = callback.monitor
             if monitor not in (logs or {}):
                 raise JobError(
                     FailureClass.USER, not_reported(f"training.{block}.monitor", monitor, logs or {})
                 )
+            if callback.monitor_op is None:
+                try:
+                    callback._set_monitor_op()
+                except ValueError as exc:
+                    raise JobError(
+                        FailureClass.USER,
+                        f"training.{block}.mode must be min or max where Keras does not know whether more is "
+                        f"better, got {callback.mode} for {monitor!r}; add `mode: min` or `mode: max`",
+                    ) from exc
 
 
 class TrialCallbacks:
@@ -124,6 +138,10 @@ class TrialCallbacks:
         self.history = keras.callbacks.History()
         self.all.append(self.history)
         self._seed = seed
+        # Only what a job brings may draw from the process's random numbers; of the rest, packs need not wait.
+        self._turn: AbstractContextManager[Any] = (
+            PROCESS_RANDOM if any(map(_runs_job_code, self.all)) else nullcontext()
+        )
         for callback in self.all:
             callback.set_params({"verbose": 0, "epochs": epochs, "steps": None})
             callback.set_model(model)
@@ -136,22 +154,22 @@ class TrialCallbacks:
 
     def train_begin(self) -> None:
         """Begin; callbacks forget here what they knew, so a state is put back after it."""
-        with PROCESS_RANDOM:
-            seed_python_and_numpy(epoch_seed(self._seed, 0))
+        with self._turn:
+            self._seed_for(epoch_seed(self._seed, 0))
             for callback in self.all:
                 callback.on_train_begin()
 
     def epoch_begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1."""
-        with PROCESS_RANDOM:
-            seed_python_and_numpy(epoch_seed(self._seed, epoch))
+        with self._turn:
+            self._seed_for(epoch_seed(self._seed, epoch))
             for callback in self.all:
                 callback.on_epoch_begin(epoch - 1)
 
     def epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """End an epoch, counted from 1; callbacks may add to `logs`."""
-        with PROCESS_RANDOM:
-            seed_python_and_numpy(epoch_seed(self._seed, -epoch))
+        with self._turn:
+            self._seed_for(epoch_seed(self._seed, -epoch))
             for callback in self.all:
                 callback.on_epoch_end(epoch - 1, logs)
 
@@ -161,10 +179,14 @@ class TrialCallbacks:
             if getattr(callback, "stateless", False):
                 callback.close()
 
+    def _seed_for(self, seed: int) -> None:
+        if self._turn is PROCESS_RANDOM:
+            seed_python_and_numpy(seed)
+
     def train_end(self, logs: dict[str, Any]) -> None:
         """End."""
-        with PROCESS_RANDOM:
-            seed_python_and_numpy(epoch_seed(self._seed, _LAST))
+        with self._turn:
+            self._seed_for(epoch_seed(self._seed, _LAST))
             for callback in self.all:
                 callback.on_train_end(logs)
 
@@ -177,19 +199,31 @@ def declared_first(training: Training) -> list[keras.callbacks.Callback]:
     return [DeclaredSchedule(lambda epoch: schedule.factor(epoch, training.epochs))]
 
 
-def declared_last(training: Training) -> list[keras.callbacks.Callback]:
-    """Return the declared callbacks that watch metrics: they come after the job's, which may add some."""
-    found: list[keras.callbacks.Callback] = []
-    monitors = {}
-    if training.reduce_on_plateau is not None:
-        settings = training.reduce_on_plateau.model_dump(exclude_none=True)
-        monitors["reduce_on_plateau"] = training.reduce_on_plateau.monitor
-        found.append(keras.callbacks.ReduceLROnPlateau(**settings))
-    if training.early_stopping is not None:
-        settings = training.early_stopping.model_dump(exclude_none=True)
-        monitors["early_stopping"] = training.early_stopping.monitor
-        found.append(keras.callbacks.EarlyStopping(**settings))
-    return [MonitorCheck(monitors), *found] if found else []
+def declared_last(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:
+    """Return the declared callbacks that watch metrics: they come after the job's, which may add some.
+
+    Args:
+        training: the trial's.
+        metric: the sweep's; where a callback watches it too, its goal says whether more is better.
+    """
+    blocks = {
+        "reduce_on_plateau": (keras.callbacks.ReduceLROnPlateau, training.reduce_on_plateau),
+        "early_stopping": (keras.callbacks.EarlyStopping, training.early_stopping),
+    }
+    watching = {}
+    for name, (kind, block) in blocks.items():
+        if block is not None:
+            watching[name] = kind(**block.model_dump(exclude_none=True) | {"mode": _mode(block, metric)})
+    return [MonitorCheck(watching), *watching.values()] if watching else []
+
+
+def _mode(block: EarlyStopping | ReduceOnPlateau, metric: Metric) -> str:
+    """Return whether more is better of what a block watches: Keras knows no direction of an output's loss."""
+    if block.mode != "auto":
+        return block.mode
+    if block.monitor == metric.name:
+        return "min" if metric.goal == "minimize" else "max"
+    return "min" if block.monitor.endswith("loss") else "auto"
 
 
 def not_reported(what: str, name: str, metrics: Mapping[str, Any]) -> str:
@@ -217,6 +251,12 @@ def check_callbacks(returned: Any) -> list[keras.callbacks.Callback]:
                 "in it; return [keras.callbacks.…(…)]",
             )
     return found
+
+
+def _runs_job_code(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback may run a job's code; one of Keras' own does where it was given a function."""
+    takes_functions = (keras.callbacks.LambdaCallback, keras.callbacks.LearningRateScheduler)
+    return isinstance(callback, takes_functions) or not type(callback).__module__.startswith(_NOT_OF_JOBS)
 
 
 def _overrides_any(callback: keras.callbacks.Callback) -> bool:

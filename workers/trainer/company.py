@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 #: The others are waited for so long: they build their models, and some have to be traced.
 _WITHIN_S = 1.0
+#: Trials come one close behind the other; when none has for so long, all are here.
+_BETWEEN_S = 0.2
 _WAIT_S = 0.05
 
 
@@ -20,12 +22,14 @@ class Company:
         self._changed = threading.Condition()
         self._here: Counter[str] = Counter()
         self._graphs: dict[str, dict[str, str]] = {}
+        self._joined_at_s: dict[str, float] = {}
 
     @contextmanager
     def joined(self, sweep: str) -> Iterator[None]:
         """Count a trial in until the context ends."""
         with self._changed:
             self._here[sweep] += 1
+            self._joined_at_s[sweep] = time.monotonic()
             self._changed.notify_all()
         try:
             yield
@@ -33,7 +37,7 @@ class Company:
             with self._changed:
                 self._here[sweep] -= 1
                 if not self._here[sweep]:
-                    del self._here[sweep]
+                    del self._here[sweep], self._joined_at_s[sweep]
                     self._graphs.pop(sweep, None)
                 self._changed.notify_all()
 
@@ -43,22 +47,35 @@ class Company:
             self._graphs.setdefault(sweep, {})[run] = graph
             self._changed.notify_all()
 
-    def sharers(self, sweep: str, planned: int, wait: Callable[[], None]) -> int:
+    def sharers(self, sweep: str, planned: int, enough: int, wait: Callable[[], None]) -> int:
         """Return about how many of a sweep's trials have one graph.
 
-        Where nearly every trial here has a graph of its own, so will those that come; a trial that is alone
-        tells nothing, and is taken for one of its kind.
+        Where every trial here has a graph of its own, so will those that come. A trial that is alone counts
+        for itself.
 
         Args:
             sweep: its id.
             planned: how many trials the sweep has in all.
+            enough: so many need no closer look.
             wait: called now and then while the others are waited for.
         """
         deadline_s = time.monotonic() + _WITHIN_S
         with self._changed:
-            while len(self._graphs.get(sweep, ())) < self._here[sweep] and time.monotonic() < deadline_s:
+            while True:
+                found = self._estimate(sweep, planned)
+                late = time.monotonic() >= deadline_s
+                if found >= enough or late or not self._more_will_tell(sweep, planned):
+                    return found
                 wait()
                 self._changed.wait(_WAIT_S)
-            seen = list(self._graphs.get(sweep, {}).values())
+
+    def _estimate(self, sweep: str, planned: int) -> int:
+        seen = list(self._graphs.get(sweep, {}).values())
         kinds = len(set(seen))
         return 1 if kinds == len(seen) else max(1, planned // kinds)
+
+    def _more_will_tell(self, sweep: str, planned: int) -> bool:
+        here = self._here[sweep]
+        if len(self._graphs.get(sweep, ())) < here:
+            return True
+        return here < planned and time.monotonic() - self._joined_at_s.get(sweep, 0.0) < _BETWEEN_S

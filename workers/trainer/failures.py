@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ _NOT_UNDER_XLA = (
     "XLA has no deterministic form of an operation of this model (max-pooling's gradient is one), and "
     "results must repeat; set training.xla to auto or false, and jit_compile=False in model.compile"
 )
+_WHERE = "Exception encountered when calling "
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _OWN_FOLDER = str(Path(__file__).resolve().parent)
 
 
@@ -49,8 +52,10 @@ def is_memory(exc: BaseException) -> bool:
 
 
 def _first_line(exc: BaseException) -> str:
-    lines = (line.strip() for line in str(exc).splitlines())
-    return next((line for line in lines if line), "no message")[:_MESSAGE_CHARS]
+    """Return the line that says what went wrong; Keras says first in which layer it did."""
+    lines = [line.strip() for line in _STYLE.sub("", str(exc)).splitlines() if line.strip()]
+    told = lines[:2] if lines and lines[0].startswith(_WHERE) else lines[:1]
+    return (" ".join(told) or "no message")[:_MESSAGE_CHARS]
 
 
 def _place(exc: BaseException, folder: Path) -> str:

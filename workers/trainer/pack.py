@@ -171,7 +171,7 @@ class PackEngine:
             Plan(
                 run.training.epochs * material.train_cut.steps,
                 trials,
-                lambda wait: self._company.sharers(sweep, trials, wait),
+                lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
             ),
         )
         build_optimizer(run.model)

@@ -75,7 +75,7 @@ class Workshop:
             ordered = [
                 *declared_first(training),
                 *own,
-                *declared_last(training),
+                *declared_last(training, order.spec.metric),
                 *self._curves(order, training),
             ]
             callbacks = TrialCallbacks(ordered, model, training.epochs, order.seed)

@@ -141,13 +141,13 @@ def _read_npz(path: Path) -> dict[str, Array]:
 
 def _read_csv(path: Path) -> Array:
     with path.open(encoding="utf-8") as lines:
-        header = not _is_numbers(lines.readline())
+        header = not any(map(_is_number, lines.readline().split(",")))  # a wrong value is no heading
     return np.loadtxt(path, delimiter=",", skiprows=int(header), ndmin=2)
 
 
-def _is_numbers(line: str) -> bool:
+def _is_number(cell: str) -> bool:
     try:
-        [float(value) for value in line.split(",")]
+        float(cell)
     except ValueError:
         return False
     return True

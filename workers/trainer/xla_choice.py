@@ -43,12 +43,13 @@ class Plan:
     Args:
         steps: of one trial.
         trials: of the sweep.
-        sharers: returns about how many of these have one graph; takes what is called while it waits.
+        sharers: returns about how many of these have one graph; takes how many are enough to know, and what
+            is called while it waits.
     """
 
     steps: int
     trials: int
-    sharers: Callable[[Callable[[], None]], int]
+    sharers: Callable[[int, Callable[[], None]], int]
 
 
 class XlaChoice:
@@ -94,23 +95,31 @@ class XlaChoice:
             plain_s = plain_watch.per_step()
         else:
             plain_s = timing.plain_s
-        sharers = trials = self._plan.trials
-        if plain_s * self._plan.steps * trials >= _COMPILE_S:
-            sharers = self._plan.sharers(material.wait)
-        plain_total_s = plain_s * self._plan.steps * sharers
-        if plain_total_s < _COMPILE_S:
+        steps, trials = self._plan.steps, self._plan.trials
+        worth, sharers = self._pays(plain_s, _COMPILE_S, material)
+        if not worth:
             what = "the whole sweep takes" if sharers == trials else "the trials of one graph take"
-            return False, f"{what} about {plain_total_s:.1f} s without XLA: not worth compiling"
+            return False, f"{what} about {plain_s * steps * sharers:.1f} s without XLA: not worth compiling"
         if timing is None:
             timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
         if timing.refusal:
             return False, f"XLA cannot compile it: {timing.refusal}"
         figures = f"{timing.xla_s * 1e6:.0f} µs a step with XLA, {timing.plain_s * 1e6:.0f} µs without"
         worth = timing.xla_s < _WORTH * timing.plain_s
-        if sharers < trials:  # others have graphs that must be compiled too
-            saved_s = (timing.plain_s - timing.xla_s) * self._plan.steps * sharers
-            worth = worth and saved_s > timing.compile_s
+        if worth and sharers < trials:  # others have graphs that must be compiled too
+            worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
         return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
+
+    def _pays(self, step_s: float, cost_s: float, material: Material) -> tuple[bool, int]:
+        """Return whether the trials of one graph spend so much, and how many they are.
+
+        Where the whole sweep does not, it is not asked how many of it they are.
+        """
+        enough = math.ceil(cost_s / (step_s * self._plan.steps))
+        if enough > self._plan.trials:
+            return False, self._plan.trials
+        sharers = self._plan.sharers(enough, material.wait)
+        return sharers >= enough, sharers
 
 
 def _time(

@@ -275,20 +275,3 @@ class TestDecide:
         assert [entry.reason for entry in records.journal(SWEEP) if entry.event == "decided"] == [
             "xla:1234 = False: plain was faster"
         ]
-
-
-class TestWorkers:
-    def test_are_seen_and_gone(self, records: Records, clock: FakeClock) -> None:
-        records.seen("w1", {"slots": 4})
-        clock.pass_s(10)
-        records.seen("w2", {"slots": 1})
-        records.seen("w1", {"slots": 2})
-        clock.pass_s(25)
-        assert [(one.id, one.facts, one.age_s) for one in records.workers()] == [
-            ("w1", {"slots": 2}, 25),
-            ("w2", {"slots": 1}, 25),
-        ]
-        records.gone("w1")
-        assert [one.id for one in records.workers()] == ["w2"]
-        clock.pass_s(10)
-        assert records.workers() == []

@@ -52,7 +52,13 @@ def callbacks(own=""):
         return ["EarlyStopping"]
     if own == "slow":
         return [Slow()]
+    if own == "reports":
+        return [Reports()]
     return []
+
+class Reports(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs |= {"peculiar": float(epoch), "val_price_loss": float(epoch)}
 
 class Slow(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
@@ -150,6 +156,14 @@ def test_prints_go_to_the_log_of_their_own_run(bench: Bench) -> None:
             "user",
             ["early_stopping", "'val_los'", "did you mean 'val_loss'"],
         ),
+        (
+            {
+                "params": {"own": "reports"},
+                "training": {"reduce_on_plateau": {"monitor": "peculiar", "patience": 1}},
+            },
+            "user",
+            ["training.reduce_on_plateau.mode must be min or max", "got auto for 'peculiar'", "`mode: min`"],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -161,6 +175,21 @@ def test_failures_say_rule_value_and_remedy(
     assert (end["class"], len(end["message"].splitlines())) == (cls, 1)
     for word in words:
         assert word in end["message"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "stops"), [("val_price_loss", True), ("peculiar", False)], ids=["a loss", "the goal's metric"]
+)
+def test_early_stopping_knows_the_direction_of_losses_and_of_the_goal(
+    bench: Bench, monitor: str, stops: bool
+) -> None:
+    """Keras knows neither: an output's loss, here rising, nor what a callback reports."""
+    end = bench.train(
+        params={"own": "reports"},
+        spec={"metric": {"name": "peculiar", "goal": "maximize"}},
+        training={"early_stopping": {"monitor": monitor, "patience": 1}},
+    )
+    assert (end["ev"], end.get("stopped_early")) == ("done", stops)
 
 
 @pytest.mark.parametrize(

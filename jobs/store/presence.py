@@ -1,0 +1,96 @@
+"""Who is there: workers and schedulers sign in and off, and the dead among them are signed off by others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, select
+
+from kerasweep.jobs.kernel import has_ended
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.engine import Database
+from kerasweep.jobs.store.models import ProcessRecord
+from kerasweep.jobs.store.moves import lock_trials
+from kerasweep.jobs.store.rows import insert_into
+from kerasweep.jobs.trial import TrialState
+
+#: Whoever was not heard of for so long is taken for gone.
+ALIVE_S = 30.0
+
+
+class PresenceRecords:
+    """The records of processes, each seen with its facts; `process` among them is a `kernel.process_mark`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def seen(self, worker: str, facts: Mapping[str, Any]) -> None:
+        """Record that a worker is alive, and what it offers."""
+        self._sign_in(t.workers, worker, facts)
+
+    def gone(self, worker: str) -> None:
+        """Record that a worker ended as it should."""
+        self._sign_off(t.workers, worker)
+
+    def workers(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
+        """Return the workers that were seen alive within so many seconds."""
+        return self._alive(t.workers, within_s)
+
+    def scheduler_seen(self, scheduler: str, facts: Mapping[str, Any]) -> None:
+        """Record that a scheduler is alive."""
+        self._sign_in(t.schedulers, scheduler, facts)
+
+    def scheduler_gone(self, scheduler: str) -> None:
+        """Record that a scheduler ended as it should."""
+        self._sign_off(t.schedulers, scheduler)
+
+    def schedulers(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
+        """Return the schedulers that were seen alive within so many seconds."""
+        return self._alive(t.schedulers, within_s)
+
+    def bury_the_dead(self) -> list[str]:
+        """Sign off those whose process ended on this machine without a word; return their names.
+
+        The leases of a dead worker's trials are over with it: `expire_leases` takes them back at once.
+        """
+        with self._db.reading() as conn:
+            dead = [
+                (table, row.id, row.facts)
+                for table in (t.workers, t.schedulers)
+                for row in conn.execute(select(table))
+                if has_ended(row.facts.get("process"))
+            ]
+        return [name for table, name, facts in dead if self._bury(table, name, facts["process"])]
+
+    def _bury(self, table: Table, name: str, process: str) -> bool:
+        with self._db.writing() as conn:
+            row = conn.execute(select(table).where(table.c.id == name).with_for_update()).one_or_none()
+            if row is None or row.facts.get("process") != process:
+                return False  # another process has taken the name since
+            if table is t.workers:
+                _end_leases(conn, name)
+            conn.execute(table.delete().where(table.c.id == name))
+            return True
+
+    def _sign_in(self, table: Table, name: str, facts: Mapping[str, Any]) -> None:
+        with self._db.writing() as conn:
+            values = {"facts": dict(facts), "seen_at": self._db.now(conn)}
+            insert = insert_into(conn.dialect.name, table).values(id=name, **values)
+            conn.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def _sign_off(self, table: Table, name: str) -> None:
+        with self._db.writing() as conn:
+            conn.execute(table.delete().where(table.c.id == name))
+
+    def _alive(self, table: Table, within_s: float) -> list[ProcessRecord]:
+        with self._db.reading() as conn:
+            now = self._db.now(conn)
+            query = select(table).where(table.c.seen_at >= now - within_s).order_by(table.c.id)
+            return [ProcessRecord(row.id, row.facts, now - row.seen_at) for row in conn.execute(query)]
+
+
+def _end_leases(conn: Connection, worker: str) -> None:
+    held = and_(t.trials.c.state == TrialState.RUNNING, t.trials.c.worker == worker)
+    lock_trials(conn, held)
+    conn.execute(t.trials.update().where(held).values(lease_until=0.0))
