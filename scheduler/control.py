@@ -15,7 +15,7 @@ _PAUSED = (TrialState.PAUSED,)
 _RETRIED = (TrialState.FAILED, TrialState.CANCELLED)
 
 
-def pause(records: Records, sweep: str, trial: int | None = None) -> str:
+def pause(records: Records, sweep: str, trial: int | None = None, reason: str = _BY_HAND) -> str:
     """Stop training after a checkpoint, to go on later; return what was done.
 
     Raises:
@@ -24,11 +24,11 @@ def pause(records: Records, sweep: str, trial: int | None = None) -> str:
     with records.deciding(sweep) as decision:
         if trial is not None:
             _expect_open(decision, trial, "paused")
-            asked = decision.ask(Answer.PAUSE, trial, _BY_HAND)
-            decision.move(TrialState.PAUSED, _BY_HAND, trial)
+            asked = decision.ask(Answer.PAUSE, trial, reason)
+            decision.move(TrialState.PAUSED, reason, trial)
             return f"trial {trial} {'pauses at its next step' if asked else 'is paused'}"
         _expect_state(decision, "paused", SweepState.RUNNING, SweepState.PAUSED)
-        decision.set_state(SweepState.PAUSED, _BY_HAND)
+        decision.set_state(SweepState.PAUSED, reason)
         return f"sweep {decision.sweep.name} is paused; running trials stop at their next step"
 
 

@@ -32,6 +32,7 @@ ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
 _TITLE_CHARS = 95
 _INCHES, _DPI = (9.0, 5.0), 120
+_PANEL_INCHES, _COLUMN_INCHES = 3.2, 2.1
 _PAGE = (
     "<!doctype html><html><head><meta charset='utf-8'><title>{title}</title></head><body>{body}</body></html>"
 )
@@ -121,16 +122,41 @@ def _pyplot() -> Any:
 
 def _matplotlib_view(view: str, study: Any, name: str) -> Any:
     pyplot = _pyplot()
-    axes = _drawer("optuna.visualization.matplotlib", view)(study, **_options(view, name))
-    first = axes.flat[0] if hasattr(axes, "flat") else axes
-    figure = first.figure
-    panels = len(axes.flat) if hasattr(axes, "flat") else 1
-    figure.set_size_inches(max(_INCHES[0], 3.2 * panels), _INCHES[1])
+    drawn = _drawer("optuna.visualization.matplotlib", view)(study, **_options(view, name))
+    axes = list(drawn.flat) if hasattr(drawn, "flat") else [drawn]
+    figure = axes[0].figure
+    width, height = _INCHES
     if view == "slice":
-        for axis in axes.flat if hasattr(axes, "flat") else [axes]:
-            axis.tick_params(axis="x", labelrotation=20)
+        figure.set_size_inches(max(width, _PANEL_INCHES * len(axes)), height)
+        for axis in axes:
+            _tell_apart(axis)
+    elif view == "parallel":
+        columns = len(axes[0].get_xticks())
+        figure.set_size_inches(max(width, _COLUMN_INCHES * columns), height)
+        _clear_of_lines(figure)
+        axes[0].tick_params(axis="x", labelrotation=20)
+    else:
+        figure.set_size_inches(width, height)
     pyplot.close(figure)
     return figure
+
+
+def _tell_apart(axis: Any) -> None:
+    """Turn the labels of a slice's axis, so that they do not run into each other; words lose their quotes."""
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    if any(label.startswith("'") for label in labels):
+        axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
+    axis.tick_params(axis="x", labelrotation=30)
+    for label in axis.get_xticklabels():
+        label.set(horizontalalignment="right", rotation_mode="anchor")
+
+
+def _clear_of_lines(figure: Any) -> None:
+    """Draw the labels of parallel axes above the lines that cross them."""
+    halo = _import("matplotlib.patheffects").withStroke(linewidth=4, foreground="white")
+    for axis in figure.axes:
+        for label in axis.get_yticklabels():
+            label.set(path_effects=[halo], zorder=10)
 
 
 def _plotly_view(view: str, study: Any, name: str) -> Any:

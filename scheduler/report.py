@@ -229,7 +229,8 @@ def waiting_reason(
         way = run if nobody and embedded else f"`kerasweep resume {sweep.name}`"
         return f"the sweep is paused; {way} goes on"
     if nobody:
-        start = f"{run} goes on" if embedded else "start `kerasweep scheduler` and `kerasweep worker`"
+        both = "`kerasweep scheduler` and `kerasweep worker`"
+        start = f"{run} goes on, or {both} do" if embedded else f"start {both}"
         return f"nothing trains it: no scheduler and no worker is alive; {start}"
     if not schedulers and not kept:
         return NO_SCHEDULER

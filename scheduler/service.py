@@ -17,7 +17,7 @@ from celery import Celery
 
 from kerasweep.jobs import wire
 from kerasweep.jobs.channel import tolerate_garbage
-from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach, without_password
 from kerasweep.jobs.kernel import process_mark
 from kerasweep.jobs.loop import run_until_told
 from kerasweep.jobs.queue import HintQueue, new_app
@@ -96,6 +96,8 @@ def main() -> int:
         target=keep_reconciling, args=(records, pruner, settings, ended, name), daemon=True
     )
     rounds.start()
+    told = without_password(settings.broker_url), without_password(settings.store)
+    log.info("%s tells workers by %s, with its records in %s", name, *told)
     app = build_app(records, settings)
     quiet = ["--without-mingle", "--without-gossip"]
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kerasweep.scheduler import curves, wording
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
 
@@ -28,6 +28,8 @@ STYLES = {
 }
 _ENDED = ("completed", "stopped", "failed", "cancelled")
 _BAR_CHARS = 24
+_UNBOUNDED_CHARS = 10_000
+_PARAMETERS_CHARS = 24
 _CURVE_CHARS, _CURVE_LINES = 32, 6
 _NO_METRIC = ("epoch", "seconds", "attempt")
 
@@ -76,25 +78,42 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     return facts
 
 
+class _Fitting:
+    """A table as it is where it fits the terminal, and in a narrower form where it does not."""
+
+    def __init__(self, wide: Table, narrow: Table) -> None:
+        self._wide, self._narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(width=_UNBOUNDED_CHARS)
+        fits = console.measure(self._wide, options=unbounded).maximum <= options.max_width
+        yield self._wide if fits else self._narrow
+
+
 def trials(documents: Sequence[Mapping[str, Any]], metric: str) -> RenderableType:
-    """Return the list of trials, a column for each parameter."""
+    """Return the list of trials: a column for each parameter, or one for all where those do not fit."""
     names = wording.short_names(name for one in documents for name in one["params"])
     swept = [name.replace("[", r"\[") for name in names.values()]
-    failed = any(one["failure"] for one in documents)
-    tail = ["failure"] if failed else []
-    table = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
+    tail = ["failure"] if any(one["failure"] for one in documents) else []
+    wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
+    narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
+    narrow.columns[2].min_width = _PARAMETERS_CHARS
     for one in documents:
         values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
-        figures = [
+        head: list[RenderableType] = [str(one["trial"]), state(one["state"])]
+        value, best_epoch, epochs = (
             wording.metric(one["value"]),
             _plain(one["best_epoch"]),
             str(one["epochs"]),
-            str(one["attempts"]),
-        ]
+        )
         failure = one["failure"]
-        story = [f"{failure['class']}: {failure['message']}" if failure else ""] if failed else []
-        table.add_row(str(one["trial"]), state(one["state"]), *map(_literal, [*values, *figures, *story]))
-    return table
+        story = [f"{failure['class']}: {failure['message']}" if failure else ""] if tail else []
+        wide.add_row(
+            *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
+        )
+        told = [wording.params(one["params"]), value, f"{best_epoch}/{epochs}"]
+        narrow.add_row(*head, *map(_literal, [*told, *story]))
+    return _Fitting(wide, narrow)
 
 
 def best(document: Mapping[str, Any], metric: str) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import secrets
@@ -9,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from kerasweep.jobs.errors import without_password
 from kerasweep.jobs.kernel import free_bytes, process_mark
 from kerasweep.jobs.queue import HintQueue
 from kerasweep.jobs.settings import Settings
@@ -21,6 +23,8 @@ from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
 from kerasweep.workers.tasks import Worker
+
+log = logging.getLogger(__name__)
 
 _STORE_DEADLINE_S = 60.0
 #: What a trainer takes at least.
@@ -61,9 +65,11 @@ def work(
     bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
     # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
     queue = HintQueue(settings.broker_url, settings.reach_s)
+    told = without_password(settings.broker_url), without_password(settings.store)
     worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
     try:
         host.wait(gpus_needed)
+        log.info("%s takes trials from %s, with its records in %s", name, *told)
         ledger.start()
         if most != host.scale:
             threading.Thread(target=_autoscale, args=(host, most), daemon=True).start()

@@ -158,9 +158,12 @@ def _take_back(client: Client) -> None:
 def _hold_back(client: Client, sweep: Sweep) -> None:
     """Pause a sweep that nothing trains any more, so that the next run in this folder trains its own."""
     if client.settings.embedded_broker:
+        from kerasweep.scheduler import control
+
         # It may have ended, or been paused, a moment ago; a store that is away keeps it as it is.
         with suppress(KerasweepError):
-            sweep.pause()
+            control.pause(client.records, sweep.id, reason="its run was told to end")
+            sweep.refresh()
 
 
 def _conclude(sweep: Sweep, output: Format) -> None:

@@ -171,6 +171,14 @@ def test_a_lease_taken_back_early_is_found(sound: Site) -> None:
     assert "leases_apart" in sound.rules()
 
 
+def test_the_dead_may_lose_a_lease_early(sound: Site) -> None:
+    with sound.records._db.writing() as conn:
+        lost = t.attempts.c.outcome == "failed: lost"
+        early = {"ended_at": t.attempts.c.started_at + 3.0, "message": t.attempts.c.worker + " has died"}
+        conn.execute(update(t.attempts).where(lost).values(early))
+    assert "leases_apart" not in sound.rules()
+
+
 def test_overlapping_attempts_are_found(sound: Site) -> None:
     with sound.records._db.writing() as conn:
         second = (t.attempts.c.trial == 1) & (t.attempts.c.number == 2)

@@ -154,24 +154,36 @@ def test_a_password_is_not_shown() -> None:
 
 MODEL = """
 import keras, sys
-model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+class Own(keras.layers.Dense):
+    pass
+Kind = keras.layers.Dense if sys.argv[2] == "plain" else Own
+model = keras.Sequential([keras.Input((2,)), Kind(1)])
 model.save(sys.argv[1])
 """
 
 
 @pytest.mark.tf
-def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("plain", "3 parameters"), ("own", "does not know class 'Own'\nImport train.py first")],
+    ids=["plain", "a class of the job's"],
+)
+def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str, said: str) -> None:
     program = """
 import sys, keras
+from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler import Client
-print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params())
+try:
+    print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params(), "parameters")
+except InputError as exc:
+    print(exc)
 """
     from kerasweep.jobs.store.artifacts import ArtifactRef
     from kerasweep.jobs.store.models import Result
 
     made = stage.sweep()
     path = tmp_path / "model.keras"
-    subprocess.run([sys.executable, "-c", MODEL, str(path)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", MODEL, str(path), kind], check=True, capture_output=True)
     sha256, size = stage.artifacts.put_file("m/model.keras", path)
     key, _ = stage.claim(made, 0, [0.5])
     model = ArtifactRef("model", "m/model.keras", sha256, size, 1)
@@ -179,4 +191,4 @@ print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params())
     done = subprocess.run(
         [sys.executable, "-c", program, str(stage.home)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip().endswith("3")
+    assert said in done.stdout

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from kerasweep.jobs.store.models import ProcessRecord, Result
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
@@ -120,7 +122,8 @@ def test_a_sweep_that_nobody_trains_says_what_goes_on_with_it(stage: Any) -> Non
     for counts in ({TrialState.QUEUED: 8}, {TrialState.RUNNING: 6, TrialState.QUEUED: 2}, {}):
         here = report.waiting_reason(record, counts, [], [], embedded=True)
         assert here == (
-            "nothing trains it: no scheduler and no worker is alive; `kerasweep run --resume mlp` goes on"
+            "nothing trains it: no scheduler and no worker is alive; "
+            "`kerasweep run --resume mlp` goes on, or `kerasweep scheduler` and `kerasweep worker` do"
         )
         there = report.waiting_reason(record, counts, [], [])
         assert there is not None
@@ -266,3 +269,21 @@ def test_curves_survive_odd_values() -> None:
     assert draw(Curve("loss", [(1, math.nan)]), 8, 4) == ["loss: no finite value"]
     assert len(draw(Curve("loss", [(1, 0.5)]), 8, 4)) == 5
     assert spread([Curve("loss", [(1, 0.5), (2, math.inf)])]) == (0.45, 0.55)
+
+
+@pytest.mark.parametrize("width", [72, 200])
+def test_a_table_of_many_parameters_fits_its_terminal(width: int) -> None:
+    params = {f"parameter_{number}": number / 7 for number in range(8)}
+    document = {
+        "trial": 3, "state": "completed", "params": params, "value": 0.25, "best_epoch": 2, "epochs": 3,
+        "attempts": 1, "failure": None,
+    }  # fmt: skip
+    console = Console(file=StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(tables.trials([document], "val_loss"))
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for name, value in params.items():
+        assert name in words, "no heading is cut"
+        assert (f"{name}={value:.4g}" in words) == (width == 72)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from stub_worker import stub_command
 
+from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.settings import Settings
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import DeviceSet
@@ -50,6 +51,18 @@ def test_it_grows_and_a_trainer_that_is_to_go_ends_once_it_is_empty(host: Host, 
     assert (host.trainers, host.capacity) == ([first], 2)
     until(lambda: not psutil.pid_exists(pid), 20)
     assert first.ready
+
+
+def test_gpus_that_are_named_must_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "_command", stub_command)
+    made = Host([DeviceSet("gpu 0,1", ("0", "1"), 4)], 2, Settings(home=str(tmp_path)))
+    made.start()
+    try:
+        with pytest.raises(InputError, match="got 0,1 and it sees none"):
+            made.wait(gpus_needed=True)
+        made.wait()
+    finally:
+        made.close()
 
 
 def test_a_host_that_has_to_end_neither_seats_nor_grows(host: Host) -> None:

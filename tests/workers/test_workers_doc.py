@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.settings import PREFIX, Settings
 from kerasweep.scheduler.supervise import Patience
 from kerasweep.workers import main
-from kerasweep.workers.devices import plan_devices
+from kerasweep.workers.devices import plan_devices, read_gpus
 
 DOC = (Path(__file__).parents[2] / "docs" / "workers.md").read_text(encoding="utf-8")
 
@@ -46,6 +47,13 @@ def test_every_flag_of_the_worker_has_its_row_and_default() -> None:
     assert {name: told[name] for name in known if known[name] is not None} == {
         name: str(default) for name, default in known.items() if default is not None
     }
+
+
+def test_gpus_are_named_by_index_or_by_their_own_name() -> None:
+    assert read_gpus("0, 1,GPU-4ad1-9c,MIG-7f/1/0") == ("0", "1", "GPU-4ad1-9c", "MIG-7f/1/0")
+    assert read_gpus("") == ()
+    with pytest.raises(InputError, match="got 'x'"):
+        read_gpus("0,x")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +18,11 @@ _NOT_UNDER_XLA = (
     "XLA has no deterministic form of an operation of this model (max-pooling's gradient is one), and "
     "results must repeat; set training.xla to auto or false, and jit_compile=False in model.compile"
 )
-_WHERE = "Exception encountered when calling "
+_WHERE, _CAUSE, _ARGUMENTS = (
+    "Exception encountered when calling ",
+    "Error encountered:",
+    "Arguments received by ",
+)
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _OWN_FOLDER = str(Path(__file__).resolve().parent)
 
@@ -52,10 +57,12 @@ def is_memory(exc: BaseException) -> bool:
 
 
 def _first_line(exc: BaseException) -> str:
-    """Return the line that says what went wrong; Keras says first in which layer it did."""
+    """Return in one line what went wrong; Keras says first in which layer it did, and last with what."""
     lines = [line.strip() for line in _STYLE.sub("", str(exc)).splitlines() if line.strip()]
-    told = lines[:2] if lines and lines[0].startswith(_WHERE) else lines[:1]
-    return (" ".join(told) or "no message")[:_MESSAGE_CHARS]
+    if not lines or not lines[0].startswith(_WHERE):
+        return (lines or ["no message"])[0][:_MESSAGE_CHARS]
+    cause = " ".join(takewhile(lambda line: not line.startswith(_ARGUMENTS), lines[1:]))
+    return f"{lines[0]} {cause.rpartition(_CAUSE)[2].strip()}"[:_MESSAGE_CHARS]
 
 
 def _place(exc: BaseException, folder: Path) -> str:

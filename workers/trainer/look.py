@@ -84,10 +84,10 @@ def load_part(source: JobSource, part: str, arguments: Mapping[str, Any]) -> Arr
         ) from exc
     found: Arrays | Stream | None = getattr(data, part)
     if found is None:
-        given = [name for name in reversed(PARTS) if getattr(data, name) is not None]
+        given = [name for name in PARTS if getattr(data, name) is not None]
         raise InputError(
             f"load_data must return the part asked for, got {', '.join(given)}, no {part!r}\n"
-            f"Ask for one of these (--data {given[0]}), or let load_data return {part!r} too"
+            f"Ask for one of these (--data {given[-1]}), or let load_data return {part!r} too"
         )
     return found
 

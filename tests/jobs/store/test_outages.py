@@ -280,7 +280,7 @@ class TestWhatIsNoOutage:
             conn.execute(text("update schema_version set version = 99"))
         records.close()
         with pytest.raises(
-            InputError, match="tables of version 1, got version 99; use the kerasweep that made it"
+            InputError, match="tables of version 2, got version 99; use the kerasweep that made it"
         ):
             Records(store_url)
 

@@ -218,6 +218,12 @@ def test_given_samples_are_arranged_for_the_model(model_file: Path, tmp_path: Pa
         arrange(model, np.ones((2, 2)))
 
 
+def test_a_wrong_value_in_a_tables_first_row_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("1,x\n3,4\n")
+    with pytest.raises(InputError, match="could not convert string 'x'"):
+        read_samples(tmp_path / "in.csv")
+
+
 def test_a_table_may_have_a_header(tmp_path: Path) -> None:
     for text in ("a,b\n1,2\n3,4\n", "1,2\n3,4\n"):
         (tmp_path / "in.csv").write_text(text, encoding="utf-8")

@@ -151,6 +151,23 @@ def test_failures_name_the_line_of_the_job(load: Any, tmp_path: Path) -> None:
     assert translate(broken.value, tmp_path / "broken").message.endswith("(train.py:1)")
 
 
+def test_the_cause_of_keras_errors_is_told_and_not_only_the_layer(load: Any, tmp_path: Path) -> None:
+    source = load("""
+        import keras
+        class Own(keras.layers.Layer):
+            def call(self, x):
+                raise TypeError("these shapes do not go together")
+        def build_model():
+            return keras.Sequential([keras.Input((2,)), Own()])
+    """)
+    with pytest.raises(TypeError) as caught:
+        source.call("build_model", {})
+    message = translate(caught.value, tmp_path / "job").message
+    assert message.startswith("TypeError: Exception encountered when calling Own.call(). ")
+    assert "these shapes do not go together" in message
+    assert message.isprintable()
+
+
 @pytest.mark.parametrize(
     ("text", "draws"),
     [
