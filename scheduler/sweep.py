@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -237,11 +238,11 @@ class Sweep:
             try:
                 return keras.models.load_model(model, **options)
             except TypeError as exc:
-                if "Could not locate" not in str(exc):
+                missing = re.search(r"Could not locate (.+?)\. ", str(exc))
+                if missing is None:
                     raise
-                missing = str(exc).partition(". ")[0].removeprefix("Could not locate ")
                 raise InputError(
-                    f"Keras must know the job's own classes to load its model, and does not know {missing}\n"
+                    f"Keras must know the job's own classes to load its model, it does not know {missing[1]}\n"
                     f"Import {self.record.entry} first, with @keras.saving.register_keras_serializable() on "
                     "them, or give custom_objects={…} to load_model"
                 ) from exc
