@@ -242,7 +242,7 @@ class Sweep:
                 if missing is None:
                     raise
                 raise InputError(
-                    f"Keras must know the job's own classes to load its model, it does not know {missing[1]}\n"
+                    f"Keras must know the job's own classes to load its model, got unknown {missing[1]}\n"
                     f"Import {self.record.entry} first, with @keras.saving.register_keras_serializable() on "
                     "them, or give custom_objects={…} to load_model"
                 ) from exc

@@ -181,7 +181,7 @@ def _conclude(sweep: Sweep, output: Format) -> None:
         shown = sweep.best()
         typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
-        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.name} DEST")
+        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.name} winner")
 
 
 def _view(sweep: Sweep, output: Format, *, kept: bool = False) -> live.View:

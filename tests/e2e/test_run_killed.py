@@ -60,8 +60,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_with_resume(tmp_path: Path, 
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     home = tmp_path / "home"
     command = [str(Path(sys.executable).with_name("kerasweep")), "run"]
-    environ = {**os.environ, "KERASWEEP_HOME": str(home), "KERASWEEP_LEASE_S": "4", "KERASWEEP_RENEW_S": "1"}
-    environ |= {"KERASWEEP_SELF_STOP_S": "2.5", "KERASWEEP_RECONCILE_S": "0.5"}
+    environ = {**os.environ, "KERASWEEP_HOME": str(home)}
     store = f"sqlite:///{home / 'store.db'}"
 
     def trials() -> list[Any]:
@@ -99,4 +98,8 @@ def test_a_killed_run_leaves_no_process_and_goes_on_with_resume(tmp_path: Path, 
     assert json.loads(done.stdout)["trial"] in (0, 1)
     assert max(trial.attempt for trial in trials()) == 2
     assert {trial.failures for trial in trials()} == {0}
+    records = Records(store)
+    lost = {attempt.message for attempt in records.attempts(records.sweeps()[0].id) if attempt.number == 1}
+    records.close()
+    assert all(str(message).endswith(" has died") for message in lost), "its leases were not waited for"
     assert checker.leftovers(f"KERASWEEP_HOME={home}") == []

@@ -80,7 +80,7 @@ def test_run_shows_the_winner_and_how_to_fetch_it(local: type[LocalStandIn], she
     assert shell.code == 0, shell.err
     assert "[8/8] trial 7 completed  val_loss 0.73000 at epoch 2 of 2" in shown
     assert "The winner of 8 trials (8 completed)" in shown
-    assert "kerasweep fetch mlp DEST" in shown
+    assert "kerasweep fetch mlp winner" in shown
     [made] = local.made
     assert made.worker_flags == ("--slots=4", "--gpus=0,1", "--engine=fit")
     assert made.ended
