@@ -165,7 +165,7 @@ model.save(sys.argv[1])
 @pytest.mark.tf
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("plain", "3 parameters"), ("own", "it got unknown class 'Own'\nImport train.py first")],
+    [("plain", "3 parameters"), ("own", "got unknown class 'Own'\nImport train.py first")],
     ids=["plain", "a class of the job's"],
 )
 def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str, said: str) -> None:
