@@ -160,18 +160,15 @@ journal = Table(
     Index("journal_by_sweep", "sweep", "id"),
 )
 
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("facts", JSON, nullable=False),
-    Column("seen_at", Float, nullable=False),
-)
 
-schedulers = Table(
-    "schedulers",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("facts", JSON, nullable=False),
-    Column("seen_at", Float, nullable=False),
-)
+def _signed_in(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("id", String, primary_key=True),
+        Column("facts", JSON, nullable=False),
+        Column("seen_at", Float, nullable=False),
+    )
+
+
+workers, schedulers = _signed_in("workers"), _signed_in("schedulers")
