@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -139,9 +139,7 @@ class TrialCallbacks:
         self.all.append(self.history)
         self._seed = seed
         # Only what a job brings may draw from the process's random numbers; of the rest, packs need not wait.
-        self._turn: AbstractContextManager[Any] = (
-            PROCESS_RANDOM if any(map(_runs_job_code, self.all)) else nullcontext()
-        )
+        self._may_draw = any(map(_runs_job_code, self.all))
         for callback in self.all:
             callback.set_params({"verbose": 0, "epochs": epochs, "steps": None})
             callback.set_model(model)
@@ -154,22 +152,19 @@ class TrialCallbacks:
 
     def train_begin(self) -> None:
         """Begin; callbacks forget here what they knew, so a state is put back after it."""
-        with self._turn:
-            self._seed_for(epoch_seed(self._seed, 0))
+        with self._in_turn(epoch_seed(self._seed, 0)):
             for callback in self.all:
                 callback.on_train_begin()
 
     def epoch_begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1."""
-        with self._turn:
-            self._seed_for(epoch_seed(self._seed, epoch))
+        with self._in_turn(epoch_seed(self._seed, epoch)):
             for callback in self.all:
                 callback.on_epoch_begin(epoch - 1)
 
     def epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         """End an epoch, counted from 1; callbacks may add to `logs`."""
-        with self._turn:
-            self._seed_for(epoch_seed(self._seed, -epoch))
+        with self._in_turn(epoch_seed(self._seed, -epoch)):
             for callback in self.all:
                 callback.on_epoch_end(epoch - 1, logs)
 
@@ -179,16 +174,20 @@ class TrialCallbacks:
             if getattr(callback, "stateless", False):
                 callback.close()
 
-    def _seed_for(self, seed: int) -> None:
-        if self._turn is PROCESS_RANDOM:
-            seed_python_and_numpy(seed)
-
     def train_end(self, logs: dict[str, Any]) -> None:
         """End."""
-        with self._turn:
-            self._seed_for(epoch_seed(self._seed, _LAST))
+        with self._in_turn(epoch_seed(self._seed, _LAST)):
             for callback in self.all:
                 callback.on_train_end(logs)
+
+    @contextmanager
+    def _in_turn(self, seed: int) -> Iterator[None]:
+        if not self._may_draw:
+            yield
+            return
+        with PROCESS_RANDOM:
+            seed_python_and_numpy(seed)
+            yield
 
 
 def declared_first(training: Training) -> list[keras.callbacks.Callback]:
