@@ -32,7 +32,7 @@ help:  ## list the targets
 
 demo: $(RUNTIME)  ## run the main job: sweep a classifier of handwritten digits, fetch the winner, use it
 	@echo "demo: sweeping the gallery's job '$(DEMO_JOB)' in ./$(DEMO)"
-	@test -e $(DEMO)/sweep.yaml || $(BIN)/kerasweep init $(DEMO_JOB) $(DEMO)
+	@test -e $(DEMO)/sweep.yaml || $(BIN)/kerasweep init $(DEMO_JOB) $(DEMO) >/dev/null
 	@cd $(DEMO) && $(CURDIR)/$(BIN)/kerasweep run sweep.yaml
 	@cd $(DEMO) && $(CURDIR)/$(BIN)/kerasweep fetch "$$(sed -n 's/^name: *//p' sweep.yaml)" winner --force
 	@echo "demo: predicting a few digits with the winner, in plain Keras"

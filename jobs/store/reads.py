@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, select
@@ -22,6 +23,9 @@ from kerasweep.jobs.store.models import (
 from kerasweep.jobs.store.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
 from kerasweep.jobs.wire import decode_metrics
+
+#: Among so many of the newest sweeps is the nearest name looked for, and so many are listed.
+_LOOKED_AT, _LISTED = 200, 8
 
 
 class RecordReads:
@@ -168,8 +172,10 @@ def _not_found(conn: Connection, name: str, *, ambiguous: bool) -> NotFound:
     query = select(t.sweeps.c.id, t.sweeps.c.name).order_by(t.sweeps.c.created_at.desc())
     if ambiguous:
         query = query.where(t.sweeps.c.id.startswith(name, autoescape=True))
-    rows = conn.execute(query.limit(8)).all()
-    listed = ", ".join(f"{row.id} ({row.name})" for row in rows) or "none yet"
+    rows = conn.execute(query.limit(_LOOKED_AT)).all()
+    listed = ", ".join(f"{row.id} ({row.name})" for row in rows[:_LISTED]) or "none yet"
     rule = "a sweep is named by id, by a unique beginning of it, or by name"
     problem = f"{name!r} fits more than one" if ambiguous else f"no sweep fits {name!r}"
-    return NotFound(f"{rule}; {problem}\nsweeps: {listed}")
+    near = get_close_matches(name, [row.name for row in rows], n=1)
+    meant = f"did you mean {near[0]!r}? " if near and not ambiguous else ""
+    return NotFound(f"{rule}; {problem}\n{meant}sweeps: {listed}")

@@ -43,6 +43,15 @@ class TestFindSweep:
         assert ("more than one" in str(told.value)) is (name == "ab")
         assert len(str(told.value).splitlines()) <= 3
 
+    def test_a_mistyped_name_is_told_from_one_that_is_not_there(self, records: Records) -> None:
+        records.create_sweep(a_sweep("abcd1234"))
+        records.create_sweep(a_sweep("abef5678", name="fashion"))
+        with pytest.raises(NotFound, match="did you mean 'fashion'"):
+            records.find_sweep("fashoin")
+        with pytest.raises(NotFound) as told:
+            records.find_sweep("weather")
+        assert "did you mean" not in str(told.value)
+
     def test_an_empty_store_says_so(self, records: Records) -> None:
         with pytest.raises(NotFound, match="none yet"):
             records.find_sweep("digits")
