@@ -81,14 +81,14 @@ class Autoscaler:
         scale: the one it starts with.
         most: the largest one that may be tried.
         cores: how many the trainers share; 0 where they train on GPUs, and cores tell nothing.
-        has_room: whether there is memory for as much again.
+        pays: whether another scale is worth a try: memory is there for as much again, and trials wait.
     """
 
-    def __init__(self, scale: Scale, most: Scale, cores: int, has_room: Callable[[], bool]) -> None:
+    def __init__(self, scale: Scale, most: Scale, cores: int, pays: Callable[[], bool]) -> None:
         self.scale = scale
         self._most = most
         self._cores = cores
-        self._has_room = has_room
+        self._pays = pays
         self._sweeps: frozenset[str] = frozenset()
         self._window: list[Sample] = []
         #: While another scale is tried: the one before it, and its speed.
@@ -160,7 +160,7 @@ class Autoscaler:
             replace(self.scale, slots=min(2 * self.scale.slots, self._most.slots)),
         )
         for scale in doubled:
-            if scale != self.scale and scale not in self._refused and self._has_room():
+            if scale != self.scale and scale not in self._refused and self._pays():
                 yield scale
 
     def _go_back(self, before: Scale, at_s: float, why: str) -> Scale:

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from kerasweep.jobs.errors import without_password
+from kerasweep.jobs.errors import KerasweepError, without_password
 from kerasweep.jobs.kernel import free_bytes, process_mark
 from kerasweep.jobs.queue import HintQueue
 from kerasweep.jobs.settings import Settings
@@ -30,6 +30,8 @@ _STORE_DEADLINE_S = 60.0
 #: What a trainer takes at least.
 _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
+#: What takes less is over before another trainer is up and was measured.
+_LONG_S = 15.0
 
 
 def work(
@@ -72,16 +74,16 @@ def work(
         log.info("%s takes trials from %s, with its records in %s", name, *told)
         ledger.start()
         if most != host.scale:
-            threading.Thread(target=_autoscale, args=(host, most), daemon=True).start()
+            threading.Thread(target=_autoscale, args=(host, most, records), daemon=True).start()
         serve(app, worker, _queues(host), most.trainers * most.slots)
     finally:
         worker.leave()
 
 
-def _autoscale(host: Host, most: Scale) -> None:
+def _autoscale(host: Host, most: Scale, records: Records) -> None:
     on_gpus = any(trainer.devices.gpus for trainer in host.trainers)
     cores = 0 if on_gpus else len(os.sched_getaffinity(0))
-    scaler = Autoscaler(host.scale, most, cores, lambda: _has_room(host))
+    scaler = Autoscaler(host.scale, most, cores, lambda: _has_room(host) and _trials_wait(host, records))
     while not host.preempting:
         time.sleep(_SAMPLE_S)
         scale = scaler.observe(host.sample())
@@ -93,6 +95,15 @@ def _has_room(host: Host) -> bool:
     """Whether there is memory for as many trainers again, and as much to spare."""
     wanted = sum(max(trainer.rss_bytes, _TRAINER_BYTES) for trainer in host.trainers)
     return free_bytes() > 2 * wanted
+
+
+def _trials_wait(host: Host, records: Records) -> bool:
+    """Whether more trials wait than the trainers soon have room for, at the pace of those that have ended."""
+    seats = host.scale.trainers * host.scale.slots
+    try:
+        return sum(records.seconds_waiting(sweep) for sweep in host.sample().sweeps) > _LONG_S * seats
+    except KerasweepError:  # the store is away, or the sweep is gone
+        return False
 
 
 def _facts(host: Host, engine: str) -> dict[str, object]:

@@ -160,9 +160,11 @@ class Trainer:
         self._say({"op": "exit"})
 
     def ask_to_end(self) -> None:
-        """Tell it to end for good."""
+        """Tell it to end for good; while TensorFlow loads it would not hear, and has nothing to lose."""
         self._closing.set()
         self._say({"op": "exit"})
+        if not self.ready:
+            self.kill("it has not begun")
 
     def close(self, grace_s: float) -> None:
         """End it for good."""

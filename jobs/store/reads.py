@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store import tables as t
@@ -70,6 +71,23 @@ class RecordReads:
         """Return how many trials of a sweep stand in each state that occurs."""
         with self._db.reading() as conn:
             return count_states(conn, sweep)
+
+    def seconds_waiting(self, sweep: str) -> float:
+        """Return how long the trials that wait will take, one after the other, by those that have ended.
+
+        Trials that are not decided on yet wait too. While none has ended it is infinite.
+
+        Raises:
+            NotFound: no such sweep.
+        """
+        lasted = func.avg(t.trials.c.finished_at - t.trials.c.started_at)
+        ended = and_(t.trials.c.sweep == sweep, t.trials.c.state.in_(COUNTED))
+        with self._db.reading() as conn:
+            planned, counts = read_sweep(conn, sweep).max_trials, count_states(conn, sweep)
+            each_s = conn.execute(select(lasted).where(ended)).scalar()
+        busy = sum(count for state, count in counts.items() if state is not TrialState.QUEUED)
+        waiting = max(0, planned - busy)
+        return waiting * (math.inf if each_s is None else float(each_s)) if waiting else 0.0
 
     def trials(self, sweep: str, states: Sequence[TrialState] | None = None) -> list[TrialRecord]:
         """Return the trials of a sweep, by number."""

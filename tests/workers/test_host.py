@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,6 +65,22 @@ def test_gpus_that_are_named_must_be_seen(tmp_path: Path, monkeypatch: pytest.Mo
         made.wait()
     finally:
         made.close()
+
+
+def test_a_trainer_that_still_loads_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    deaf = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(Trainer, "_command", lambda *_: deaf)
+    made = Host([DeviceSet("cpu 0", (), 4)], 2, Settings(home=str(tmp_path)))
+    made.start()
+    (trainer,) = made.trainers
+    until(lambda: trainer.pid, 20)
+    pid, began = trainer.pid, time.monotonic()
+    assert pid is not None
+    made.close()
+    assert not psutil.pid_exists(pid)
+    assert time.monotonic() - began < 3, "one that hears nothing is given 5 s before it is killed"
 
 
 def test_a_host_that_has_to_end_neither_seats_nor_grows(host: Host) -> None:

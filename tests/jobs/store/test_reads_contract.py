@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put_sweep, result
@@ -89,6 +90,25 @@ class TestBest:
         assert records.best(sweep) == []
         records.finish(claim(records).key, result(state=TrialState.STOPPED))
         assert [trial.number for trial in records.best(sweep)] == [0]
+
+
+class TestWhatWaits:
+    def test_by_the_time_that_trials_took(self, records: Records, clock: FakeClock) -> None:
+        planned = put_sweep(records, 4).max_trials
+        assert records.seconds_waiting(SWEEP) == math.inf, "none has ended"
+        for number, took_s in ((0, 2.0), (1, 4.0)):
+            key = claim(records, trial=number).key
+            clock.pass_s(took_s)
+            records.finish(key, result())
+        claim(records, trial=2)
+        assert records.seconds_waiting(SWEEP) == pytest.approx(3.0 * (planned - 3))
+
+    def test_nothing_waits_once_every_trial_is_in_hand(self, records: Records) -> None:
+        records.create_sweep(replace(a_sweep(), max_trials=2))
+        add_trials(records, SWEEP, [0, 1], {})
+        finish(records, 0, 0.5)
+        claim(records, trial=1)
+        assert records.seconds_waiting(SWEEP) == 0.0
 
 
 class TestOddValues:
