@@ -31,7 +31,7 @@ _STORE_DEADLINE_S = 60.0
 _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
 #: What takes less is over before another trainer is up and was measured.
-_LONG_S = 15.0
+_LONG_S = 10.0
 
 
 def work(
