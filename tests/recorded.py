@@ -36,6 +36,7 @@ def a_sweep(
     goal: str = "minimize",
     max_failures: int = 3,
     gpus: int = 0,
+    keep_top: int = 3,
 ) -> Sweep:
     """Return a sweep that is not yet on record."""
     spec = parse_spec(
@@ -49,6 +50,7 @@ def a_sweep(
             "budget": {"max_trials": 20_000},
             "retries": {"max_failures": max_failures},
             "resources": {"gpus": gpus},
+            "checkpoints": {"keep_top": keep_top},
         }
     )
     bundle = ArtifactRef("bundle", "bundles/job.zip", "b" * 64, 100)

@@ -152,6 +152,7 @@ class Attempt:
             "engine": self._engine if claim.sweep.engine == "auto" else claim.sweep.engine,
             "decisions": dict(claim.decisions),
             "pack_limit": claim.pack_limit,
+            "bar": claim.bar,
         }
 
     def _heard(self, event: Event) -> Ending | None:

@@ -83,7 +83,7 @@ def work(
 def _autoscale(host: Host, most: Scale, records: Records) -> None:
     on_gpus = any(trainer.devices.gpus for trainer in host.trainers)
     cores = 0 if on_gpus else len(os.sched_getaffinity(0))
-    scaler = Autoscaler(host.scale, most, cores, lambda: _has_room(host) and _trials_wait(host, records))
+    scaler = Autoscaler(host.scale, most, cores, lambda: _has_room(host) and trials_wait(host, records))
     while not host.preempting:
         time.sleep(_SAMPLE_S)
         scale = scaler.observe(host.sample())
@@ -97,11 +97,14 @@ def _has_room(host: Host) -> bool:
     return free_bytes() > 2 * wanted
 
 
-def _trials_wait(host: Host, records: Records) -> bool:
-    """Whether more trials wait than the trainers soon have room for, at the pace of those that have ended."""
-    seats = host.scale.trainers * host.scale.slots
+def trials_wait(host: Host, records: Records) -> bool:
+    """Whether so many trials wait that another scale would be measured before they are over.
+
+    They are thought to last as long as those that have ended.
+    """
     try:
-        return sum(records.seconds_waiting(sweep) for sweep in host.sample().sweeps) > _LONG_S * seats
+        waiting_s = sum(records.seconds_waiting(sweep) for sweep in host.sample().sweeps)
+        return waiting_s > _LONG_S * host.capacity
     except KerasweepError:  # the store is away, or the sweep is gone
         return False
 

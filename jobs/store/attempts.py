@@ -38,6 +38,7 @@ from kerasweep.jobs.store.progress import (
     write_artifacts,
     write_progress,
 )
+from kerasweep.jobs.store.ranking import bar_of
 from kerasweep.jobs.store.rows import read_sweep, storable, write_journal
 from kerasweep.jobs.trial import (
     COUNTED,
@@ -216,14 +217,16 @@ def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
     moved = {"trial": key.trial, "attempt": row.attempt, "state": TrialState.RUNNING}
     write_journal(conn, now, key.sweep, "claimed", f"by {worker}", **moved)
     decisions = conn.execute(_DECISIONS, {"of_sweep": key.sweep})
+    sweep = read_sweep(conn, key.sweep)
     return Claim(
         key=AttemptKey(key.sweep, key.trial, row.attempt),
-        sweep=read_sweep(conn, key.sweep),
+        sweep=sweep,
         params=row.params,
         seed=row.seed,
         pack_limit=row.pack_limit,
         checkpoints=read_checkpoints(conn, key),
         decisions={decision.key: decision.value for decision in decisions},
+        bar=bar_of(conn, sweep),
     )
 
 

@@ -68,7 +68,8 @@ class TrialRecord:
 class Claim:
     """What a worker needs to train a trial that it has just claimed.
 
-    `checkpoints` are the newest first; `decisions` bind every attempt of the sweep.
+    `checkpoints` are the newest first; `decisions` bind every attempt of the sweep; a value worse than
+    `bar` is behind the trials whose models are kept.
     """
 
     key: AttemptKey
@@ -78,6 +79,7 @@ class Claim:
     pack_limit: int | None
     checkpoints: tuple[ArtifactRef, ...]
     decisions: Mapping[str, Any]
+    bar: float | None = None
 
 
 @dataclass(frozen=True)

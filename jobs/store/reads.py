@@ -21,6 +21,7 @@ from kerasweep.jobs.store.models import (
     Sweep,
     TrialRecord,
 )
+from kerasweep.jobs.store.ranking import ranked
 from kerasweep.jobs.store.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
 from kerasweep.jobs.wire import decode_metrics
@@ -110,12 +111,8 @@ class RecordReads:
 
     def best(self, sweep: Sweep, limit: int = 1) -> list[TrialRecord]:
         """Return the best trials that count, the best first; of equals the lower number."""
-        value = t.trials.c.value
-        order = value.asc() if sweep.spec.metric.goal == "minimize" else value.desc()
-        counted = and_(t.trials.c.sweep == sweep.id, t.trials.c.state.in_(COUNTED), value.is_not(None))
-        query = select(t.trials).where(counted).order_by(order, t.trials.c.number).limit(limit)
         with self._db.reading() as conn:
-            return [trial_of(row) for row in conn.execute(query)]
+            return [trial_of(row) for row in conn.execute(ranked(sweep).limit(limit))]
 
     def epochs(self, sweep: str, trial: int | None = None) -> dict[int, list[EpochRecord]]:
         """Return the epochs of a sweep's trials, or of one, by trial."""

@@ -17,7 +17,8 @@ from kerasweep.jobs.trial import TrialKey
 #: For how long an undisturbed trial is watched: two checkpoints at least.
 _WATCH_S = 75.0
 _PATIENCE_S = 120.0
-TARGETS = {"trainer killed": 15.0, "worker killed": 40.0}
+#: Below the lease of 30 s: the dead are not waited for.
+TARGETS = {"trainer killed": 15.0, "worker killed": 15.0}
 TARGET_SHARE = 0.03
 
 

@@ -175,8 +175,7 @@ class Attempt:
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)
         final = digest(run.model)
-        run.best.restore(run.model)
-        model = self._save_model(run)
+        models = [] if self._is_outdone(run) else [self._save_model(run)]
         self._send(
             "done",
             digest=final,
@@ -184,7 +183,7 @@ class Attempt:
             best_epoch=run.best.epoch,
             epochs=run.epoch,
             metrics=encode_metrics(run.best.metrics),
-            artifacts=[model.to_json()],
+            artifacts=[model.to_json() for model in models],
             device=self._trainer.workshop.devices.description,
             versions=versions(),
             engine=engine,
@@ -193,7 +192,17 @@ class Attempt:
             rss_bytes=rss_bytes(),
         )
 
+    def _is_outdone(self, run: TrialRun) -> bool:
+        """Whether so many trials are better already that the model would be thrown away."""
+        outdone = run.best.is_behind(self.order.bar)
+        if outdone:
+            best = self.order.spec.checkpoints.keep_top
+            self._log(f"its model is not kept: only the best {best} trials' are (checkpoints.keep_top)")
+        return outdone
+
     def _save_model(self, run: TrialRun) -> ArtifactRef:
+        """Write the model as it was after its best epoch."""
+        run.best.restore(run.model)
         key = self._key("model", run.best.epoch, "keras")
         with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
             path = Path(folder) / "model.keras"

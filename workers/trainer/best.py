@@ -39,6 +39,10 @@ class BestSoFar:
             self.epoch, self.value, self.metrics = epoch, value, dict(metrics)
             self.weights = model.get_weights()
 
+    def is_behind(self, bar: float | None) -> bool:
+        """Whether the best value is worse than another one; False where there is none."""
+        return bar is not None and (self.value < bar if self.maximize else self.value > bar)
+
     def restore(self, model: keras.Model) -> None:
         """Put the best epoch's weights into the model."""
         if self.weights:

@@ -41,6 +41,7 @@ class Order:
         resume: checkpoints to try, the newest first.
         engine: auto, fit or pack.
         decisions: what was measured once for the sweep, by key.
+        bar: a value worse than this is behind the trials whose models are kept; None where there are too few.
     """
 
     run: str
@@ -55,6 +56,7 @@ class Order:
     resume: tuple[CheckpointRef, ...] = ()
     engine: str = "auto"
     decisions: Mapping[str, Any] = field(default_factory=dict)
+    bar: float | None = None
 
     @property
     def training(self) -> Training:
@@ -89,4 +91,5 @@ def read_order(message: Mapping[str, Any]) -> Order:
         resume=tuple(CheckpointRef(ref["key"], ref["sha256"], ref["epoch"]) for ref in refs if ref),
         engine=message.get("engine", "auto"),
         decisions=message.get("decisions", {}),
+        bar=message.get("bar"),
     )

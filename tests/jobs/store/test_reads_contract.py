@@ -111,6 +111,24 @@ class TestWhatWaits:
         assert records.seconds_waiting(SWEEP) == 0.0
 
 
+class TestTheBar:
+    @pytest.mark.parametrize("goal", ["minimize", "maximize"])
+    def test_it_is_the_last_of_the_best_whose_models_are_kept(self, records: Records, goal: str) -> None:
+        put_sweep(records, 6, a_sweep(goal=goal, keep_top=2))
+        sign = 1 if goal == "minimize" else -1
+        bars = []
+        for number, value in enumerate([5.0, 3.0, 4.0, 1.0, 9.0]):
+            held = claim(records, trial=number)
+            bars.append(held.bar)
+            records.finish(held.key, result(value=sign * value))
+        assert bars == [None, None, sign * 5.0, sign * 4.0, sign * 3.0]
+        assert claim(records, trial=5).bar == sign * 3.0, "a worse one does not move it"
+
+    def test_where_no_model_is_kept_nothing_reaches_it(self, records: Records) -> None:
+        put_sweep(records, 1, a_sweep(keep_top=0))
+        assert claim(records).bar == -math.inf
+
+
 class TestOddValues:
     def test_metrics_that_are_no_finite_numbers(self, records: Records) -> None:
         put_sweep(records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -259,6 +260,20 @@ def test_a_trial_that_the_scheduler_stops_keeps_its_result(bench: Bench) -> None
     assert end["ev"] == "done"
     assert end["stopped_early"]
     assert end["epochs"] == len(bench.peer.of(run, "epoch")) < 100_000
+
+
+@pytest.mark.parametrize("goal", ["minimize", "maximize"])
+def test_a_model_that_would_not_be_kept_is_not_written(bench: Bench, goal: str) -> None:
+    metric = {"metric": {"name": "val_loss", "goal": goal}}
+    value = bench.peer.end(bench.send(spec=metric))["value"]
+    worse, better = (value + 1.0, value - 1.0) if goal == "maximize" else (value - 1.0, value + 1.0)
+    for bar, kept in ((None, 1), (better, 1), (value, 1), (worse, 0)):
+        run = bench.send(spec=metric, bar=bar)
+        end = bench.peer.end(run)
+        told = "\n".join(event["text"] for event in bench.peer.of(run, "log"))
+        assert len(end["artifacts"]) == kept, bar
+        assert ("not kept" in told) is (kept == 0)
+        assert math.isfinite(end["value"])
 
 
 def test_checkpoints_are_written_as_often_as_asked(bench: Bench) -> None:

@@ -1,0 +1,38 @@
+"""Which trials of a sweep are the best, and what a further one must reach to be among them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.models import Sweep
+from kerasweep.jobs.trial import COUNTED
+
+_VALUE = t.trials.c.value
+
+
+def ranked(sweep: Sweep) -> Select[Any]:
+    """Return the query of the trials that count, the best first; of equals the lower number."""
+    order = _VALUE.asc() if _less_is_better(sweep) else _VALUE.desc()
+    counted = (t.trials.c.sweep == sweep.id, t.trials.c.state.in_(COUNTED), _VALUE.is_not(None))
+    return select(t.trials).where(*counted).order_by(order, t.trials.c.number)
+
+
+def bar_of(conn: Connection, sweep: Sweep) -> float | None:
+    """Return the value that a trial must reach for its model to be kept; None where any will do.
+
+    It is that of the last of the best `keep_top`. Trials that count never cease to, so it only rises.
+    """
+    keep = sweep.spec.checkpoints.keep_top
+    if not keep:
+        return -math.inf if _less_is_better(sweep) else math.inf
+    last = ranked(sweep).with_only_columns(_VALUE).offset(keep - 1).limit(1)
+    bar: float | None = conn.execute(last).scalar()
+    return bar
+
+
+def _less_is_better(sweep: Sweep) -> bool:
+    return sweep.spec.metric.goal == "minimize"
