@@ -48,15 +48,16 @@ class Nemesis:
         site: the victim.
         seed: of the row of faults.
         count: how many faults.
-        total: how many epochs the sweep has in all; they are dealt over the first three quarters.
+        epochs: over so many of the sweep's epochs they are dealt. Those behind must last longer than faults
+            that have to wait for their target, or the sweep ends before the last of them.
         tell: hears of each fault, one line.
     """
 
-    def __init__(self, site: Site, seed: int, count: int, total: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, site: Site, seed: int, count: int, epochs: float, tell: Callable[[str], None]) -> None:
         self._site, self._rng, self._tell = site, random.Random(seed), tell
         self._lease_s = site.settings.lease_s
         self._row = self._deal(count)
-        self._due = [0.75 * total * (number + 0.5) / count for number in range(count)]
+        self._due = [epochs * (number + 0.5) / count for number in range(count)]
         self._undos: list[tuple[float, str, Undo]] = []
         self._began, self._last = time.monotonic(), 0.0
         self._begun: dict[str, int] = {}

@@ -110,14 +110,22 @@ def run_reference(folder: Path, file: Path, tell: Tell) -> Reference:
 
 
 def run_disturbed(
-    folder: Path, file: Path, reference: Reference, *, kind: str, seed: int, faults: int, tell: Tell
+    folder: Path,
+    file: Path,
+    reference: Reference,
+    *,
+    kind: str,
+    seed: int,
+    faults: int,
+    tell: Tell,
+    share: float = 0.75,
 ) -> Verdict:
-    """Run the sweep under faults, and judge what is left of it."""
+    """Run the sweep under faults, dealt over the first share of its epochs, and judge what is left of it."""
     store = open_store(kind, folder)
     site = Site(folder, store, doubled=True)
     try:
         sweep = submit_to(site, file)
-        nemesis = Nemesis(site, seed, faults, reference.epochs, tell)
+        nemesis = Nemesis(site, seed, faults, share * reference.epochs, tell)
         began = time.monotonic()
         _until_ended(site, sweep, lambda progress: nemesis.step(progress) or nemesis.over)
         nemesis.undo_all()
