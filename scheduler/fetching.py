@@ -108,7 +108,10 @@ def no_model(sweep: Sweep, trial: TrialRecord) -> KerasweepError:
         why = f"it failed: {trial.failure.message}" if trial.failure else f"it is {trial.state}"
     else:
         kept = sweep.spec.checkpoints.keep_top
-        why = f"only those of the best {kept} trials are kept (checkpoints.keep_top)"
+        why = (
+            f"only those of the best {kept} trials are kept\n"
+            "checkpoints: {keep_top: …} in the sweep file says how many; a sweep with more gives the same model"
+        )
     return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
 
 

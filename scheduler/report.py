@@ -208,6 +208,7 @@ def waiting_reason(
     workers: Sequence[ProcessRecord],
     schedulers: Sequence[ProcessRecord],
     *,
+    handle: str | None = None,
     embedded: bool = False,
     kept: bool = False,
 ) -> str | None:
@@ -218,16 +219,22 @@ def waiting_reason(
         counts: how many of its trials stand in each state.
         workers: those seen alive.
         schedulers: those seen alive.
+        handle: what a command names the sweep by, where that is not its name.
         embedded: whether `kerasweep run` would bring all that is missing, on this machine.
         kept: whether this process keeps a worker and a scheduler running, so that none need be started.
     """
     if sweep.state.final:
         return None
     nobody = not workers and not schedulers and not kept
-    run = f"`kerasweep run --resume {sweep.name}`"
+    handle = handle or sweep.name
+    run = f"`kerasweep run --resume {handle}`"
     if sweep.state == "paused":
-        way = run if nobody and embedded else f"`kerasweep resume {sweep.name}`"
+        way = run if nobody and embedded else f"`kerasweep resume {handle}`"
         return f"the sweep is paused; {way} goes on"
+    if done_count(counts) >= sweep.max_trials:
+        way = run if nobody and embedded else "`kerasweep scheduler`"
+        ended = f"every trial has ended, and no scheduler is alive to end the sweep; {way} does"
+        return None if schedulers or kept else ended
     if nobody:
         both = "`kerasweep scheduler` and `kerasweep worker`"
         start = f"{run} goes on, or {both} do" if embedded else f"start {both}"

@@ -11,15 +11,17 @@ from kerasweep.scheduler import tables, wording
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
     from kerasweep.jobs.store.models import TrialRecord
     from kerasweep.scheduler.sweep import Sweep
 
 _BAR_CHARS, _EPOCH_BAR_CHARS = 32, 8
-_WIDTH_FOR_BARS, _WIDTH_FOR_NOW = 100, 90
+_WIDTH_FOR_NOW = 120
 # Of the rows that fit, so many are for running trials where there are ended ones too.
 _RUNNING_SHARE = 3 / 4
+_SHORTEST_TITLE = 7
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Row:
 class Snapshot:
     """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others.
 
-    `varied` are the parameters that are not the same in every trial.
+    `varied` are the parameters that are not the same in every trial, in the sweep file's order.
     """
 
     status: Mapping[str, Any]
     rows: Sequence[Row]
     left_out: Mapping[str, int]
     eta_s: float | None
-    varied: frozenset[str]
+    varied: Sequence[str]
 
 
 def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
@@ -75,7 +77,7 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
         "ended": counts["completed"] + counts["stopped"] - len(ended),
         **{name: counts[name] for name in ("queued", "paused", "failed", "cancelled")},
     }
-    varied = frozenset(sweep.spec.space().varied)
+    varied = tuple(sweep.spec.space().varied)
     return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown), varied)
 
 
@@ -144,14 +146,44 @@ def _best(snapshot: Snapshot) -> Text:
 
 
 def _table(snapshot: Snapshot, width: int) -> RenderableType:
-    given = (name for row in snapshot.rows for name in row.trial.params)
-    names = wording.short_names(name for name in given if name in snapshot.varied)
+    """Return the rows in the first form that fits; the parameters' values are the last to be cut.
+
+    A narrow terminal shows no bars, then shorter titles, then no newest value; at last the parameters share a
+    column.
+    """
+    names = [name for name in snapshot.varied if any(name in row.trial.params for row in snapshot.rows)]
+    return tables.Fitting(
+        _form(snapshot, names, bars=True),
+        _form(snapshot, names),
+        _form(snapshot, names, short=True),
+        _form(snapshot, names, short=True, now=False),
+        _form(snapshot, names, together=True, now=width >= _WIDTH_FOR_NOW),
+    )
+
+
+def _form(
+    snapshot: Snapshot,
+    names: Sequence[str],
+    *,
+    bars: bool = False,
+    now: bool = True,
+    short: bool = False,
+    together: bool = False,
+) -> Table:
+    """Return the rows as a table.
+
+    Args:
+        snapshot: what to show.
+        names: the parameters to show.
+        bars: whether running trials have a bar for their epochs.
+        now: whether the newest value has a column.
+        short: whether titles are cut to their values' width.
+        together: whether the parameters share a column.
+    """
     metric = snapshot.status["metric"]["name"]
-    bars, now = width >= _WIDTH_FOR_BARS, width >= _WIDTH_FOR_NOW
     figures = ["epoch", *([metric] if now else []), "best", "at epoch"]
-    # Where the terminal is narrower yet, the parameters' columns give way.
     table = tables.columns(">trial", "state")
-    for title in names.values():
+    for title in ["parameters"] if together else wording.short_names(names).values():
         table.add_column(_line(title), overflow="ellipsis")
     for title in figures:
         table.add_column(title, justify="right")
@@ -159,18 +191,25 @@ def _table(snapshot: Snapshot, width: int) -> RenderableType:
         column.no_wrap = True
     winner = (snapshot.status["best"] or {}).get("trial")
     for row in snapshot.rows:
-        cells = _cells(row, list(names), bars=bars, now=now)
-        table.add_row(*cells, style="bold" if row.trial.number == winner else "")
+        trial = row.trial
+        head: list[RenderableType] = [str(trial.number), tables.state(str(trial.state))]
+        cells = [*head, *_swept(trial.params, names, together), *_figures(row, bars=bars, now=now)]
+        table.add_row(*cells, style="bold" if trial.number == winner else "")
+    for column in table.columns[2 : -len(figures)] if short else ():
+        column.max_width = max(_SHORTEST_TITLE, *(len(str(cell)) for cell in column.cells))
     return table
 
 
-def _cells(row: Row, names: Sequence[str], *, bars: bool, now: bool) -> list[RenderableType]:
-    trial = row.trial
-    swept = [_line(wording.brief(trial.params[name]) if name in trial.params else "") for name in names]
-    newest: list[str] = ["" if trial.state.final else wording.metric(row.now)] if now else []
+def _swept(params: Mapping[str, Any], names: Sequence[str], together: bool) -> list[RenderableType]:
+    if together:
+        return [_line(wording.params({name: params[name] for name in names if name in params}))]
+    return [_line(wording.brief(params[name]) if name in params else "") for name in names]
+
+
+def _figures(row: Row, *, bars: bool, now: bool) -> list[RenderableType]:
+    newest: list[str] = ["" if row.trial.state.final else wording.metric(row.now)] if now else []
     best_epoch = wording.NOTHING if row.best_epoch is None else str(row.best_epoch)
-    figures: list[RenderableType] = [_epochs(row, bars=bars), *newest, wording.metric(row.best), best_epoch]
-    return [str(trial.number), tables.state(str(trial.state)), *swept, *figures]
+    return [_epochs(row, bars=bars), *newest, wording.metric(row.best), best_epoch]
 
 
 def _epochs(row: Row, *, bars: bool) -> Text:
@@ -189,7 +228,9 @@ def _line(*parts: str | tuple[str, str]) -> Text:
 
 
 def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
-    epochs = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
+    found = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
+    # What an attempt before this one did behind its last checkpoint is trained again.
+    epochs = [epoch for epoch in found if epoch.epoch <= trial.epochs]
     name, goal = sweep.spec.metric.name, sweep.spec.metric.goal
     values = [(epoch.metrics[name], epoch.epoch) for epoch in epochs if name in epoch.metrics]
     usable = [pair for pair in values if pair[0] == pair[0]]  # NaN is never best

@@ -50,6 +50,12 @@ class Sweep:
         return self.record.name
 
     @property
+    def handle(self) -> str:
+        """What a command names it by: its name, or its id where that name means another sweep."""
+        named = self.client.records.find_sweep(self.name)
+        return self.name if named.id == self.id else self.id
+
+    @property
     def spec(self) -> SweepSpec:
         """The sweep file's content, validated."""
         return self.record.spec
@@ -79,7 +85,9 @@ class Sweep:
         if not sweep.state.final:
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
-            reason = report.waiting_reason(sweep, counts, *alive, embedded=embedded, kept=kept)
+            reason = report.waiting_reason(
+                sweep, counts, *alive, handle=self.handle, embedded=embedded, kept=kept
+            )
         return report.status_document(sweep, counts, best, now=time.time(), waiting=reason)
 
     def trial_records(self, states: Sequence[TrialState] | None = None) -> list[models.TrialRecord]:
@@ -151,7 +159,7 @@ class Sweep:
             raise Halted(f"sweep {self.name} failed and has no best trial: {self.record.message}")
         raise KerasweepError(
             f"a sweep has a best trial once one has ended with a value, and {self.name} has none yet\n"
-            f"`kerasweep status {self.name}` tells where it stands"
+            f"`kerasweep status {self.handle}` tells where it stands"
         )
 
     def model_of(self, trial: models.TrialRecord) -> ArtifactRef | None:

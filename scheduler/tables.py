@@ -78,21 +78,33 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     return facts
 
 
-class _Fitting:
-    """A table as it is where it fits the terminal, and in a narrower form where it does not."""
+class Fitting:
+    """A table in the first of its forms that fits the terminal, or in the last; the widest comes first."""
 
-    def __init__(self, wide: Table, narrow: Table) -> None:
-        self._wide, self._narrow = wide, narrow
+    def __init__(self, *forms: Table) -> None:
+        self._forms = forms
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unbounded = options.update(width=_UNBOUNDED_CHARS)
-        fits = console.measure(self._wide, options=unbounded).maximum <= options.max_width
-        yield self._wide if fits else self._narrow
+        for form in self._forms[:-1]:
+            if console.measure(form, options=unbounded).maximum <= options.max_width:
+                yield form
+                return
+        yield self._forms[-1]
 
 
-def trials(documents: Sequence[Mapping[str, Any]], metric: str) -> RenderableType:
-    """Return the list of trials: a column for each parameter, or one for all where those do not fit."""
-    names = wording.short_names(name for one in documents for name in one["params"])
+def trials(
+    documents: Sequence[Mapping[str, Any]], metric: str, parameters: Iterable[str] = ()
+) -> RenderableType:
+    """Return the list of trials: a column for each parameter, or one for all where those do not fit.
+
+    Args:
+        documents: the trials' documents.
+        metric: the sweep's metric.
+        parameters: their order; those that are not named come behind.
+    """
+    given = dict.fromkeys(name for one in documents for name in one["params"])
+    names = wording.short_names([*(name for name in parameters if name in given), *given])
     swept = [name.replace("[", r"\[") for name in names.values()]
     tail = ["failure"] if any(one["failure"] for one in documents) else []
     wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
@@ -111,9 +123,10 @@ def trials(documents: Sequence[Mapping[str, Any]], metric: str) -> RenderableTyp
         wide.add_row(
             *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
         )
-        told = [wording.params(one["params"]), value, f"{best_epoch}/{epochs}"]
+        ordered = {name: one["params"][name] for name in names if name in one["params"]}
+        told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
         narrow.add_row(*head, *map(_literal, [*told, *story]))
-    return _Fitting(wide, narrow)
+    return Fitting(wide, narrow)
 
 
 def best(document: Mapping[str, Any], metric: str) -> RenderableType:
@@ -184,7 +197,9 @@ def _trial_facts(document: Mapping[str, Any], metric: str) -> Table:
     names = wording.short_names(document["params"])
     for name, given in document["params"].items():
         facts.add_row(names[name], _literal(wording.value(given)))
-    facts.add_row(metric, f"{wording.metric(document['value'])} at epoch {_plain(document['best_epoch'])}")
+    if document["value"] is not None:
+        reached = f"{wording.metric(document['value'])} at epoch {_plain(document['best_epoch'])}"
+        facts.add_row(metric, reached)
     facts.add_row("epochs", f"{document['epochs']} in {wording.count(document['attempts'], 'attempt')}")
     facts.add_row("seed", str(document["seed"]))
     if document["failure"]:

@@ -10,6 +10,7 @@ import typer
 
 from kerasweep.scheduler.cli import (
     checking,
+    failures,
     following,
     looking,
     plotting,
@@ -68,6 +69,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
     version: Annotated[
         bool,
@@ -78,6 +80,9 @@ def _root(
 
     A sweep is an ordinary Keras program and a YAML file that says which values to try.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(failures.WRONG_INPUT)
     handler = StderrHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])

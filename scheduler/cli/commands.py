@@ -38,6 +38,13 @@ _CLICK_ERRORS: type[Exception] = typer.BadParameter.__mro__[2]
 class Commands(TyperGroup):
     """The command line: turns every error into a short message and an exit code."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the options that stand before the command."""
+        try:
+            return super().make_context(*args, **extra)
+        except _CLICK_ERRORS as exc:
+            raise typer.Exit(_tell_usage(exc)) from exc
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
@@ -73,7 +80,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="kerasweep",
     cls=Commands,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -41,7 +41,7 @@ def watch(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> No
     try:
         state = live.follow(_view(found, output), lambda: False)
     except KeyboardInterrupt:
-        say(f"sweep {found.name} goes on; `kerasweep watch {found.name}` shows it again")
+        say(f"sweep {found.name} goes on; `kerasweep watch {found.handle}` shows it again")
         return
     if output is Format.JSON:
         line(found.status())
@@ -134,7 +134,7 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
             _hold_back(client, sweep)
             raise KerasweepError(
                 f"stopped before its end: {_what_is_done(sweep)}\n"
-                f"`kerasweep run --resume {sweep.name}` goes on"
+                f"`kerasweep run --resume {sweep.handle}` goes on"
             )
 
 
@@ -142,7 +142,7 @@ def _tell_of_others(client: Client, sweep: Sweep) -> None:
     """Say which other sweeps the worker will find in the store of this folder."""
     if not client.settings.embedded_broker:
         return
-    others = [one.name for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
+    others = [one.handle for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
     if others:
         named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         say(f"not ended here, and trained beside it: {named} (`kerasweep pause NAME` holds a sweep back)")
@@ -181,7 +181,7 @@ def _conclude(sweep: Sweep, output: Format) -> None:
         shown = sweep.best()
         typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
-        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.name} winner")
+        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 
 def _view(sweep: Sweep, output: Format, *, kept: bool = False) -> live.View:
@@ -214,7 +214,8 @@ def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
 
 def _failure(sweep: Sweep) -> Halted:
     return Halted(
-        f"sweep {sweep.name} failed: {sweep.record.message}\n`kerasweep logs {sweep.name}` tells more"
+        f"sweep {sweep.name} failed: {sweep.record.message}\n"
+        f"`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` tell more"
     )
 
 

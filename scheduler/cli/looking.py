@@ -86,7 +86,8 @@ def trials(
             key=lambda one: (one["value"] is None, sign * float(one["value"] or 0.0), one["trial"])
         )
     documents = documents[:limit]
-    emit(documents, output, lambda: tables.trials(documents, found.spec.metric.name))
+    spec = found.spec
+    emit(documents, output, lambda: tables.trials(documents, spec.metric.name, spec.space().dimensions))
 
 
 @command(LOOK, "kerasweep journal mlp", "kerasweep journal mlp 3 -o json")
@@ -123,7 +124,7 @@ def logs(
         return
     _print_logs(documents, output, trial)
     if not documents and not follow:
-        which = f"{found.name} {trial}" if trial is not None else found.name
+        which = f"{found.handle} {trial}" if trial is not None else found.handle
         say(f"nothing was printed; `kerasweep journal {which}` tells what was decided, and why")
     if follow:
         with contextlib.suppress(KeyboardInterrupt):  # the way to leave

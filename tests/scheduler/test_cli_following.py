@@ -94,6 +94,19 @@ def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) 
     assert "trial 7 completed" in shell.err, "progress is told beside the document"
 
 
+def test_hints_name_a_sweep_by_its_id_where_its_name_means_another(
+    local: type[LocalStandIn], shell: Any, stage: Any
+) -> None:
+    older = stage.sweep()
+    stage.sweep()
+    local.rounds.append(lambda one: [stage.complete(older, trial) for trial in range(8)])
+    local.rounds.append(lambda one: advance(stage.records, older))
+    shown = shell("run", "--resume", older)
+    assert shell.code == 0, shell.err
+    assert f"kerasweep fetch {older} winner" in shown
+    assert Client().sweep("mlp").handle == "mlp"
+
+
 def test_a_sweep_that_fails_fails_the_run(local: type[LocalStandIn], shell: Any) -> None:
     local.rounds.append(lambda one: one.stage.end(one.sweep, SweepState.FAILED, "no metric named val_los"))
     shell("run", "sweep.yaml")
@@ -300,6 +313,44 @@ def test_the_table_tells_all_that_matters(busy: Any) -> None:
     order = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
     assert order == ["3", "4", "5", "1", "0"], "running trials first, then the best"
     assert "and 2 queued, 1 failed" in text
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_values_are_the_last_to_be_cut(stage: Any, width: int) -> None:
+    space = {f"parameter_{number}": {"values": [number + 0.125, number + 0.25]} for number in range(6)}
+    sweep = stage.sweep(parameters=space)
+    stage.claim(sweep, 0, [0.9])
+    lines = drawn(Client().sweep(sweep), width, 4)
+    assert max(map(len, lines)) <= width
+    head, row = (next(line for line in lines if line.startswith(start)) for start in ("trial", "    0"))
+    if width == 80:
+        assert "parameters" in head
+        assert "parameter_0=0.125, param" in row
+    else:
+        assert row.split()[2:8] == ["0.125", "1.125", "2.125", "3.125", "4.125", "5.125"]
+        assert ("parameter_0" in head) is (width == 200)
+
+
+def test_parameters_stand_as_in_the_sweep_file(stage: Any) -> None:
+    space = {
+        "optimizer": {"values": ["adam", "sgd"]},
+        "momentum": {"values": [0.5, 0.9], "when": {"optimizer": ["sgd"]}},
+        "units": {"values": [50, 100]},
+    }
+    sweep = stage.sweep(parameters=space)
+    for trial in range(stage.records.sweep(sweep).max_trials):
+        stage.claim(sweep, trial, [0.9])
+    head = next(line for line in drawn(Client().sweep(sweep), 140, 20) if line.startswith("trial"))
+    assert head.split()[2:6] == ["optimizer", "momentum", "units", "patience"]
+
+
+def test_a_row_tells_of_the_newest_attempt_alone(stage: Any) -> None:
+    sweep = stage.sweep()
+    key, _ = stage.claim(sweep, 0, [0.9, 0.7, 0.5])
+    stage.records.release(key, TrialState.QUEUED, "its worker has died")
+    stage.claim(sweep, 0, [0.9])
+    row = next(line for line in drawn(Client().sweep(sweep), 140, 4) if line.startswith("    0"))
+    assert row.split()[-4:] == ["1/10", "0.90000", "0.90000", "1"]
 
 
 def test_before_any_epoch_the_table_says_what_takes_its_time(stage: Any) -> None:

@@ -229,6 +229,18 @@ def test_every_command_has_help_with_examples(shell: Any) -> None:
         assert f"$ kerasweep {name}" in text or "$ id=$(kerasweep submit" in text, name
 
 
+def test_without_a_command_the_help_is_shown(shell: Any) -> None:
+    assert "Usage: kerasweep [OPTIONS] COMMAND" in shell()
+    assert shell.code == 2
+
+
+@pytest.mark.parametrize("words", [("--foo", "ls"), ("-o", "json", "ls")])
+def test_options_before_the_command_are_refused_as_others_are(shell: Any, words: tuple[str, ...]) -> None:
+    shell(*words)
+    assert shell.code == 2
+    assert shell.err == f"error: No such option: {words[0]}\nTry: kerasweep --help\n"
+
+
 def test_help_and_its_commands_load_nothing_heavy() -> None:
     program = (
         "import sys; from kerasweep.scheduler.cli.app import app\n"

@@ -148,6 +148,14 @@ def test_nothing_waits_where_trials_run_or_all_have_ended(stage: Any) -> None:
     assert report.waiting_reason(stage.records.sweep(sweep), {TrialState.QUEUED: 3}, [], []) is None
 
 
+def test_a_sweep_that_only_has_to_be_ended_says_who_does(stage: Any) -> None:
+    record, ended = stage.records.sweep(stage.sweep()), {TrialState.COMPLETED: 7, TrialState.FAILED: 1}
+    for embedded, way in ((True, "`kerasweep run --resume mlp`"), (False, "`kerasweep scheduler`")):
+        reason = report.waiting_reason(record, ended, [], [], embedded=embedded)
+        assert reason == f"every trial has ended, and no scheduler is alive to end the sweep; {way} does"
+    assert report.waiting_reason(record, ended, [], SCHEDULERS) is None, "it is about to"
+
+
 def test_a_paused_sweep_says_how_it_goes_on(stage: Any) -> None:
     sweep = stage.sweep()
     stage.end(sweep, SweepState.PAUSED)
