@@ -110,7 +110,7 @@ def no_model(sweep: Sweep, trial: TrialRecord) -> KerasweepError:
         kept = sweep.spec.checkpoints.keep_top
         why = (
             f"only those of the best {kept} trials are kept\n"
-            "checkpoints: {keep_top: …} in the sweep file says how many; a sweep with more gives the same model"
+            "The sweep file says how many: checkpoints: {keep_top: …}; submit it again with more"
         )
     return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
 
