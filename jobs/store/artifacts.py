@@ -75,7 +75,7 @@ class Artifacts:
         try:
             self._fs, root = fsspec.core.url_to_fs(url, **options)
         except (ValueError, ImportError) as exc:
-            rule = "KERASWEEP_ARTIFACTS_URL must be a folder or an fsspec URL"
+            rule = "the artifacts (--artifacts, KERASWEEP_ARTIFACTS_URL) must be a folder or an fsspec URL"
             raise InputError(f"{rule}, got {without_password(url)!r}; {exc}") from exc
         self._local = isinstance(self._fs, LocalFileSystem)
         self._root = root.rstrip("/")

@@ -23,7 +23,7 @@ NOW = {
 #: How long a statement waits for another transaction.
 LOCK_WAIT_S = 20.0
 
-_WANTED = "KERASWEEP_STORE_URL must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+_WANTED = "the store (--store, KERASWEEP_STORE_URL) must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 # Numbers that JSON does not know are refused by both databases alike, not by PostgreSQL alone.
 _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))

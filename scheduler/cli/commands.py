@@ -112,9 +112,21 @@ def _debug(ctx: Any) -> bool:
 def _tell_usage(exc: Any) -> int:
     context = getattr(exc, "ctx", None)
     where = context.command_path if context else "kerasweep"
-    message = exc.format_message().replace("Value error, ", "")  # a prefix of the library's own
+    message = _plain(exc)
     failures.write(f"{message}{_near(message)}\nTry: {where} --help")
     return int(exc.exit_code)
+
+
+def _plain(exc: Any) -> str:
+    """Return a usage error's message in our words, where it is pydantic's: the rule, and the value."""
+    message = str(exc.format_message()).replace("Value error, ", "")
+    head, found, rule = message.partition("Input should be ")
+    if not found:
+        return message
+    cause = exc.__cause__ or exc.__context__
+    given = cause.errors()[0].get("input") if hasattr(cause, "errors") else None
+    told = f", got {str(given)!r}" if given is not None else ""
+    return f"{head}must be {rule.partition(', unable')[0]}{told}"
 
 
 def _near(message: str) -> str:

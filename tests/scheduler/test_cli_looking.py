@@ -241,6 +241,21 @@ def test_options_before_the_command_are_refused_as_others_are(shell: Any, words:
     assert shell.err == f"error: No such option: {words[0]}\nTry: kerasweep --help\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("trials", "mlp", "--limit", "-1"), "'--limit': must be greater than or equal to 1, got '-1'"),
+        (("logs", "mlp", "x"), "'[TRIAL]': must be a valid integer, got 'x'"),
+    ],
+)
+def test_a_wrong_number_is_told_with_its_rule_and_value(
+    shell: Any, words: tuple[str, ...], told: str
+) -> None:
+    shell(*words)
+    assert shell.code == 2
+    assert shell.err.startswith(f"error: Invalid value for {told}\nTry: kerasweep {words[0]} --help")
+
+
 def test_help_and_its_commands_load_nothing_heavy() -> None:
     program = (
         "import sys; from kerasweep.scheduler.cli.app import app\n"

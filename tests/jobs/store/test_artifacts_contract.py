@@ -151,7 +151,7 @@ class TestDamage:
 class TestPlaces:
     @pytest.mark.parametrize("url", ["nosuch://place", "s4://bucket/x"])
     def test_of_unknown_kinds_are_refused(self, url: str) -> None:
-        with pytest.raises(InputError, match="KERASWEEP_ARTIFACTS_URL must be a folder or an fsspec URL"):
+        with pytest.raises(InputError, match=r"KERASWEEP_ARTIFACTS_URL\) must be a folder or an fsspec URL"):
             Artifacts(url)
 
     def test_a_reference_goes_through_json(self) -> None:
