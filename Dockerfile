@@ -22,6 +22,7 @@ RUN python -c "import os, tomllib; \
  && rm /tmp/wanted.txt
 
 COPY README.md LICENSE ./
+COPY kerasweep kerasweep
 COPY jobs jobs
 COPY scheduler scheduler
 COPY workers workers

@@ -15,13 +15,13 @@ from typing import Any
 
 import psutil
 
-from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.models import Sweep, TrialRecord
+from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
-from kerasweep.scheduler.local import Local
-from kerasweep.scheduler.submission import submit
+from kerasweep.scheduler.deciding.submission import submit
+from kerasweep.scheduler.local.embedded import Local
 
 DEADLINE_S = 1800.0
 
@@ -37,7 +37,7 @@ class Ran:
         seconds: from the submission to the last trial's record.
     """
 
-    sweep: Sweep
+    sweep: SweepRecord
     trials: list[TrialRecord]
     submit_s: float
     seconds: float

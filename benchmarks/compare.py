@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from cluster import DEADLINE_S, Cluster, cluster, machine, publish
 
-from kerasweep.jobs.spec import load_spec
+from kerasweep.jobs.sweepfile.spec import load_spec
 
 HERE = Path(__file__).resolve().parent
 PEERS = {"loop": "loop", "optuna": "with_optuna", "keras_tuner": "with_keras_tuner", "ray": "with_ray"}
@@ -85,7 +85,7 @@ class Bench:
         """Time `kerasweep run`, from the command to its end."""
         with tempfile.TemporaryDirectory(dir=self._folder) as home:
             environ = {**os.environ, "KERASWEEP_HOME": home}
-            code = "from kerasweep.scheduler.cli.app import main; main()"
+            code = "from kerasweep.scheduler.cli.entry import main; main()"
             command = [sys.executable, "-c", code, "run", str(self._sweep), "-o", "json"]
             return _timed(command, environ)
 

@@ -21,13 +21,13 @@ import tensorflow as tf
 from compare import HERE
 
 from kerasweep.jobs.seeds import epoch_order
-from kerasweep.workers.trainer.checkpoint import build_optimizer
-from kerasweep.workers.trainer.data import Arrays, read_data
-from kerasweep.workers.trainer.devices import Devices
-from kerasweep.workers.trainer.programs import Bound, Graph, Loops, Material, Programs
-from kerasweep.workers.trainer.resident import Resident
-from kerasweep.workers.trainer.source import JobSource
-from kerasweep.workers.trainer.stepping import Cut
+from kerasweep.workers.trainer.hardware import Devices
+from kerasweep.workers.trainer.job.data import Arrays, read_data
+from kerasweep.workers.trainer.job.source import JobSource
+from kerasweep.workers.trainer.pack.programs import Bound, Graph, Loops, Material, Programs
+from kerasweep.workers.trainer.pack.resident import Resident
+from kerasweep.workers.trainer.pack.stepping import Cut
+from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 
 BATCH = 16
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from servers import PostgresServer, S3Server
 
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.scheduler.local.redis_server import RedisServer
 
 Until = Callable[..., None]
 

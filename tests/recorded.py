@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kerasweep.jobs.spec import parse_spec
 from kerasweep.jobs.store.artifacts import ArtifactRef
-from kerasweep.jobs.store.models import Claim, EpochRecord, NewTrial, Progress, Result, Sweep
+from kerasweep.jobs.store.models import Claim, EpochRecord, NewTrial, Progress, Result, SweepRecord
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.spec import parse_spec
 from kerasweep.jobs.trial import AttemptKey, SweepState, TrialKey, TrialState
 
 LEASE_S = 30.0
@@ -37,7 +37,7 @@ def a_sweep(
     max_failures: int = 3,
     gpus: int = 0,
     keep_top: int = 3,
-) -> Sweep:
+) -> SweepRecord:
     """Return a sweep that is not yet on record."""
     spec = parse_spec(
         {
@@ -54,7 +54,7 @@ def a_sweep(
         }
     )
     bundle = ArtifactRef("bundle", "bundles/job.zip", "b" * 64, 100)
-    return Sweep(
+    return SweepRecord(
         id=sweep,
         name=name,
         state=SweepState.RUNNING,
@@ -70,7 +70,7 @@ def a_sweep(
     )
 
 
-def put_sweep(records: Records, trials: int = 1, sweep: Sweep | None = None) -> Sweep:
+def put_sweep(records: Records, trials: int = 1, sweep: SweepRecord | None = None) -> SweepRecord:
     """Put a sweep with queued trials on record; return it as recorded."""
     sweep = sweep or a_sweep()
     records.create_sweep(sweep)

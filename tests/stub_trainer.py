@@ -20,8 +20,8 @@ from typing import Any
 
 from kerasweep.jobs.errors import Damaged, OutOfReach
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
-from kerasweep.workers.trainer.channel import Channel, read_messages
 from kerasweep.workers.trainer.main import _flags, die_with
+from kerasweep.workers.trainer.outbox import Channel, read_messages
 
 STEP_S = 0.02
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kerasweep.workers.main import main
+from kerasweep.workers.start import main
 from kerasweep.workers.trainers import Trainer
 
 STUB = str(Path(__file__).with_name("stub_trainer.py"))

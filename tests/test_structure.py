@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,10 +18,14 @@ import pytest
 from mypy.main import process_options
 
 ROOT = Path(__file__).parents[1]
+FACE = ROOT / "kerasweep"
 FOLDERS = ("jobs", "scheduler", "workers")
 MAY_IMPORT = {"jobs": {"jobs"}, "scheduler": {"scheduler", "jobs"}, "workers": {"workers", "jobs"}}
 TRAINER = "kerasweep.workers.trainer"
+#: The packages that load TensorFlow; nothing else may.
+HEAVY_ROOMS = (TRAINER, "kerasweep.workers.models")
 LONGEST_MODULE = 400
+MOST_ROOMS = 16
 HEAVY = {"tensorflow", "keras", "optuna"}
 
 
@@ -51,12 +57,12 @@ def imported(name: str) -> Iterator[tuple[str, int]]:
 
 
 def in_trainer(name: str) -> bool:
-    """Tell whether a module belongs to the one package that may load TensorFlow."""
-    return name == TRAINER or name.startswith(f"{TRAINER}.")
+    """Tell whether a module belongs to a package that may load TensorFlow."""
+    return any(name == room or name.startswith(f"{room}.") for room in HEAVY_ROOMS)
 
 
 def folder_of(name: str) -> str:
-    """Return the folder of a module: `kerasweep.jobs.spec` is of `jobs`."""
+    """Return the folder of a module: `kerasweep.jobs.sweepfile.spec` is of `jobs`."""
     return name.split(".")[1]
 
 
@@ -153,9 +159,38 @@ def test_modules_are_short() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_MODULE} == {}
 
 
-def test_folders_are_two_deep() -> None:
-    deep = [str(path) for path in modules().values() if len(path.relative_to(ROOT).parts) > 3]
+def test_folders_are_three_deep() -> None:
+    deep = [str(path) for path in modules().values() if len(path.relative_to(ROOT).parts) > 4]
     assert deep == []
+
+
+def test_a_folder_holds_some_dozen_modules() -> None:
+    rooms = Counter(path.parent for path in modules().values() if path.name != "__init__.py")
+    assert {
+        str(folder.relative_to(ROOT)): count for folder, count in rooms.items() if count > MOST_ROOMS
+    } == {}
+
+
+def test_a_files_name_stands_once_in_the_house() -> None:
+    names = Counter(path.name for path in modules().values() if path.name != "__init__.py")
+    assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_a_classes_name_stands_once_in_the_house() -> None:
+    names = Counter(
+        node.name
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: count for name, count in names.items() if count > 1} == {}
+
+
+def test_slot_is_the_only_word_for_a_slot() -> None:
+    found = [
+        name for name, path in modules().items() if re.search(r"(?i)\bseats?\b", path.read_text("utf-8"))
+    ]
+    assert found == []
 
 
 def test_every_package_is_listed_for_the_wheel() -> None:
@@ -163,7 +198,7 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     packages = {name for name, path in modules().items() if path.name == "__init__.py"}
     folders = {".".join(["kerasweep", *path.parent.relative_to(ROOT).parts]) for path in modules().values()}
     assert folders == packages, "a folder of modules without an __init__.py"
-    assert set(tool["packages"]) == packages
+    assert set(tool["packages"]) == packages | {"kerasweep"}
 
 
 def test_the_links_for_type_checkers_lead_to_the_folders() -> None:
@@ -171,6 +206,10 @@ def test_the_links_for_type_checkers_lead_to_the_folders() -> None:
         link = ROOT / ".types" / "kerasweep" / folder
         assert link.is_symlink()
         assert link.resolve() == ROOT / folder
+    for path in FACE.glob("*.py"):
+        link = ROOT / ".types" / "kerasweep" / path.name
+        assert link.is_symlink()
+        assert link.resolve() == path
 
 
 def test_import_names_lead_to_this_folder() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "jobs", "scheduler", "workers")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "kerasweep", "jobs", "scheduler", "workers")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -94,12 +94,12 @@ def test_the_wheel_holds_every_module_and_the_gallery_and_nothing_else(wheel: Pa
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in names} == {"kerasweep"}
     wanted = {
-        f"kerasweep/{path.relative_to(ROOT)}"
-        for folder in ("jobs", "scheduler", "workers")
+        path.relative_to(ROOT) if folder == "kerasweep" else Path("kerasweep") / path.relative_to(ROOT)
+        for folder in ("kerasweep", "jobs", "scheduler", "workers")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == wanted
+    assert names == {str(path) for path in wanted}
 
 
 def test_help_runs_without_tensorflow(python: Path, project: Path) -> None:
@@ -121,7 +121,8 @@ def test_a_project_with_a_folder_jobs_of_its_own_is_submitted(python: Path, proj
 
 
 @pytest.mark.parametrize(
-    "module", ["kerasweep.jobs.spec", "kerasweep.scheduler.service", "kerasweep.workers.main"]
+    "module",
+    ["kerasweep.jobs.sweepfile.spec", "kerasweep.scheduler.deciding.service", "kerasweep.workers.start"],
 )
 def test_import_names_hold_in_a_folder_that_has_the_same_ones(
     python: Path, project: Path, module: str

@@ -12,11 +12,11 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.worker import state as celery_state
 
-from kerasweep.jobs import wire
-from kerasweep.jobs.channel import tolerate_garbage
 from kerasweep.jobs.errors import KerasweepError
-from kerasweep.jobs.loop import run_until_told, wake
-from kerasweep.jobs.queue import new_app
+from kerasweep.jobs.queue import hints
+from kerasweep.jobs.queue.broker import new_app
+from kerasweep.jobs.queue.channel import tolerate_garbage
+from kerasweep.jobs.queue.loop import run_until_told, wake
 from kerasweep.workers.tasks import Worker
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         KerasweepError: Celery gave up.
     """
 
-    @app.task(name=wire.TRAIN, bind=True)
+    @app.task(name=hints.TRAIN, bind=True)
     def train(task: Any, sweep: object = None, trial: object = None) -> None:
         try:
-            key = wire.read_hint(sweep, trial)
+            key = hints.read_hint(sweep, trial)
         except KerasweepError as exc:
             log.warning("%s", exc)
             return
@@ -87,7 +87,7 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
 
     @signals.task_revoked.connect(weak=False)
     def cancel_queued(request: Any = None, **_: Any) -> None:
-        key = wire.trial_of_hint_id(str(getattr(request, "id", "")))
+        key = hints.trial_of_hint_id(str(getattr(request, "id", "")))
         if key:
             threading.Thread(target=_cancel, args=(worker, key), daemon=True).start()
 

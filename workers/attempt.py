@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.errors import Damaged, OutOfReach, StaleAttempt
+from kerasweep.jobs.queue.hints import decode_metrics
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.models import Claim, EpochRecord, Progress, Result
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, TrialState
-from kerasweep.jobs.wire import decode_metrics
 from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
-from kerasweep.workers.seats import Seat
+from kerasweep.workers.slots import Slot
 from kerasweep.workers.trainers import Death, Event, Run
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Attempt:
 
     Args:
         claim: the trial.
-        seat: its place in a trainer.
+        slot: its place in a trainer.
         host: the trainers.
         records: where the end is written.
         ledger: where the progress is written.
@@ -56,14 +56,14 @@ class Attempt:
     def __init__(
         self,
         claim: Claim,
-        seat: Seat,
+        slot: Slot,
         host: Host,
         records: Records,
         ledger: Ledger,
         settings: Settings,
         engine: str,
     ) -> None:
-        self.claim, self.key, self.seat = claim, claim.key, seat
+        self.claim, self.key, self.slot = claim, claim.key, slot
         self._host, self._records, self._ledger, self._settings = host, records, ledger, settings
         self._engine = engine
         self._asked: str | None = None
@@ -89,7 +89,7 @@ class Attempt:
         except (OutOfReach, OSError) as exc:
             return self._waiting(str(exc).splitlines()[0])
         finally:
-            self.seat.trainer.forget(str(self.key))
+            self.slot.trainer.forget(str(self.key))
 
     def ask(self, why: str) -> None:
         """Ask the trainer to end the run; of several reasons the most urgent counts, of equals the first."""
@@ -103,11 +103,11 @@ class Attempt:
 
     def _tell_why(self, why: str) -> None:
         # For the trainer it is all one why it has to leave.
-        self.seat.trainer.stop(str(self.key), "preempt" if why == _LEASE else why)
+        self.slot.trainer.stop(str(self.key), "preempt" if why == _LEASE else why)
 
     def _begun(self, bundle: Path) -> Run:
         """Give the trainer the run, and pass on what was asked before it had it."""
-        run = self.seat.trainer.train(str(self.key), self._message(bundle))
+        run = self.slot.trainer.train(str(self.key), self._message(bundle))
         with self._asking:
             self._running = True
             if self._asked:
@@ -124,8 +124,8 @@ class Attempt:
                 if ending is not None:
                     return ending
             except queue.Empty:
-                if self.seat.trainer.silent_s(run) > self._settings.hang_s:
-                    self.seat.trainer.kill(f"no step for {self._settings.hang_s:g} s", run.name)
+                if self.slot.trainer.silent_s(run) > self._settings.hang_s:
+                    self.slot.trainer.kill(f"no step for {self._settings.hang_s:g} s", run.name)
 
     def _answered(self, answer: Answer) -> None:
         if answer is Answer.STALE:
@@ -161,7 +161,7 @@ class Attempt:
         return handler(event) if handler else None
 
     def _on_engine(self, event: Event) -> None:
-        self._host.settle(self.seat, event["engine"] == "pack", self.claim.pack_limit)
+        self._host.settle(self.slot, event["engine"] == "pack", self.claim.pack_limit)
         self._ledger.write(self.key, log_line=f"engine {event['engine']}: {event.get('reason', '')}")
 
     def _on_epoch(self, event: Event) -> None:
@@ -180,7 +180,7 @@ class Attempt:
                 self.key.sweep, event["key"], event["value"], event.get("reason", "")
             )
         )
-        self.seat.trainer.tell(str(self.key), event["key"], binding)
+        self.slot.trainer.tell(str(self.key), event["key"], binding)
 
     def _on_done(self, event: Event) -> Ending:
         models = [ArtifactRef(**ref) for ref in event.get("artifacts", [])]
@@ -235,7 +235,7 @@ class Attempt:
 
     def _waiting(self, why: str) -> Ending:
         """Give the trial back because something does not answer; not so fast that it spins."""
-        self.seat.trainer.stop(str(self.key), str(Answer.STALE))
+        self.slot.trainer.stop(str(self.key), str(Answer.STALE))
         self._waking.wait(self._settings.renew_s)
         return self._failing(Failure(FailureClass.STORE, why), 1)
 

@@ -1,6 +1,6 @@
 """How many trainers, and how many trials in each: tried while a sweep trains, kept where faster.
 
-Speed is counted in steps a second of the whole worker while all of its seats are taken. On CPUs nothing is
+Speed is counted in steps a second of the whole worker while all of its slots are taken. On CPUs nothing is
 tried while the cores are busy: then there is nothing to win. What is tried is twice the trainers, since
 Python runs one thread at a time in each, and then twice the slots. No trial's bits depend on either.
 """
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 #: For so long speed is measured, and so long after a change of the scale it settles.
 _WINDOW_S = 3.0
 _SETTLE_S = 1.5
-#: Of the samples in a window, so many must find all seats taken: between two trials one is free for a moment.
+#: Of the samples in a window, so many must find all slots taken: between two trials one is free for a moment.
 _FULL = 0.7
 #: A trainer that was not heard to make a step for so long stands still.
 _STANDS_S = 1.5
@@ -40,7 +40,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepCount:
     """How many steps a trainer has made since it started, and when it said so, in seconds."""
 
     made: int
@@ -55,12 +55,12 @@ class Sample:
         at_s: the moment, in seconds.
         steps: of each trainer.
         cpu_s: processor time that the trainers took since they started, in seconds.
-        full: whether all seats are taken.
+        full: whether all slots are taken.
         sweeps: which sweeps are trained.
     """
 
     at_s: float
-    steps: tuple[Steps, ...]
+    steps: tuple[StepCount, ...]
     cpu_s: float
     full: bool
     sweeps: frozenset[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from kerasweep.jobs.bundle import unpack
+from kerasweep.jobs.code.bundle import unpack
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 
 

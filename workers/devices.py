@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasweep.jobs.errors import InputError
-from kerasweep.jobs.wire import train_queue
+from kerasweep.jobs.queue.hints import train_queue
 
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _GPU = re.compile(r"\d+|(GPU|MIG)-[\w./-]+")

@@ -13,7 +13,7 @@ from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.settings import Settings
 from kerasweep.workers.autoscale import Sample, Scale
 from kerasweep.workers.devices import DeviceSet
-from kerasweep.workers.seats import Seat, Seats
+from kerasweep.workers.slots import Slot, Slots
 from kerasweep.workers.trainers import Trainer
 
 log = logging.getLogger(__name__)
@@ -27,18 +27,18 @@ class Preempting(Exception):
 
 
 class Host:
-    """The trainers of a worker, and the seats in them.
+    """The trainers of a worker, and the slots in them.
 
     Args:
         device_sets: what each trainer owns.
-        slots: how many trials a trainer may train in one pack.
+        width: how many trials a trainer may train in one pack.
         settings: grace and start times, in seconds.
     """
 
-    def __init__(self, device_sets: Sequence[DeviceSet], slots: int, settings: Settings) -> None:
+    def __init__(self, device_sets: Sequence[DeviceSet], width: int, settings: Settings) -> None:
         self._settings = settings
         self._changed = threading.Condition()
-        self._seats = Seats([self._trainer(devices) for devices in device_sets], slots)
+        self._slots = Slots([self._trainer(devices) for devices in device_sets], width)
         self.preempting = False
         #: Hears how many hints this worker may hold, whenever that may have changed; from any thread.
         self.on_capacity: Callable[[int], None] = lambda _capacity: None
@@ -47,19 +47,19 @@ class Host:
     def trainers(self) -> list[Trainer]:
         """Those that there are now."""
         with self._changed:
-            return self._seats.trainers
+            return self._slots.trainers
 
     @property
     def scale(self) -> Scale:
         """How many trainers there are, and how many slots each has."""
         with self._changed:
-            return Scale(len(self._seats.trainers), self._seats.slots)
+            return Scale(len(self._slots.trainers), self._slots.width)
 
     @property
     def capacity(self) -> int:
         """How many trials may train here at once, as far as is known of what they are."""
         with self._changed:
-            return self._seats.capacity
+            return self._slots.capacity
 
     def start(self) -> None:
         """Start the trainers."""
@@ -94,25 +94,25 @@ class Host:
                 )
 
     @contextmanager
-    def seat(self, sweep: str, pack_limit: int | None = None) -> Iterator[Seat]:
+    def slot(self, sweep: str, pack_limit: int | None = None) -> Iterator[Slot]:
         """Wait for a place in a trainer and hold it.
 
         Raises:
             Preempting: the worker is about to end.
         """
-        seat = self._take(sweep, pack_limit)
+        slot = self._take(sweep, pack_limit)
         try:
-            yield seat
+            yield slot
         finally:
             with self._changed:
-                self._seats.leave(seat)
-                self._retire_if_grown(seat.trainer)
+                self._slots.leave(slot)
+                self._retire_if_grown(slot.trainer)
                 self._tell()
 
-    def settle(self, seat: Seat, packed: bool, pack_limit: int | None) -> None:
+    def settle(self, slot: Slot, packed: bool, pack_limit: int | None) -> None:
         """Learn whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
         with self._changed:
-            self._seats.settle(seat, packed, pack_limit)
+            self._slots.settle(slot, packed, pack_limit)
             self._tell()
 
     def rescale(self, scale: Scale) -> None:
@@ -120,8 +120,8 @@ class Host:
         with self._changed:
             if self.preempting:
                 return
-            self._seats.slots = scale.slots
-            trainers = [trainer for trainer in self._seats.trainers if not trainer.leaving]
+            self._slots.width = scale.slots
+            trainers = [trainer for trainer in self._slots.trainers if not trainer.leaving]
             for trainer in trainers[scale.trainers :]:
                 trainer.leaving = True
                 self._retire_if_grown(trainer)
@@ -129,20 +129,20 @@ class Host:
                 devices = trainers[0].devices
                 share = max(1, devices.threads * len(trainers) // scale.trainers)
                 trainer = self._trainer(replace(devices, name=f"cpu {number}", threads=share))
-                self._seats.add(trainer)
+                self._slots.add(trainer)
                 trainer.start()
             self._tell()
 
     def sample(self) -> Sample:
         """Return what the trainers have done so far."""
         with self._changed:
-            trainers = self._seats.trainers
+            trainers = self._slots.trainers
             return Sample(
                 at_s=time.monotonic(),
                 steps=tuple(trainer.steps for trainer in trainers),
                 cpu_s=sum(trainer.cpu_s for trainer in trainers),
-                full=self._seats.full,
-                sweeps=self._seats.sweeps,
+                full=self._slots.full,
+                sweeps=self._slots.sweeps,
             )
 
     def preempt(self) -> bool:
@@ -165,12 +165,12 @@ class Host:
     def _trainer(self, devices: DeviceSet) -> Trainer:
         return Trainer(devices, self._settings.artifacts, self._notify)
 
-    def _take(self, sweep: str, pack_limit: int | None) -> Seat:
+    def _take(self, sweep: str, pack_limit: int | None) -> Slot:
         with self._changed:
             while not self.preempting:
-                seat = self._seats.take(sweep, pack_limit)
-                if seat is not None:
-                    return seat
+                slot = self._slots.take(sweep, pack_limit)
+                if slot is not None:
+                    return slot
                 self._changed.wait(1.0)
             raise Preempting
 
@@ -181,10 +181,10 @@ class Host:
         """
         if trainer.rss_bytes > self._settings.trainer_rss_limit_mib * 2**20:
             trainer.retiring = True
-        if self._seats.taken(trainer):
+        if self._slots.taken(trainer):
             return
         if trainer.leaving:
-            self._seats.drop(trainer)
+            self._slots.drop(trainer)
             trainer.ask_to_end()
         elif trainer.retiring:
             trainer.retire()
@@ -195,4 +195,4 @@ class Host:
 
     def _tell(self) -> None:
         self._changed.notify_all()
-        self.on_capacity(self._seats.capacity)
+        self.on_capacity(self._slots.capacity)

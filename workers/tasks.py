@@ -1,4 +1,4 @@
-"""The task of a trial: take a seat, claim, train, finish."""
+"""The task of a trial: take a slot, claim, train, finish."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.models import Claim
 from kerasweep.jobs.store.records import Records
@@ -16,7 +16,7 @@ from kerasweep.workers.attempt import Attempt
 from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host, Preempting
 from kerasweep.workers.ledger import Ledger
-from kerasweep.workers.seats import Seat
+from kerasweep.workers.slots import Slot
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ class Worker:
     def train(self, task_id: str, key: TrialKey) -> None:
         """Train a trial if it is there to be claimed; a hint too many ends here without a word."""
         try:
-            with self.host.seat(key.sweep, self.records.pack_limit(key)) as seat:
+            with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
                 if claim is None:
                     return
-                self._run(task_id, claim, seat)
+                self._run(task_id, claim, slot)
             self.queue.send_advance(key.sweep)
         except Preempting:
             log.info("trial %s is left to another worker", key)
@@ -60,8 +60,8 @@ class Worker:
             self.ledger.stop()
             self.host.close()
 
-    def _run(self, task_id: str, claim: Claim, seat: Seat) -> None:
-        attempt = Attempt(claim, seat, self.host, self.records, self.ledger, self.settings, self.engine)
+    def _run(self, task_id: str, claim: Claim, slot: Slot) -> None:
+        attempt = Attempt(claim, slot, self.host, self.records, self.ledger, self.settings, self.engine)
         with self.lock:
             self.live[task_id] = attempt
         try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from kerasweep.jobs.kernel import cpu_seconds, kernel_kills
-from kerasweep.workers.autoscale import Steps
+from kerasweep.workers.autoscale import StepCount
 from kerasweep.workers.devices import DeviceSet
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Trainer:
         #: Whether it was given GPUs and sees none.
         self.blind = False
         self.rss_bytes = 0
-        self.steps = Steps(0, 0.0)
+        self.steps = StepCount(0, 0.0)
         self.retiring = False
         self.leaving = False
         self.versions: dict[str, str] = {}
@@ -257,7 +257,7 @@ class Trainer:
             run = self._runs.get(event.get("run", ""))
         self.rss_bytes = event.get("rss_bytes", self.rss_bytes)
         if event.get("steps_in_all", self.steps.made) != self.steps.made:
-            self.steps = Steps(event["steps_in_all"], self._last_sign)
+            self.steps = StepCount(event["steps_in_all"], self._last_sign)
         if run:
             run.last_sign, run.began = self._last_sign, True
             if event["ev"] != "step":
@@ -270,7 +270,7 @@ class Trainer:
             self.failed_starts += 0 if self.ready else 1
             expected = self.retiring or self._closing.is_set()
             self.ready = self.retiring = False
-            self.rss_bytes, self.steps = 0, Steps(0, 0.0)
+            self.rss_bytes, self.steps = 0, StepCount(0, 0.0)
             runs, self._runs = list(self._runs.values()), {}
         if not expected:
             log.warning("trainer %s ended with code %d under %d runs", self.devices.name, code, len(runs))

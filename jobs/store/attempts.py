@@ -13,11 +13,19 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from kerasweep.jobs.errors import IllegalMove
-from kerasweep.jobs.store import tables as t
-from kerasweep.jobs.store.engine import Database
-from kerasweep.jobs.store.failures import Verdict, judge
+from kerasweep.jobs.queue.hints import encode_metrics
 from kerasweep.jobs.store.models import Claim, Progress, Result
-from kerasweep.jobs.store.moves import (
+from kerasweep.jobs.store.progress import (
+    forget_epochs_after,
+    read_checkpoints,
+    renew_leases,
+    write_artifacts,
+    write_progress,
+)
+from kerasweep.jobs.store.ranking import bar_of
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+from kerasweep.jobs.store.sql.moves import (
     IS_ATTEMPT,
     IS_QUEUED,
     READ_TRIAL,
@@ -31,15 +39,8 @@ from kerasweep.jobs.store.moves import (
     stale,
     state_after,
 )
-from kerasweep.jobs.store.progress import (
-    forget_epochs_after,
-    read_checkpoints,
-    renew_leases,
-    write_artifacts,
-    write_progress,
-)
-from kerasweep.jobs.store.ranking import bar_of
-from kerasweep.jobs.store.rows import read_sweep, storable, write_journal
+from kerasweep.jobs.store.sql.rows import read_sweep, storable, write_journal
+from kerasweep.jobs.store.verdict import Verdict, judge
 from kerasweep.jobs.trial import (
     COUNTED,
     Answer,
@@ -49,7 +50,6 @@ from kerasweep.jobs.trial import (
     TrialKey,
     TrialState,
 )
-from kerasweep.jobs.wire import encode_metrics
 
 _RELEASED = (TrialState.QUEUED, TrialState.PAUSED, TrialState.CANCELLED)
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select
 
 from kerasweep.jobs.errors import NotFound
-from kerasweep.jobs.store import tables as t
-from kerasweep.jobs.store.models import NewTrial, Sweep, TrialRecord
-from kerasweep.jobs.store.moves import lock_trials, move_trials
-from kerasweep.jobs.store.rows import storable, trial_of, write_journal
+from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
+from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
 from kerasweep.jobs.trial import Answer, SweepState, TrialState, sources_of
 
 #: What may take the place of what was asked before: nothing takes a cancel back, and a resume only a pause.
@@ -26,7 +26,7 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 class Decision:
     """A sweep's records under its lock. All that is written here is kept together, or not at all."""
 
-    def __init__(self, conn: Connection, sweep: Sweep, now: float) -> None:
+    def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
         self._conn = conn
         self._mine = t.trials.c.sweep == sweep.id
         self.sweep = sweep

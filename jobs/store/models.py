@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerasweep.jobs.spec import SweepSpec
 from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import AttemptKey, Failure, SweepState, TrialState
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepRecord:
     """A sweep as recorded; `entry` is the job's file within the bundle, `source` where the job came from."""
 
     id: str
@@ -73,7 +73,7 @@ class Claim:
     """
 
     key: AttemptKey
-    sweep: Sweep
+    sweep: SweepRecord
     params: Mapping[str, Any]
     seed: int
     pack_limit: int | None

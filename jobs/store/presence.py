@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, select
 
 from kerasweep.jobs.kernel import has_ended
-from kerasweep.jobs.store import tables as t
-from kerasweep.jobs.store.engine import Database
 from kerasweep.jobs.store.models import ProcessRecord
-from kerasweep.jobs.store.moves import lock_trials
-from kerasweep.jobs.store.rows import insert_into
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+from kerasweep.jobs.store.sql.moves import lock_trials
+from kerasweep.jobs.store.sql.rows import insert_into
 from kerasweep.jobs.trial import TrialState
 
 #: Whoever was not heard of for so long is taken for gone.

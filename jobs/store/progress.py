@@ -8,13 +8,13 @@ from typing import cast
 
 from sqlalchemy import Connection, Executable, and_, bindparam, select
 
-from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.queue.hints import encode_metrics
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.models import Progress
-from kerasweep.jobs.store.moves import IS_HELD, named
-from kerasweep.jobs.store.rows import artifact_of, insert_into, storable
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.moves import IS_HELD, named
+from kerasweep.jobs.store.sql.rows import artifact_of, insert_into, storable
 from kerasweep.jobs.trial import AttemptKey, TrialKey
-from kerasweep.jobs.wire import encode_metrics
 
 _RENEW = t.trials.update().where(IS_HELD).values(lease_until=bindparam("until"))
 _COUNT_EPOCHS = t.trials.update().where(IS_HELD).values(epochs=bindparam("newest"))

@@ -7,21 +7,21 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from kerasweep.jobs.store import tables as t
-from kerasweep.jobs.store.models import Sweep
+from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.trial import COUNTED
 
 _VALUE = t.trials.c.value
 
 
-def ranked(sweep: Sweep) -> Select[Any]:
+def ranked(sweep: SweepRecord) -> Select[Any]:
     """Return the query of the trials that count, the best first; of equals the lower number."""
     order = _VALUE.asc() if _less_is_better(sweep) else _VALUE.desc()
     counted = (t.trials.c.sweep == sweep.id, t.trials.c.state.in_(COUNTED), _VALUE.is_not(None))
     return select(t.trials).where(*counted).order_by(order, t.trials.c.number)
 
 
-def bar_of(conn: Connection, sweep: Sweep) -> float | None:
+def bar_of(conn: Connection, sweep: SweepRecord) -> float | None:
     """Return the value that a trial must reach for its model to be kept; None where any will do.
 
     It is that of the last of the best `keep_top`. Trials that count never cease to, so it only rises.
@@ -34,5 +34,5 @@ def bar_of(conn: Connection, sweep: Sweep) -> float | None:
     return bar
 
 
-def _less_is_better(sweep: Sweep) -> bool:
+def _less_is_better(sweep: SweepRecord) -> bool:
     return sweep.spec.metric.goal == "minimize"

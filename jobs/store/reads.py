@@ -10,21 +10,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from kerasweep.jobs.errors import NotFound
-from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.queue.hints import decode_metrics
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.decision import count_states, no_such_trial
-from kerasweep.jobs.store.engine import Database
 from kerasweep.jobs.store.models import (
     AttemptRecord,
     EpochRecord,
     JournalEntry,
-    Sweep,
+    SweepRecord,
     TrialRecord,
 )
 from kerasweep.jobs.store.ranking import ranked
-from kerasweep.jobs.store.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+from kerasweep.jobs.store.sql.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
-from kerasweep.jobs.wire import decode_metrics
 
 #: Among so many of the newest sweeps is the nearest name looked for, and so many are listed.
 _LOOKED_AT, _LISTED = 200, 8
@@ -36,7 +36,7 @@ class RecordReads:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def sweep(self, sweep: str) -> Sweep:
+    def sweep(self, sweep: str) -> SweepRecord:
         """Return a sweep by its full id.
 
         Raises:
@@ -45,7 +45,7 @@ class RecordReads:
         with self._db.reading() as conn:
             return read_sweep(conn, sweep)
 
-    def find_sweep(self, name: str) -> Sweep:
+    def find_sweep(self, name: str) -> SweepRecord:
         """Return a sweep by id, by a unique beginning of its id, or by name (the newest).
 
         Raises:
@@ -62,7 +62,7 @@ class RecordReads:
                 return sweep_of(rows[0])
             raise _not_found(conn, name, ambiguous=bool(rows and name))
 
-    def sweeps(self, states: Sequence[SweepState] | None = None) -> list[Sweep]:
+    def sweeps(self, states: Sequence[SweepState] | None = None) -> list[SweepRecord]:
         """Return the sweeps, newest first."""
         query = select(t.sweeps).order_by(t.sweeps.c.created_at.desc())
         with self._db.reading() as conn:
@@ -109,7 +109,7 @@ class RecordReads:
                 raise no_such_trial(conn, key.sweep, key.trial)
             return trial_of(row)
 
-    def best(self, sweep: Sweep, limit: int = 1) -> list[TrialRecord]:
+    def best(self, sweep: SweepRecord, limit: int = 1) -> list[TrialRecord]:
         """Return the best trials that count, the best first; of equals the lower number."""
         with self._db.reading() as conn:
             return [trial_of(row) for row in conn.execute(ranked(sweep).limit(limit))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kerasweep.jobs.store.attempts import AttemptRecords
-from kerasweep.jobs.store.engine import Database
 from kerasweep.jobs.store.presence import PresenceRecords
 from kerasweep.jobs.store.reads import RecordReads
+from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sweeps import SweepRecords
 
 

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
-from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.store.decision import Decision as Decision
-from kerasweep.jobs.store.engine import Database
-from kerasweep.jobs.store.models import Sweep
-from kerasweep.jobs.store.moves import end_attempt, lock_sweep, lock_trials, state_after
-from kerasweep.jobs.store.rows import read_sweep, write_journal
+from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+from kerasweep.jobs.store.sql.moves import end_attempt, lock_sweep, lock_trials, state_after
+from kerasweep.jobs.store.sql.rows import read_sweep, write_journal
 from kerasweep.jobs.trial import FINAL, Answer, AttemptKey, FailureClass, SweepState, TrialKey, TrialState
-from kerasweep.jobs.wire import Hint
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class SweepRecords:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def create_sweep(self, sweep: Sweep) -> None:
+    def create_sweep(self, sweep: SweepRecord) -> None:
         """Add a sweep without trials; its times are the store's."""
         with self._db.writing() as conn:
             now = self._db.now(conn)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from kerasweep.scheduler import tables
 from kerasweep.scheduler.cli.commands import SET_UP, Output, command
-from kerasweep.scheduler.cli.failures import OUT_OF_REACH
-from kerasweep.scheduler.cli.output import Format, emit
-from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.cli.exits import OUT_OF_REACH
+from kerasweep.scheduler.cli.output import OutputFormat, emit
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.show import tables
 
 
 @command(SET_UP, "kerasweep doctor", "kerasweep doctor --broker redis://10.0.0.5:6379/0 -o json")
-def doctor(client: Client, output: Output = Format.TABLE) -> None:
+def doctor(client: Client, output: Output = OutputFormat.TABLE) -> None:
     """Check all that a sweep needs.
 
     It says what is missing, what to do about it, and why sweeps wait.
     It exits with 0 where all is in reach, and with 3 where something needed is not.
     """
-    from kerasweep.scheduler.diagnosis import Health, examine
+    from kerasweep.scheduler.client.diagnosis import Health, examine
 
     findings = list(examine(client))
     documents = [finding.to_json() for finding in findings]

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kerasweep.scheduler.cli import completion, failures
+from kerasweep.scheduler.cli import completion, exits
 from kerasweep.scheduler.cli.flags import Body, expand
-from kerasweep.scheduler.cli.output import Format
+from kerasweep.scheduler.cli.output import OutputFormat
 
 RUN, LOOK, RESULTS, STEER, SET_UP = PANELS = ("Run", "Look", "Results", "Steer", "Set up")
 _HELP_CHARS = 62
@@ -29,7 +29,7 @@ SweepName = Annotated[
 TrialNumber = Annotated[
     int | None, typer.Argument(metavar="[TRIAL]", min=0, help="One trial, by its number.", show_default=False)
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
+Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print it.")]
 
 # What click raises where the user typed something wrong, wherever the installed typer keeps it.
 _CLICK_ERRORS: type[Exception] = typer.BadParameter.__mro__[2]
@@ -56,9 +56,9 @@ class Commands(TyperGroup):
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # the reader has seen enough, as in `kerasweep trials | head`
                 raise
-            raise typer.Exit(failures.tell(exc, debug=_debug(ctx))) from exc
+            raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
         except Exception as exc:  # the one place where what nobody foresaw is told
-            raise typer.Exit(failures.tell(exc, debug=_debug(ctx))) from exc
+            raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands, in plain words: rich would take half of the time that help has."""
@@ -113,7 +113,7 @@ def _tell_usage(exc: Any) -> int:
     context = getattr(exc, "ctx", None)
     where = context.command_path if context else "kerasweep"
     message = _plain(exc)
-    failures.write(f"{message}{_near(message)}\nTry: {where} --help")
+    exits.write(f"{message}{_near(message)}\nTry: {where} --help")
     return int(exc.exit_code)
 
 

@@ -11,7 +11,7 @@ from kerasweep.jobs.errors import KerasweepError
 
 def sweeps(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the names of sweeps that begin so, and ids where the word begins none."""
-    from kerasweep.scheduler.client import Client
+    from kerasweep.scheduler.client.client import Client
 
     given: dict[str, Any] = ctx.params
     try:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.client.client import Client
 
 Body = Callable[..., None]
 
@@ -67,7 +67,7 @@ _WORKER_FLAGS = (
 
 @dataclass(frozen=True)
 class WorkerFlags:
-    """The flags for a worker, as `python -m kerasweep.workers.main` takes them."""
+    """The flags for a worker, as `python -m kerasweep.workers.start` takes them."""
 
     words: tuple[str, ...]
 

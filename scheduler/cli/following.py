@@ -13,29 +13,30 @@ import typer
 
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialState
-from kerasweep.scheduler import live, tables, wording
-from kerasweep.scheduler.children import expect_keras
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
 from kerasweep.scheduler.cli.flags import WorkerFlags
-from kerasweep.scheduler.cli.output import Format, console, emit, line, say
-from kerasweep.scheduler.cli.submitting import Engine, NewName
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.sweep import Sweep
+from kerasweep.scheduler.cli.output import OutputFormat, console, emit, line, say
+from kerasweep.scheduler.cli.submitting import EngineName, NewName
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.local.children import expect_keras
+from kerasweep.scheduler.show import live, tables
 
 _NAMED = 5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command(LOOK, "kerasweep watch mlp", "kerasweep watch mlp -o json | jq .value")
-def watch(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
     """Show a sweep as it runs.
 
     Leaving the view leaves the sweep alone.
 
     With `-o json`, print one line of JSON for each trial that has ended, and the status at the end.
     """
-    if output not in (Format.TABLE, Format.JSON):
+    if output not in (OutputFormat.TABLE, OutputFormat.JSON):
         raise typer.BadParameter(f"what goes on is printed as table or json, got {output.value!r}")
     found = client.sweep(sweep)
     try:
@@ -43,7 +44,7 @@ def watch(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> No
     except KeyboardInterrupt:
         say(f"sweep {found.name} goes on; `kerasweep watch {found.handle}` shows it again")
         return
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         line(found.status())
     if state is SweepState.FAILED:
         raise _failure(found)
@@ -73,9 +74,9 @@ def run(
     ] = None,
     name: NewName = None,
     engine: Annotated[
-        Engine, typer.Option(help="How to train: see `kerasweep submit --help`.")
-    ] = Engine.AUTO,
-    output: Output = Format.TABLE,
+        EngineName, typer.Option(help="How to train: see `kerasweep submit --help`.")
+    ] = EngineName.AUTO,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Run a whole sweep on this machine.
 
@@ -90,7 +91,9 @@ def run(
     _conclude(sweep.refresh(), output)
 
 
-def _begin(client: Client, file: Path | None, resume: str | None, name: str | None, engine: Engine) -> Sweep:
+def _begin(
+    client: Client, file: Path | None, resume: str | None, name: str | None, engine: EngineName
+) -> Sweep:
     """Submit the sweep, or find the one to go on with."""
     if (file is None) == (resume is None):
         raise InputError(
@@ -105,14 +108,14 @@ def _begin(client: Client, file: Path | None, resume: str | None, name: str | No
     return sweep
 
 
-def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: Format) -> None:
+def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat) -> None:
     """Run everything that the sweep needs until it has ended, or until a signal asks to stop.
 
     Raises:
         KerasweepError: a signal ended it before its time.
         Halted: the worker or the scheduler dies again and again.
     """
-    from kerasweep.scheduler.local import Local
+    from kerasweep.scheduler.local.embedded import Local
 
     _tell_of_others(client, sweep)
     local = Local(client.settings, worker_flags)
@@ -158,7 +161,7 @@ def _take_back(client: Client) -> None:
 def _hold_back(client: Client, sweep: Sweep) -> None:
     """Pause a sweep that nothing trains any more, so that the next run in this folder trains its own."""
     if client.settings.embedded_broker:
-        from kerasweep.scheduler import control
+        from kerasweep.scheduler.deciding import control
 
         # It may have ended, or been paused, a moment ago; a store that is away keeps it as it is.
         with suppress(KerasweepError):
@@ -166,10 +169,10 @@ def _hold_back(client: Client, sweep: Sweep) -> None:
             sweep.refresh()
 
 
-def _conclude(sweep: Sweep, output: Format) -> None:
+def _conclude(sweep: Sweep, output: OutputFormat) -> None:
     """Print the winner, or say why there is none."""
     state, best = sweep.record.state, sweep.best_record()
-    if output is not Format.TABLE:
+    if output is not OutputFormat.TABLE:
         document: dict[str, Any] = {"sweep": sweep.id, "name": sweep.name}
         document |= sweep.best() if best else {"trial": None}
         emit({**document, "state": str(state), "message": sweep.record.message}, output, _nothing)
@@ -177,21 +180,21 @@ def _conclude(sweep: Sweep, output: Format) -> None:
         raise _failure(sweep)
     if best is None:
         raise KerasweepError(f"sweep {sweep.name} is {state} and has no winner: {_what_is_done(sweep)}")
-    if output is Format.TABLE:
+    if output is OutputFormat.TABLE:
         shown = sweep.best()
         typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
         typer.echo(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 
-def _view(sweep: Sweep, output: Format, *, kept: bool = False) -> live.View:
+def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.View:
     """Choose where the sweep is shown: the terminal, plain lines, or lines of JSON."""
-    if output is Format.JSON and not kept:
+    if output is OutputFormat.JSON and not kept:
         return live.Documents(sweep, line)
-    screen = console(stderr=output is not Format.TABLE)
+    screen = console(stderr=output is not OutputFormat.TABLE)
     if screen.is_terminal and not screen.is_dumb_terminal:
         return live.LiveTable(sweep, screen, kept=kept)
-    return live.Lines(sweep, typer.echo if output is Format.TABLE else say, kept=kept)
+    return live.Lines(sweep, typer.echo if output is OutputFormat.TABLE else say, kept=kept)
 
 
 @contextmanager

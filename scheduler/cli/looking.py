@@ -10,16 +10,17 @@ from typing import Annotated
 import typer
 
 from kerasweep.jobs.trial import SweepState, TrialState
-from kerasweep.scheduler import report, tables
 from kerasweep.scheduler.cli.commands import LOOK, Output, SweepName, TrialNumber, command
-from kerasweep.scheduler.cli.output import Format, emit, line, say
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.sweep import Sweep
+from kerasweep.scheduler.cli.output import OutputFormat, emit, line, say
+from kerasweep.scheduler.client import report
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.show import tables
 
 _FOLLOW_S = 0.5
 
 
-class Order(StrEnum):
+class SortOrder(StrEnum):
     """In which order trials are listed."""
 
     TRIAL = "trial"
@@ -37,11 +38,11 @@ def ls(
     state: Annotated[
         list[SweepState] | None, typer.Option(help="Only sweeps in this state; may be repeated.")
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """List the sweeps, the newest first."""
     documents = [sweep.status() for sweep in client.sweeps(state)]
-    if not documents and output is Format.TABLE:
+    if not documents and output is OutputFormat.TABLE:
         say(
             "no sweeps yet; `kerasweep init mlp` makes a first one"
             if not state
@@ -52,7 +53,7 @@ def ls(
 
 
 @command(LOOK, "kerasweep status mlp", "kerasweep status 3f9a -o json")
-def status(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+def status(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
     """Say where a sweep stands.
 
     Also what is best so far, and what it waits for.
@@ -73,14 +74,14 @@ def trials(
     state: Annotated[
         list[TrialState] | None, typer.Option(help="Only trials in this state; may be repeated.")
     ] = None,
-    sort: Annotated[Order, typer.Option(help="By number, or the best first.")] = Order.TRIAL,
+    sort: Annotated[SortOrder, typer.Option(help="By number, or the best first.")] = SortOrder.TRIAL,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """List trials, with parameters and results."""
     found = client.sweep(sweep)
     documents = found.trial_documents(state)
-    if sort is Order.VALUE:
+    if sort is SortOrder.VALUE:
         sign = 1.0 if found.spec.metric.goal == "minimize" else -1.0
         documents.sort(
             key=lambda one: (one["value"] is None, sign * float(one["value"] or 0.0), one["trial"])
@@ -92,7 +93,7 @@ def trials(
 
 @command(LOOK, "kerasweep journal mlp", "kerasweep journal mlp 3 -o json")
 def journal(
-    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
     """Show every decision, with its reason."""
     found = client.sweep(sweep)
@@ -109,7 +110,7 @@ def logs(
     sweep: SweepName,
     trial: TrialNumber = None,
     follow: Follow = False,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Print what the job printed, of all trials or of one.
 
@@ -119,7 +120,7 @@ def logs(
     if trial is not None:
         found.trial(trial)
     documents = report.log_documents(client.records.logs(found.id, trial))
-    if not follow and output is not Format.TABLE:
+    if not follow and output is not OutputFormat.TABLE:
         emit(documents, output, lambda: tables.listing(documents))
         return
     _print_logs(documents, output, trial)
@@ -131,7 +132,7 @@ def logs(
             _follow_logs(found, trial, documents[-1]["id"] if documents else 0, output)
 
 
-def _follow_logs(sweep: Sweep, trial: int | None, after: int, output: Format) -> None:
+def _follow_logs(sweep: Sweep, trial: int | None, after: int, output: OutputFormat) -> None:
     """Print what comes behind line `after`, until the sweep has ended."""
     ended = False
     while not ended:
@@ -143,9 +144,9 @@ def _follow_logs(sweep: Sweep, trial: int | None, after: int, output: Format) ->
             time.sleep(_FOLLOW_S)
 
 
-def _print_logs(documents: list[report.Document], output: Format, trial: int | None) -> None:
+def _print_logs(documents: list[report.Document], output: OutputFormat, trial: int | None) -> None:
     for one in documents:
-        if output is not Format.TABLE:
+        if output is not OutputFormat.TABLE:
             line(one)
             continue
         mark = "" if trial is not None else f"{one['trial']:>4} │ "

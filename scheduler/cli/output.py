@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.scheduler.report import flat
+from kerasweep.scheduler.client.report import flat
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PLAIN_WIDTH = 1000
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How a command prints its document."""
 
     TABLE = "table"
@@ -31,7 +31,7 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def emit(document: Any, output: Format, table: Callable[[], RenderableType]) -> None:
+def emit(document: Any, output: OutputFormat, table: Callable[[], RenderableType]) -> None:
     """Print a document to stdout.
 
     Args:
@@ -39,7 +39,7 @@ def emit(document: Any, output: Format, table: Callable[[], RenderableType]) -> 
         output: how.
         table: makes what people see; called for `table` only.
     """
-    if output is not Format.TABLE:
+    if output is not OutputFormat.TABLE:
         text = render(document, output)
     elif sys.stdout.isatty():
         console().print(table())
@@ -52,11 +52,11 @@ def emit(document: Any, output: Format, table: Callable[[], RenderableType]) -> 
     sys.stdout.flush()
 
 
-def render(document: Any, output: Format) -> str:
+def render(document: Any, output: OutputFormat) -> str:
     """Return the document as text, with a newline at its end."""
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if output is Format.YAML:
+    if output is OutputFormat.YAML:
         import yaml
 
         return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from kerasweep.jobs.errors import InputError
-from kerasweep.scheduler import tables, wording
 from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, command
-from kerasweep.scheduler.cli.output import Format, emit
-from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.cli.output import OutputFormat, emit
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.show import tables
 
 
-class View(StrEnum):
+class PlotView(StrEnum):
     """What may be drawn of a sweep."""
 
     HISTORY = "history"
@@ -43,21 +44,21 @@ def plot(
         Path | None, typer.Argument(metavar="[FILE]", help="A .png, .svg or .html file.", show_default=False)
     ] = None,
     view: Annotated[
-        list[View] | None,
+        list[PlotView] | None,
         typer.Option(help="What to draw of a sweep; all by default.", show_default=False),
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Draw a sweep, or one trial, into a file.
 
     Of a sweep: history, parallel coordinates, slices and importances. Of a trial: its curves.
     """
-    from kerasweep.scheduler.plots import plot_sweep, plot_trial
+    from kerasweep.scheduler.show.plots import plot_sweep, plot_trial
 
     trial, target = (None, Path(which)) if file is None else (_number(which), file)
     found = client.sweep(sweep)
     if trial is None:
-        plot_sweep(found.record, found.trial_records(), view or list(View), target)
+        plot_sweep(found.record, found.trial_records(), view or list(PlotView), target)
     else:
         record = found.trial(trial)
         epochs = client.records.epochs(found.id, trial).get(trial, [])

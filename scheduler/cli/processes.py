@@ -17,17 +17,17 @@ import typer
 
 from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.settings import Settings, to_env
-from kerasweep.scheduler.children import expect_keras
 from kerasweep.scheduler.cli.commands import LOOK, RUN, SweepName, command
 from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import say
-from kerasweep.scheduler.cli.submitting import Engine
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.connections import redis_folder
+from kerasweep.scheduler.cli.submitting import EngineName
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.connections import redis_folder
+from kerasweep.scheduler.local.children import expect_keras
 
 if TYPE_CHECKING:
-    from kerasweep.scheduler.redis_server import RedisServer
-    from kerasweep.scheduler.supervise import Child
+    from kerasweep.scheduler.local.redis_server import RedisServer
+    from kerasweep.scheduler.local.supervise import Child
 
 # Flower's own run-time buckets end at 10 s, and trainings are longer; distant workers take more than its 1 s.
 _BUCKETS_S = "60,600,3600,14400,86400"
@@ -47,7 +47,9 @@ _SPARE_S = 5.0
 def worker(
     client: Client,
     worker: WorkerFlags,
-    engine: Annotated[Engine, typer.Option(help="Train so, whatever the sweeps ask for.")] = Engine.AUTO,
+    engine: Annotated[
+        EngineName, typer.Option(help="Train so, whatever the sweeps ask for.")
+    ] = EngineName.AUTO,
     name: Annotated[str | None, typer.Option(help="Its name in lists and logs.", show_default=False)] = None,
 ) -> None:
     """Train trials, until told to end.
@@ -58,7 +60,7 @@ def worker(
     """
     expect_keras()
     words = (*worker.words, f"--engine={engine}", *([f"--name={name}"] if name else []))
-    _keep(client, "the worker", "kerasweep.workers.main", words)
+    _keep(client, "the worker", "kerasweep.workers.start", words)
 
 
 @command(RUN, "kerasweep scheduler", "kerasweep scheduler --broker redis://10.0.0.5:6379/0")
@@ -68,7 +70,7 @@ def scheduler(client: Client) -> None:
     It also finds again what got lost.
     Without a broker's URL it runs a Redis of its own under the home folder, for this machine alone.
     """
-    _keep(client, "the scheduler", "kerasweep.scheduler.service", ())
+    _keep(client, "the scheduler", "kerasweep.scheduler.deciding.service", ())
 
 
 @command(RUN, "kerasweep flower", "kerasweep flower --address 0.0.0.0 --basic-auth admin:secret")
@@ -186,12 +188,12 @@ def flower_environ(environ: Mapping[str, str], broker_url: str, basic_auth: str 
 
 def _keep(client: Client, name: str, module: str, words: Sequence[str]) -> None:
     """Run a module as a child that is started again when it dies, until this process is told to end."""
-    from kerasweep.scheduler.supervise import supervise
+    from kerasweep.scheduler.local.supervise import supervise
 
     with ExitStack() as stack:
         settings, redis = client.settings, None
         if settings.embedded_broker:
-            from kerasweep.scheduler.redis_server import RedisServer
+            from kerasweep.scheduler.local.redis_server import RedisServer
 
             redis = stack.enter_context(RedisServer(redis_folder(settings)))
             settings = replace(settings, broker_url=redis.url)
@@ -206,7 +208,7 @@ def _child(
     settings: Settings, name: str, module: str, words: Sequence[str], redis: RedisServer | None
 ) -> Child:
     """Return the child that runs a module, and that looks after the embedded Redis in every round."""
-    from kerasweep.scheduler.supervise import Child
+    from kerasweep.scheduler.local.supervise import Child
 
     class Kept(Child):
         def poll(self) -> int | None:

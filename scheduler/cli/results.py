@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from kerasweep.jobs.errors import KerasweepError
-from kerasweep.scheduler import report, tables, wording
 from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, TrialNumber, command
-from kerasweep.scheduler.cli.output import Format, emit, say
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.sweep import Sweep
+from kerasweep.scheduler.cli.output import OutputFormat, emit, say
+from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.show import tables
 
 
 class Part(StrEnum):
@@ -24,7 +25,7 @@ class Part(StrEnum):
     TEST = "test"
 
 
-class Export(StrEnum):
+class ExportFormat(StrEnum):
     """What a model may be written as."""
 
     KERAS = "keras"
@@ -42,7 +43,7 @@ TrialOption = Annotated[
 
 
 @command(RESULTS, "kerasweep best mlp", "kerasweep best mlp -o json | jq .params")
-def best(client: Client, sweep: SweepName, output: Output = Format.TABLE) -> None:
+def best(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
     """Show the winner, and where its model lies."""
     found = client.sweep(sweep)
     document = found.best()
@@ -60,7 +61,9 @@ def fetch(
     sweep: SweepName,
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder.", show_default=False)],
     trial: TrialOption = None,
-    format_: Annotated[Export, typer.Option("--format", help="As what to write it.")] = Export.KERAS,
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="As what to write it.")
+    ] = ExportFormat.KERAS,
     outputs: Annotated[
         str | None,
         typer.Option(metavar="NAME,…", help="Keep only these outputs of the model.", show_default=False),
@@ -72,7 +75,7 @@ def fetch(
     force: Annotated[
         bool, typer.Option("--force", help="Write though the folder holds something else.")
     ] = False,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write the best model into a folder.
 
@@ -87,7 +90,7 @@ def fetch(
         "trial": chosen.number,
         "format": str(format_),
     }
-    if format_ is Export.KERAS and outputs is None:
+    if format_ is ExportFormat.KERAS and outputs is None:
         files, export = [found.fetch(destination, trial=chosen.number, force=force).name], None
     else:
         export = found.export(
@@ -108,7 +111,7 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="Draw the model into a .png or .svg.", show_default=False),
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show one trial, or the best.
 
@@ -132,7 +135,7 @@ def evaluate(
     sweep: SweepName,
     trial: TrialNumber = None,
     data: DataPart = Part.TEST,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Measure a model on other data, so that overfitting shows.
 
@@ -170,7 +173,7 @@ def predict(
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Let a model predict.
 
@@ -181,7 +184,7 @@ def predict(
     with found.bench(chosen.number) as bench:
         reply = bench.predict(data, input_, limit)
     rows = report.prediction_documents(reply["outputs"])
-    if output in (Format.TABLE, Format.CSV):
+    if output in (OutputFormat.TABLE, OutputFormat.CSV):
         emit(rows, output, lambda: tables.rows(rows))
     else:
         head = {"sweep": found.id, "name": found.name, "trial": chosen.number}

@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 
 from kerasweep.jobs.trial import SweepState
-from kerasweep.scheduler import tables
 from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
-from kerasweep.scheduler.cli.output import Format, emit, say
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.sweep import Sweep
+from kerasweep.scheduler.cli.output import OutputFormat, emit, say
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.show import tables
 
 
 @command(STEER, "kerasweep pause mlp", "kerasweep pause mlp 3")
-def pause(client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE) -> None:
+def pause(
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
+) -> None:
     """Stop a sweep or a trial, to go on later."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.pause(trial), output)
@@ -23,7 +25,7 @@ def pause(client: Client, sweep: SweepName, trial: TrialNumber = None, output: O
 
 @command(STEER, "kerasweep resume mlp", "kerasweep resume mlp 3")
 def resume(
-    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
     """Go on with what was paused, where it stopped."""
     found = client.sweep(sweep)
@@ -32,7 +34,7 @@ def resume(
 
 @command(STEER, "kerasweep cancel mlp", "kerasweep cancel mlp 3")
 def cancel(
-    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
     """End a sweep or a trial; what is done stays."""
     found = client.sweep(sweep)
@@ -40,7 +42,9 @@ def cancel(
 
 
 @command(STEER, "kerasweep retry mlp", "kerasweep retry mlp 3")
-def retry(client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = Format.TABLE) -> None:
+def retry(
+    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
+) -> None:
     """Queue failed and cancelled trials again, or one of them."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.retry(trial), output)
@@ -51,14 +55,14 @@ def extend(
     client: Client,
     sweep: SweepName,
     max_trials: Annotated[int, typer.Option(min=1, help="How many trials the sweep may have in all.")],
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Give a sweep more trials; those that are done stay."""
     found = client.sweep(sweep)
     _print_done(found, None, found.extend(max_trials), output)
 
 
-def _print_done(sweep: Sweep, trial: int | None, done: str, output: Format) -> None:
+def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat) -> None:
     document = {
         "sweep": sweep.id,
         "name": sweep.name,

@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
-from kerasweep.scheduler import tables, wording
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
-from kerasweep.scheduler.cli.output import Format, emit, render, say
-from kerasweep.scheduler.client import Client
+from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.show import tables
 
 
-class Engine(StrEnum):
+class EngineName(StrEnum):
     """How a worker trains its trials."""
 
     AUTO = "auto"
@@ -25,7 +26,7 @@ class Engine(StrEnum):
 
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
 SweepEngine = Annotated[
-    Engine, typer.Option(help="Train by model.fit, many trials in one program, or as fits.")
+    EngineName, typer.Option(help="Train by model.fit, many trials in one program, or as fits.")
 ]
 NewName = Annotated[
     str | None, typer.Option("--name", help="A name of its own, in place of the file's.", show_default=False)
@@ -42,8 +43,8 @@ def submit(
     client: Client,
     file: SweepFile,
     name: NewName = None,
-    engine: SweepEngine = Engine.AUTO,
-    output: Output = Format.TABLE,
+    engine: SweepEngine = EngineName.AUTO,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Submit a sweep, and print its id.
 
@@ -51,7 +52,7 @@ def submit(
     """
     sweep = client.submit(file, name=name, engine=engine)
     document = {"sweep": sweep.id, "name": sweep.name, "trials": sweep.record.max_trials}
-    if output is not Format.TABLE:
+    if output is not OutputFormat.TABLE:
         emit(document, output, lambda: tables.facts_of(document))
         return
     typer.echo(sweep.id)
@@ -80,7 +81,7 @@ def init(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there already.")] = False,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write a ready-made job to start from, or list them."""
     from kerasweep.jobs.gallery_index import copy_entry, find_entry, list_gallery
@@ -108,10 +109,10 @@ def init(
     "kerasweep schema > sweep.schema.json",
     "sed -i '1i # yaml-language-server: $schema=sweep.schema.json' sweep.yaml",
 )
-def schema(output: Output = Format.JSON) -> None:
+def schema(output: Output = OutputFormat.JSON) -> None:
     """Print the sweep file's JSON Schema, for editors."""
-    from kerasweep.jobs.schema import json_schema
+    from kerasweep.jobs.sweepfile.json_schema import json_schema
 
-    if output not in (Format.JSON, Format.YAML):
+    if output not in (OutputFormat.JSON, OutputFormat.YAML):
         raise typer.BadParameter(f"a schema is printed as json or yaml, got {output.value!r}")
     typer.echo(render(json_schema(), output), nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kerasweep.jobs.spec import SweepSpec, TpeMethod
+from kerasweep.jobs.sweepfile.spec import SweepSpec, TpeMethod
 from kerasweep.scheduler.samplers.grid import GridSampler
 from kerasweep.scheduler.samplers.protocol import Observation, Sampler, Suggestion
 from kerasweep.scheduler.samplers.random import RandomSampler

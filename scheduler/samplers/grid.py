@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from kerasweep.jobs.space import Space
+from kerasweep.jobs.sweepfile.space import Space
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 from kerasweep.scheduler.samplers.spread import Spread
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kerasweep.jobs.space import Params
+from kerasweep.jobs.sweepfile.space import Params
 from kerasweep.jobs.trial import FailureClass, TrialState
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from kerasweep.jobs.dimension import identity
 from kerasweep.jobs.seeds import suggestion_rng
-from kerasweep.jobs.space import Params, Space
+from kerasweep.jobs.sweepfile.dimension import identity
+from kerasweep.jobs.sweepfile.space import Params, Space
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 
 #: Draws before the points that are left are looked for one by one.

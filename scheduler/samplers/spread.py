@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from kerasweep.jobs.seeds import grid_number
-from kerasweep.jobs.space import Params, Space
+from kerasweep.jobs.sweepfile.space import Params, Space
 
 _WORD = 1 << 64
 

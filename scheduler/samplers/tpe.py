@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from kerasweep.jobs.seeds import suggestion_rng
-from kerasweep.jobs.space import Params, Space
+from kerasweep.jobs.sweepfile.space import Params, Space
 from kerasweep.jobs.trial import COUNTED, FailureClass
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 from kerasweep.scheduler.samplers.random import Draws

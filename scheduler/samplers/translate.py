@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from kerasweep.jobs.dimension import Dimension, Quantised, Range, Stepped, WholeRange, identity
+from kerasweep.jobs.sweepfile.dimension import Dimension, Quantised, Range, Stepped, WholeRange, identity
 
 if TYPE_CHECKING:
     import optuna

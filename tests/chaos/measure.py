@@ -11,7 +11,7 @@ from chaos.rounds import Tell, open_store, submit_to, write_job
 from chaos.site import Kept, Site
 
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import Sweep
+from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.trial import TrialKey
 
 #: For how long an undisturbed trial is watched: two checkpoints at least.
@@ -71,7 +71,7 @@ def measure(folder: Path, tell: Tell) -> bool:
         store.close()
 
 
-def _watch(site: Site, sweep: Sweep) -> Costs:
+def _watch(site: Site, sweep: SweepRecord) -> Costs:
     """Watch the first trial for a while."""
     worker = _worker_of(site, sweep, 0)
     assert worker.child
@@ -91,7 +91,7 @@ def _watch(site: Site, sweep: Sweep) -> Costs:
     return Costs(max(0.0, 1.0 - training / span), cpu_s / seconds, int(seconds / every_s), size, seconds)
 
 
-def _kill(site: Site, sweep: Sweep, what: str) -> float:
+def _kill(site: Site, sweep: SweepRecord, what: str) -> float:
     """Kill; return the seconds until a new attempt of the trial that was hit has trained an epoch."""
     worker = _worker_of(site, sweep, 0)
     before = site.records.trial(TrialKey(sweep.id, 0)).attempt
@@ -107,12 +107,12 @@ def _kill(site: Site, sweep: Sweep, what: str) -> float:
     return time.monotonic() - began
 
 
-def _worker_of(site: Site, sweep: Sweep, trial: int) -> Kept:
+def _worker_of(site: Site, sweep: SweepRecord, trial: int) -> Kept:
     name = str(site.records.trial(TrialKey(sweep.id, trial)).worker)
     return next(worker for worker in site.workers if worker.name == name.split("@")[0])
 
 
-def _epochs(site: Site, sweep: Sweep, trial: int) -> int:
+def _epochs(site: Site, sweep: SweepRecord, trial: int) -> int:
     return site.records.trial(TrialKey(sweep.id, trial)).epochs
 
 

@@ -13,10 +13,10 @@ from chaos import checker
 from chaos.nemesis import Nemesis
 from chaos.site import PostgresStore, Site, SqliteStore, Store
 
-from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.models import Sweep
-from kerasweep.scheduler.submission import submit
+from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.scheduler.deciding.submission import submit
 
 JOB = Path(__file__).parent / "job"
 _TICK_S = 0.05
@@ -82,7 +82,7 @@ def open_store(kind: str, folder: Path) -> Store:
     return SqliteStore(folder) if kind == "sqlite" else PostgresStore()
 
 
-def submit_to(site: Site, file: Path) -> Sweep:
+def submit_to(site: Site, file: Path) -> SweepRecord:
     """Submit a sweep to a site."""
     queue = HintQueue(site.settings.broker_url)
     try:
@@ -142,7 +142,7 @@ def run_disturbed(
     return Verdict(kind, nemesis.counts(), attempts, seconds, findings, differences)
 
 
-def _judge(site: Site, sweep: Sweep, reference: Reference) -> list[str]:
+def _judge(site: Site, sweep: SweepRecord, reference: Reference) -> list[str]:
     settings = site.settings
     return checker.check(
         settings.store_url,
@@ -154,7 +154,7 @@ def _judge(site: Site, sweep: Sweep, reference: Reference) -> list[str]:
     )
 
 
-def _until_ended(site: Site, sweep: Sweep, step: Callable[[int], object]) -> None:
+def _until_ended(site: Site, sweep: SweepRecord, step: Callable[[int], object]) -> None:
     """Keep everything running until the sweep has ended, and `step` with it.
 
     Raises:
@@ -172,7 +172,7 @@ def _until_ended(site: Site, sweep: Sweep, step: Callable[[int], object]) -> Non
         time.sleep(_TICK_S)
 
 
-def _tidied(site: Site, sweep: Sweep, reference: Reference) -> None:
+def _tidied(site: Site, sweep: SweepRecord, reference: Reference) -> None:
     """Let the scheduler tidy up, for a while at most: the checker has the last word."""
     deadline = time.monotonic() + _TIDY_S
     while time.monotonic() < deadline:

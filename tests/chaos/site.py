@@ -21,7 +21,7 @@ from servers import PostgresServer
 from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.jobs.store.records import Records
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.scheduler.local.redis_server import RedisServer
 
 #: Short leases, so that what is lost is found within seconds. A tenth of the defaults, or near it.
 SETTINGS = Settings(

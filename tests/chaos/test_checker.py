@@ -15,11 +15,12 @@ from chaos import checker
 from recorded import FakeClock, a_sweep, add_trials
 from sqlalchemy import bindparam, update
 
-from kerasweep.jobs.store import moves, progress
-from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store import progress
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import Claim, EpochRecord, Progress, Result
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.store.sql import moves
+from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.trial import AttemptKey, SweepState, TrialKey, TrialState
 
 LEASE_S = 30.0

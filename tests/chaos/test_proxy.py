@@ -8,7 +8,7 @@ import pytest
 import redis
 from chaos.proxy import Commands, Proxy, encode
 
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.scheduler.local.redis_server import RedisServer
 
 
 @pytest.fixture

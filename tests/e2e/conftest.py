@@ -18,14 +18,14 @@ import pytest
 import yaml
 from servers import PostgresServer
 
-from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.store.models import Sweep, TrialRecord
+from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
-from kerasweep.scheduler.redis_server import RedisServer
-from kerasweep.scheduler.submission import submit
+from kerasweep.scheduler.deciding.submission import submit
+from kerasweep.scheduler.local.redis_server import RedisServer
 
 JOB = """
 import keras
@@ -84,7 +84,7 @@ class Cluster:
 
     def start(self, module: str, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start a module as a process of its own, its output in a log beside the others."""
-        return self._run(module.rsplit(".", 2)[-2], ["-m", module, *flags], environ)
+        return self._run(module.split(".")[1], ["-m", module, *flags], environ)
 
     def _run(self, name: str, words: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
         log = self.folder / f"{name}-{len(self.processes)}.log"
@@ -101,7 +101,7 @@ class Cluster:
 
     def worker(self, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start a worker with one trainer."""
-        return self.start("kerasweep.workers.main", "--trainers", "1", *flags, **environ)
+        return self.start("kerasweep.workers.start", "--trainers", "1", *flags, **environ)
 
     def stub_worker(self, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start a worker whose one trainer only pretends, and so is there at once."""
@@ -111,9 +111,9 @@ class Cluster:
 
     def scheduler(self) -> subprocess.Popen[bytes]:
         """Start a scheduler."""
-        return self.start("kerasweep.scheduler.service")
+        return self.start("kerasweep.scheduler.deciding.service")
 
-    def submit(self, job: str = JOB, engine: str = "auto", **changes: Any) -> Sweep:
+    def submit(self, job: str = JOB, engine: str = "auto", **changes: Any) -> SweepRecord:
         """Submit a sweep made of SWEEP and changes."""
         folder = self.folder / f"sweep-{time.monotonic_ns()}"
         folder.mkdir()
@@ -128,30 +128,30 @@ class Cluster:
         )
         return done.sweep
 
-    def submit_stub(self, *acts: str, epochs: int = 3, epoch_s: float = 0.0, **changes: Any) -> Sweep:
+    def submit_stub(self, *acts: str, epochs: int = 3, epoch_s: float = 0.0, **changes: Any) -> SweepRecord:
         """Submit a sweep for stub trainers: a trial for each act."""
         space = {"act": {"values": [*acts]}} if acts else {}
         changes = {"checkpoints": {"every_s": 0}, "training": {"epochs": epochs, "batch_size": 1}, **changes}
         parameters = {**space, "epoch_s": {"values": [epoch_s]}, **changes.pop("parameters", {})}
         return self.submit(STUB_JOB, parameters=parameters, **changes)
 
-    def trial(self, sweep: Sweep, number: int = 0) -> TrialRecord:
+    def trial(self, sweep: SweepRecord, number: int = 0) -> TrialRecord:
         """Return a trial as recorded now."""
         return self.records.trial(TrialKey(sweep.id, number))
 
-    def reached(self, sweep: Sweep, epochs: int, number: int = 0) -> Callable[[], bool]:
+    def reached(self, sweep: SweepRecord, epochs: int, number: int = 0) -> Callable[[], bool]:
         """Return a condition: so many epochs of a trial are on record."""
         return lambda: self.trial(sweep, number).epochs >= epochs
 
-    def in_state(self, sweep: Sweep, state: TrialState, number: int = 0) -> Callable[[], bool]:
+    def in_state(self, sweep: SweepRecord, state: TrialState, number: int = 0) -> Callable[[], bool]:
         """Return a condition: a trial is in a state."""
         return lambda: self.trial(sweep, number).state is state
 
-    def events(self, sweep: Sweep, trial: int = 0) -> list[str]:
+    def events(self, sweep: SweepRecord, trial: int = 0) -> list[str]:
         """Return what happened to a trial, by the journal."""
         return [entry.event for entry in self.records.journal(sweep.id) if entry.trial == trial]
 
-    def outcomes(self, sweep: Sweep, trial: int = 0) -> list[str | None]:
+    def outcomes(self, sweep: SweepRecord, trial: int = 0) -> list[str | None]:
         """Return how each attempt at a trial ended."""
         return [attempt.outcome for attempt in self.records.attempts(sweep.id, trial)]
 
@@ -163,11 +163,11 @@ class Cluster:
         except psutil.Error:
             return []
 
-    def ended(self, sweep: Sweep) -> Callable[[], bool]:
+    def ended(self, sweep: SweepRecord) -> Callable[[], bool]:
         """Return a condition: the sweep has ended."""
         return lambda: self.records.sweep(sweep.id).state.final
 
-    def completed(self, sweep: Sweep) -> Callable[[], bool]:
+    def completed(self, sweep: SweepRecord) -> Callable[[], bool]:
         """Return a condition: the sweep has completed; another end is told at once, with its reason."""
 
         def condition() -> bool:

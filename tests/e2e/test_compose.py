@@ -24,7 +24,7 @@ import pytest
 import yaml
 from servers import PostgresServer, free_port
 
-from kerasweep.scheduler.redis_server import find_binary
+from kerasweep.scheduler.local.redis_server import find_binary
 
 ROOT = Path(__file__).parents[2]
 FILE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import redis
 
-from kerasweep.jobs.queue import new_app
+from kerasweep.jobs.queue.broker import new_app
 from kerasweep.jobs.settings import to_env
 from kerasweep.jobs.trial import SweepState, TrialState
-from kerasweep.scheduler import control
+from kerasweep.scheduler.deciding import control
 
 EPOCH_S = 0.6
 #: The promise is five seconds or an epoch; on a busy machine the processes themselves want some too.

@@ -19,7 +19,7 @@ import pytest
 from chaos import checker
 from sqlalchemy import update
 
-from kerasweep.jobs.store import tables as t
+from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.trial import FailureClass, TrialState
 
 pytestmark = pytest.mark.tf

@@ -12,9 +12,9 @@ import redis
 from chaos.nemesis import message
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.jobs.queue import celery_settings
+from kerasweep.jobs.queue.broker import celery_settings
 from kerasweep.jobs.trial import TrialState
-from kerasweep.scheduler.submission import submit
+from kerasweep.scheduler.deciding.submission import submit
 
 
 def connect(cluster: Any) -> redis.Redis:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kerasweep.jobs.queue import HintQueue
+from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.trial import TrialState
 
 

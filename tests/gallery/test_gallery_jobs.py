@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from kerasweep.jobs.code.program import check, read_program
 from kerasweep.jobs.gallery_index import copy_entry, list_gallery
-from kerasweep.jobs.program import check, read_program
-from kerasweep.jobs.spec import load_spec
+from kerasweep.jobs.sweepfile.spec import load_spec
 
 Missed = Callable[[str, Mapping[str, float]], list[str]]
 PLAIN = Path(__file__).with_name("plain.py")

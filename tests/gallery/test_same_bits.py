@@ -11,7 +11,7 @@ from peers import Peer, make_order
 
 from kerasweep.jobs.gallery_index import copy_entry
 from kerasweep.jobs.seeds import trial_seed
-from kerasweep.jobs.spec import load_spec
+from kerasweep.jobs.sweepfile.spec import load_spec
 from kerasweep.scheduler.samplers import sampler_for
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]

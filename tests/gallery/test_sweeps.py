@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.gallery_index import copy_entry
-from kerasweep.jobs.spec import load_spec
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.jobs.sweepfile.spec import load_spec
+from kerasweep.scheduler.local.redis_server import RedisServer
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasweep.jobs.bundle import LIMIT_BYTES, bundle, unpack
+from kerasweep.jobs.code.bundle import LIMIT_BYTES, bundle, unpack
 from kerasweep.jobs.errors import Damaged, ProgramError
 
 FILES = {

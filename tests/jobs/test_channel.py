@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 from kombu import Queue
 
-from kerasweep.jobs.channel import tolerate_garbage
-from kerasweep.jobs.queue import new_app
+from kerasweep.jobs.queue.broker import new_app
+from kerasweep.jobs.queue.channel import tolerate_garbage
 
 
 @pytest.fixture

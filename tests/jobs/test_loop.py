@@ -10,8 +10,8 @@ CONSUMER = """
 import sys
 from celery import bootsteps
 from kerasweep.jobs.errors import KerasweepError
-from kerasweep.jobs.loop import run_until_told
-from kerasweep.jobs.queue import new_app
+from kerasweep.jobs.queue.loop import run_until_told
+from kerasweep.jobs.queue.broker import new_app
 
 class Doing(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kerasweep.jobs.code.program import Signature, check, read_program
 from kerasweep.jobs.errors import ProgramError
-from kerasweep.jobs.program import Signature, check, read_program
-from kerasweep.jobs.spec import SweepSpec, parse_spec
+from kerasweep.jobs.sweepfile.spec import SweepSpec, parse_spec
 
 JOB = """\
 import no_such_module

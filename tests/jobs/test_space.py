@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from kerasweep.jobs.block import rule_broken
-from kerasweep.jobs.dimension import AnyDimension, Choice, Dimension, identity
-from kerasweep.jobs.levels import Steps
-from kerasweep.jobs.rules import RuleError
-from kerasweep.jobs.space import Space
+from kerasweep.jobs.sweepfile.block import rule_broken
+from kerasweep.jobs.sweepfile.dimension import AnyDimension, Choice, Dimension, identity
+from kerasweep.jobs.sweepfile.levels import LevelRange
+from kerasweep.jobs.sweepfile.rules import RuleError
+from kerasweep.jobs.sweepfile.space import Space
 
 READ: TypeAdapter[Dimension] = TypeAdapter(AnyDimension)
 
@@ -90,10 +90,10 @@ def test_log_steps_are_likelier_where_they_are_small() -> None:
 
 
 def test_steps_are_the_decimals_that_a_person_would_write() -> None:
-    assert list(Steps(0.0, 1.0, 0.1)) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
-    assert list(Steps(0.1, 0.5, 0.3)) == [0.1, 0.4]
-    assert Steps(0.0, 1.0, 0.1)[-1] == 1.0
-    assert Steps(0.0, 1.0, 0.1)[:2] == [0.0, 0.1]
+    assert list(LevelRange(0.0, 1.0, 0.1)) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert list(LevelRange(0.1, 0.5, 0.3)) == [0.1, 0.4]
+    assert LevelRange(0.0, 1.0, 0.1)[-1] == 1.0
+    assert LevelRange(0.0, 1.0, 0.1)[:2] == [0.0, 0.1]
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasweep.jobs.errors import SpecError
-from kerasweep.jobs.plain_yaml import resolve
-from kerasweep.jobs.rules import RuleError
-from kerasweep.jobs.schema import json_schema
-from kerasweep.jobs.sheet import parse_sheet
-from kerasweep.jobs.spec import SweepSpec, TpeMethod, load_spec, parse_spec
+from kerasweep.jobs.sweepfile.json_schema import json_schema
+from kerasweep.jobs.sweepfile.plain_yaml import resolve
+from kerasweep.jobs.sweepfile.rules import RuleError
+from kerasweep.jobs.sweepfile.sheet import parse_sheet
+from kerasweep.jobs.sweepfile.spec import SweepSpec, TpeMethod, load_spec, parse_spec
 
 FILE = """\
 name: fashion-mlp
@@ -431,7 +431,8 @@ def _dangling(schema: dict[str, Any]) -> set[str]:
 
 
 def test_reading_a_sweep_loads_nothing_heavy() -> None:
-    code = "import sys, kerasweep.jobs.spec; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    listing = "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = f"import sys, kerasweep.jobs.sweepfile.spec; {listing}"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

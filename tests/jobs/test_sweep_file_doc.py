@@ -11,14 +11,14 @@ import pytest
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from kerasweep.jobs import dimension, spec, training
-from kerasweep.jobs.block import Block
-from kerasweep.jobs.plain_yaml import read_yaml, resolve
-from kerasweep.jobs.program import check, read_program
-from kerasweep.jobs.rules import show
-from kerasweep.jobs.schedule import Schedule
-from kerasweep.jobs.schema import json_schema
-from kerasweep.jobs.spec import parse_spec
+from kerasweep.jobs.code.program import check, read_program
+from kerasweep.jobs.sweepfile import dimension, spec, training
+from kerasweep.jobs.sweepfile.block import Block
+from kerasweep.jobs.sweepfile.json_schema import json_schema
+from kerasweep.jobs.sweepfile.plain_yaml import read_yaml, resolve
+from kerasweep.jobs.sweepfile.rules import show
+from kerasweep.jobs.sweepfile.schedule import Schedule
+from kerasweep.jobs.sweepfile.spec import parse_spec
 
 DOC = (Path(__file__).parents[2] / "docs" / "sweep-file.md").read_text(encoding="utf-8")
 BASE: dict[str, Any] = {
@@ -157,7 +157,7 @@ def test_a_whole_path_may_stand_under_when() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    from kerasweep.jobs import rules, sheet, space
+    from kerasweep.jobs.sweepfile import rules, sheet, space
 
     limits = (sheet.LIMIT_BYTES, rules.LIMIT_DEPTH, rules.LIMIT_VALUES, space.LIMIT_DIMENSIONS)
     assert limits == (1 << 20, 32, 100_000, 256)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kerasweep.jobs import template
-from kerasweep.jobs.block import rule_broken
-from kerasweep.jobs.rules import RuleError
-from kerasweep.jobs.schedule import Schedule
-from kerasweep.jobs.training import Training
+from kerasweep.jobs.sweepfile import template
+from kerasweep.jobs.sweepfile.block import rule_broken
+from kerasweep.jobs.sweepfile.rules import RuleError
+from kerasweep.jobs.sweepfile.schedule import Schedule
+from kerasweep.jobs.sweepfile.training import Training
 
 
 def factors(schedule: Any, epochs: int) -> list[float]:

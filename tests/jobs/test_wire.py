@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasweep.jobs import wire
 from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.queue import hints as wire
 from kerasweep.jobs.trial import TrialKey
 
 HINT = wire.Hint(TrialKey("abcd1234", 7), 2, "digits", 1, {"units": 50, "training.epochs": 3, "act": "relu"})

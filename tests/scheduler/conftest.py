@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from kerasweep.jobs import wire
+from kerasweep.jobs.queue import hints as wire
 from kerasweep.jobs.settings import from_env
-from kerasweep.jobs.spec import parse_spec
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
-from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress, Result, Sweep
+from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress, Result, SweepRecord
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.spec import parse_spec
 from kerasweep.jobs.trial import AttemptKey, Failure, FailureClass, SweepState, TrialKey, TrialState
-from kerasweep.scheduler.cli.app import app
+from kerasweep.scheduler.cli.entry import app
 
 LEASE_S = 600.0
 
@@ -64,7 +64,7 @@ class Stage:
         points = list(spec.space().grid())[: spec.planned_trials()]
         bundle = ArtifactRef("bundle", "bundles/0.zip", "0" * 64, 0)
         source = {"job": "/jobs/train.py", "git_commit": "c0ffee", "git_dirty": True}
-        sweep = Sweep(
+        sweep = SweepRecord(
             wire.new_sweep_id(), spec.name, SweepState.RUNNING, spec, len(points), "train.py", bundle, "auto",
             source, "", 0.0, None,
         )  # fmt: skip

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from recorded import FakeClock, a_sweep, claim, epoch, finish, result
 
-from kerasweep.jobs.store.models import Progress, Sweep
+from kerasweep.jobs.store.models import Progress, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, SweepState, TrialState
-from kerasweep.scheduler.advance import advance
+from kerasweep.scheduler.deciding.advance import advance
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def records(tmp_path: Path, clock: FakeClock) -> Iterator[Records]:
     made.close()
 
 
-def submitted(records: Records, max_trials: int = 5, max_hours: float | None = None) -> Sweep:
+def submitted(records: Records, max_trials: int = 5, max_hours: float | None = None) -> SweepRecord:
     made = a_sweep()
     budget = made.spec.budget.model_copy(update={"max_trials": max_trials, "max_hours": max_hours})
     spec = made.spec.model_copy(update={"budget": budget})

@@ -17,11 +17,11 @@ from rich.console import Console
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.trial import SweepState, TrialState
-from kerasweep.scheduler import live
-from kerasweep.scheduler.advance import advance
-from kerasweep.scheduler.cli.app import StderrHandler
-from kerasweep.scheduler.client import Client
-from kerasweep.scheduler.screen import draw, take
+from kerasweep.scheduler.cli.entry import StderrHandler
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.deciding.advance import advance
+from kerasweep.scheduler.show import live
+from kerasweep.scheduler.show.screen import draw, take
 
 Round = Callable[["LocalStandIn"], None]
 
@@ -69,8 +69,8 @@ def local(stage: Any, monkeypatch: pytest.MonkeyPatch) -> type[LocalStandIn]:
     monkeypatch.setattr(LocalStandIn, "stage", stage, raising=False)
     monkeypatch.setattr(LocalStandIn, "rounds", [], raising=False)
     monkeypatch.setattr(LocalStandIn, "made", [], raising=False)
-    monkeypatch.setattr("kerasweep.scheduler.local.Local", LocalStandIn)
-    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: True)
+    monkeypatch.setattr("kerasweep.scheduler.local.embedded.Local", LocalStandIn)
+    monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: True)
     return LocalStandIn
 
 
@@ -200,7 +200,7 @@ def test_a_run_that_cannot_begin_starts_nothing(
 def test_a_run_without_tensorflow_says_what_to_install(
     local: type[LocalStandIn], shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
+    monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: False)
     shell("run", "sweep.yaml")
     assert shell.code == 2
     assert "pip install 'kerasweep[worker]'" in shell.err

@@ -195,7 +195,7 @@ def test_a_store_out_of_reach_is_told_without_its_password(shell: Any) -> None:
 def test_a_defect_is_told_shortly_and_its_traceback_kept(
     sweep: str, shell: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("kerasweep.scheduler.sweep.Sweep.status", lambda _: {}["no such key"])
+    monkeypatch.setattr("kerasweep.scheduler.client.sweep.Sweep.status", lambda _: {}["no such key"])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     shell("status", "mlp")
     assert shell.code == 1
@@ -207,7 +207,7 @@ def test_a_defect_is_told_shortly_and_its_traceback_kept(
 
 
 def test_every_command_has_help_with_examples(shell: Any) -> None:
-    from kerasweep.scheduler.cli.app import app
+    from kerasweep.scheduler.cli.entry import app
 
     names = [info.name for info in app.registered_commands]
     assert {
@@ -258,7 +258,7 @@ def test_a_wrong_number_is_told_with_its_rule_and_value(
 
 def test_help_and_its_commands_load_nothing_heavy() -> None:
     program = (
-        "import sys; from kerasweep.scheduler.cli.app import app\n"
+        "import sys; from kerasweep.scheduler.cli.entry import app\n"
         "try: app(['--help'], prog_name='kerasweep')\n"
         "except SystemExit: pass\n"
         "heavy = {'rich', 'sqlalchemy', 'celery', 'pydantic', 'numpy', 'yaml', 'optuna', 'fsspec', 'redis'}\n"

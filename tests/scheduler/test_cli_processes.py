@@ -20,9 +20,9 @@ import pytest
 
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.scheduler.cli.processes import check_flower, expect_free, flower_command, flower_environ
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.scheduler.local.redis_server import RedisServer
 
-KERASWEEP = [sys.executable, "-c", "from kerasweep.scheduler.cli.app import main; main()"]
+KERASWEEP = [sys.executable, "-c", "from kerasweep.scheduler.cli.entry import main; main()"]
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def test_out_of_reach_within_ten_seconds(folder: Path, command: str) -> None:
 def test_a_worker_without_tensorflow_is_not_started(
     folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
+    monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: False)
     shell("worker")
     assert shell.code == 2
     assert "kerasweep[worker]" in shell.err
@@ -231,7 +231,7 @@ def test_doctor_says_what_is_out_of_reach(folder: Path, shell: Any) -> None:
 
 
 def test_doctor_without_any_redis(folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kerasweep.scheduler.redis_server.find_binary", lambda: None)
+    monkeypatch.setattr("kerasweep.scheduler.local.redis_server.find_binary", lambda: None)
     shell("doctor")
     assert shell.code == 3
 

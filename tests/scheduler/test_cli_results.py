@@ -145,7 +145,7 @@ def test_a_plot_of_a_sweep_needs_values(stage: Any, shell: Any) -> None:
 def test_without_tensorflow_the_layers_are_said_to_be_missing(
     sweep: str, shell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerasweep.scheduler.children.has_keras", lambda: False)
+    monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: False)
     assert "The layers are not shown" in shell("show", "mlp", "1")
     assert shell.code == 0
     for words in (("evaluate", "mlp"), ("predict", "mlp"), ("fetch", "mlp", "x", "--format", "onnx")):
@@ -188,7 +188,7 @@ def test_a_real_model_is_shown_evaluated_used_and_exported(stage: Any, tmp_path:
     import subprocess
     import sys
 
-    from kerasweep.jobs.bundle import bundle
+    from kerasweep.jobs.code.bundle import bundle
     from kerasweep.jobs.store.artifacts import ArtifactRef
     from kerasweep.jobs.store.models import Result
     from kerasweep.jobs.trial import TrialState
@@ -224,7 +224,7 @@ def test_a_real_model_is_shown_evaluated_used_and_exported(stage: Any, tmp_path:
 def _set_bundle(stage: Any, sweep: str, sha256: str) -> None:
     from sqlalchemy import create_engine
 
-    from kerasweep.jobs.store import tables
+    from kerasweep.jobs.store.sql import schema as tables
 
     engine = create_engine(stage.settings.store)
     with engine.begin() as conn:

@@ -92,7 +92,7 @@ def test_redis_out_of_reach_submits_nothing(folder: Path, shell: Any) -> None:
 
 
 def test_submit_reaches_a_redis_that_runs(folder: Path, shell: Any, redis_server: Any) -> None:
-    from kerasweep.jobs.queue import HintQueue
+    from kerasweep.jobs.queue.broker import HintQueue
 
     shell("submit", "sweep.yaml", "--broker", redis_server.url)
     assert shell.code == 0
@@ -100,8 +100,8 @@ def test_submit_reaches_a_redis_that_runs(folder: Path, shell: Any, redis_server
 
 
 def test_submit_finds_the_embedded_redis(folder: Path, shell: Any) -> None:
-    from kerasweep.jobs.queue import HintQueue
-    from kerasweep.scheduler.redis_server import RedisServer
+    from kerasweep.jobs.queue.broker import HintQueue
+    from kerasweep.scheduler.local.redis_server import RedisServer
 
     with RedisServer(folder / ".kerasweep" / "redis") as server:
         shell("submit", "sweep.yaml")

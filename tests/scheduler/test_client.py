@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from kerasweep import Client
 from kerasweep.jobs.errors import Damaged, Halted, InputError, KerasweepError, NotFound
 from kerasweep.jobs.trial import SweepState, TrialState
-from kerasweep.scheduler import Client
 
 
 def test_client_is_lazy() -> None:
     program = (
-        "import sys; from kerasweep.scheduler import Client; Client(home='x');"
+        "import sys; from kerasweep import Client; Client(home='x');"
         "print(sorted({'sqlalchemy', 'celery', 'pandas', 'optuna', 'rich', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -172,7 +172,7 @@ def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str
     program = """
 import sys, keras
 from kerasweep.jobs.errors import InputError
-from kerasweep.scheduler import Client
+from kerasweep import Client
 try:
     print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params(), "parameters")
 except InputError as exc:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kerasweep.jobs.dimension import identity
-from kerasweep.jobs.program import check, read_program
-from kerasweep.jobs.spec import SweepSpec, load_spec
+from kerasweep.jobs.code.program import check, read_program
+from kerasweep.jobs.sweepfile.dimension import identity
+from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.samplers import Observation, sampler_for
 

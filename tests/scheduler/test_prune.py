@@ -12,7 +12,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import AttemptKey, SweepState, TrialState
-from kerasweep.scheduler.prune import Pruner
+from kerasweep.scheduler.deciding.prune import Pruner
 
 SWEEP = "abcd1234"
 

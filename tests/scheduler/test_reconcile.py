@@ -11,12 +11,12 @@ import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim
 
 from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialKey, TrialState
-from kerasweep.jobs.wire import Hint
-from kerasweep.scheduler import reconcile as module
-from kerasweep.scheduler.reconcile import reconcile
+from kerasweep.scheduler.deciding import reconcile as module
+from kerasweep.scheduler.deciding.reconcile import reconcile
 
 SWEEP = "abcd1234"
 SETTINGS = Settings(reconcile_s=5.0)

@@ -14,13 +14,13 @@ import pytest
 import redis
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.scheduler import redis_server as module
-from kerasweep.scheduler.redis_server import RedisServer, find_binary
+from kerasweep.scheduler.local import redis_server as module
+from kerasweep.scheduler.local.redis_server import RedisServer, find_binary
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from kerasweep.scheduler.redis_server import RedisServer
+from kerasweep.scheduler.local.redis_server import RedisServer
 server = RedisServer(Path(sys.argv[1]))
 server.start()
 print(server.pid, flush=True)

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from kerasweep.jobs.store.models import ProcessRecord, Result
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
-from kerasweep.scheduler import report, tables, wording
-from kerasweep.scheduler.curves import Curve, draw, pair_up, spread
+from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.show.curves import Curve, draw, pair_up, spread
 
 STATES = ["queued", "running", "paused", "completed", "stopped", "failed", "cancelled"]
 

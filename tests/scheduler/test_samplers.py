@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasweep.jobs.dimension import identity
 from kerasweep.jobs.seeds import suggestion_rng
-from kerasweep.jobs.space import Params
-from kerasweep.jobs.spec import SweepSpec, parse_spec
+from kerasweep.jobs.sweepfile.dimension import identity
+from kerasweep.jobs.sweepfile.space import Params
+from kerasweep.jobs.sweepfile.spec import SweepSpec, parse_spec
 from kerasweep.jobs.trial import FailureClass, TrialState
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
 
@@ -301,7 +301,7 @@ def test_tpe_keeps_away_from_where_trials_diverge(value: float | None) -> None:
 PROCESS = """
 import json, sys, warnings
 warnings.simplefilter("error")
-from kerasweep.jobs.spec import SweepSpec
+from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.samplers import Observation, sampler_for
 spec, trials = json.load(sys.stdin)
@@ -327,7 +327,7 @@ def test_a_fresh_process_gives_the_same_suggestions_without_a_word(name: str) ->
 def test_only_asking_tpe_loads_optuna() -> None:
     code = """
 import json, sys
-from kerasweep.jobs.spec import SweepSpec
+from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.scheduler.samplers import sampler_for
 for spec in json.load(sys.stdin):
     sampler_for(SweepSpec.model_validate(spec)).suggest([], 4)

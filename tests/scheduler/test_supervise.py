@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from kerasweep.jobs.errors import Halted
-from kerasweep.scheduler.supervise import Child, Patience, _end
+from kerasweep.scheduler.local.supervise import Child, Patience, _end
 
 SUPERVISOR = """
 import logging, sys
-from kerasweep.scheduler.supervise import Child, Patience, supervise
+from kerasweep.scheduler.local.supervise import Child, Patience, supervise
 logging.basicConfig(level="INFO", stream=sys.stderr)
 child = Child([sys.executable, "-c", sys.argv[1]], "the worker", grace_s=float(sys.argv[2]),
               patience=Patience(fast_s=60, fast_deaths=3, first_pause_s=0.01))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kerasweep.workers.autoscale import Autoscaler, Sample, Scale, Steps
+from kerasweep.workers.autoscale import Autoscaler, Sample, Scale, StepCount
 
 Speed = Callable[[Scale], float]
 LARGEST = Scale(4, 32)
@@ -36,7 +36,7 @@ class Machine:
         self.scaler = Autoscaler(Scale(1, 8), most, cores, lambda: room)
         self.at_s, self.cpu_s, self.pulse_s = 100.0, 0.0, 1.0
         self.steps = [1.0]
-        self.said = [Steps(1, self.at_s)]
+        self.said = [StepCount(1, self.at_s)]
         self.tried: list[Scale] = []
 
     def run(self, seconds: float, sweeps: frozenset[str] = SWEEP, full: bool = True) -> Scale:
@@ -54,14 +54,14 @@ class Machine:
                 kept = self.steps[: wanted.trainers]
                 self.steps = kept + [1.0] * (wanted.trainers - len(kept))
                 self.said = self.said[: wanted.trainers]
-                self.said += [Steps(1, self.at_s)] * (wanted.trainers - len(self.said))
+                self.said += [StepCount(1, self.at_s)] * (wanted.trainers - len(self.said))
         return self.scaler.scale
 
     def _speak(self) -> None:
         """Let each trainer say how far it is, once a second, if it is any further."""
         for number, count in enumerate(self.steps):
             if int(count) != self.said[number].made and self.at_s - self.said[number].at_s >= self.pulse_s:
-                self.said[number] = Steps(int(count), self.at_s)
+                self.said[number] = StepCount(int(count), self.at_s)
 
 
 def by_trainers(*speeds: float) -> Speed:

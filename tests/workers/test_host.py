@@ -35,16 +35,16 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 def test_it_grows_and_a_trainer_that_is_to_go_ends_once_it_is_empty(host: Host, until: Until) -> None:
     heard: list[int] = []
     host.on_capacity = heard.append
-    with host.seat("a") as seat:
-        host.settle(seat, packed=True, pack_limit=None)
+    with host.slot("a") as slot:
+        host.settle(slot, packed=True, pack_limit=None)
     host.rescale(Scale(2, 4))
     until(lambda: all(trainer.ready for trainer in host.trainers), 20)
     first, second = host.trainers
     assert (host.scale, host.capacity, heard[-1]) == (Scale(2, 4), 8, 8)
     assert (second.devices.name, second.devices.threads, first.devices.threads) == ("cpu 1", 2, 4)
-    with ExitStack() as seats:
-        taken = [seats.enter_context(host.seat("a")) for _ in range(2)]
-        assert {seat.trainer for seat in taken} == {first, second}
+    with ExitStack() as slots:
+        taken = [slots.enter_context(host.slot("a")) for _ in range(2)]
+        assert {slot.trainer for slot in taken} == {first, second}
         pid = second.pid
         assert pid is not None
         host.rescale(Scale(1, 2))
@@ -87,5 +87,5 @@ def test_a_host_that_has_to_end_neither_seats_nor_grows(host: Host) -> None:
     host.preempt()
     host.rescale(Scale(2, 2))
     assert len(host.trainers) == 1
-    with pytest.raises(Preempting), host.seat("a"):
+    with pytest.raises(Preempting), host.slot("a"):
         pass

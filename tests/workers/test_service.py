@@ -11,8 +11,8 @@ from kerasweep.jobs.errors import NotFound, OutOfReach
 from kerasweep.jobs.settings import Settings
 from kerasweep.workers.devices import DeviceSet
 from kerasweep.workers.host import Host
-from kerasweep.workers.seats import Seats
-from kerasweep.workers.service import trials_wait
+from kerasweep.workers.slots import Slots
+from kerasweep.workers.work import trials_wait
 
 
 class Waiting:
@@ -29,7 +29,7 @@ class Waiting:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(Seats, "sweeps", frozenset({"mlp"}))
+    monkeypatch.setattr(Slots, "sweeps", frozenset({"mlp"}))
     return Host([DeviceSet("cpu 0", (), 2)], 8, Settings())
 
 
@@ -47,5 +47,5 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_only_where_enough_trials_wait(
     host: Host, monkeypatch: pytest.MonkeyPatch, waiting: Any, places: int, tried: bool
 ) -> None:
-    monkeypatch.setattr(Seats, "capacity", places)
+    monkeypatch.setattr(Slots, "capacity", places)
     assert trials_wait(host, cast(Any, Waiting(waiting))) is tried

@@ -10,8 +10,8 @@ import pytest
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.settings import PREFIX, Settings
-from kerasweep.scheduler.supervise import Patience
-from kerasweep.workers import main
+from kerasweep.scheduler.local.supervise import Patience
+from kerasweep.workers import start as main
 from kerasweep.workers.devices import plan_devices, read_gpus
 
 DOC = (Path(__file__).parents[2] / "docs" / "workers.md").read_text(encoding="utf-8")

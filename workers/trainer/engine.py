@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from kerasweep.workers.trainer.run import TrialRun
+    from kerasweep.workers.trainer.state.run import TrialRun
 
 
 class Interrupted(Exception):

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.seeds import epoch_order
-from kerasweep.jobs.training import Training
+from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.data import Arrays, Part, Stream
+from kerasweep.workers.trainer.job.data import Arrays, Part, Stream
 
 
 class Feed(Protocol):

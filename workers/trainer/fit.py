@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasweep.workers.trainer.data import Arrays, Stream
-from kerasweep.workers.trainer.devices import scope_of
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
-from kerasweep.workers.trainer.run import TrialRun
-from kerasweep.workers.trainer.seeding import PROCESS_RANDOM, seed_tensorflow
+from kerasweep.workers.trainer.hardware import scope_of
+from kerasweep.workers.trainer.job.data import Arrays, Stream
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_tensorflow
+from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
 #: What a call costs Keras beside its steps, and tracing them again; a call's longest time, and most steps.

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.spec import SweepSpec
-from kerasweep.jobs.training import Training
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.jobs.sweepfile.training import Training
 
 _SPECS_KEPT = 8
 

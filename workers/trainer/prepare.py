@@ -12,26 +12,26 @@ from typing import Any
 
 import keras
 
+from kerasweep.jobs.code.program import Program, read_program
 from kerasweep.jobs.errors import JobError
-from kerasweep.jobs.program import Program, read_program
 from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.training import Training
+from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.callbacks import (
+from kerasweep.workers.trainer.feed import check_sizes
+from kerasweep.workers.trainer.hardware import Devices, scope_of
+from kerasweep.workers.trainer.job.callbacks import (
     TrialCallbacks,
     check_callbacks,
     declared_first,
     declared_last,
 )
-from kerasweep.workers.trainer.channel import StepPulse
-from kerasweep.workers.trainer.checkpoint import build_optimizer
-from kerasweep.workers.trainer.data import Arrays, DataCache, JobData, Part, weighted
-from kerasweep.workers.trainer.devices import Devices, scope_of
-from kerasweep.workers.trainer.feed import check_sizes
+from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Part, weighted
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
+from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.order import Order
-from kerasweep.workers.trainer.run import StopFlag, TrialRun
-from kerasweep.workers.trainer.seeding import PROCESS_RANDOM, seed_everything
-from kerasweep.workers.trainer.source import JobSource
+from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.state.checkpoint import build_optimizer
+from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
 
 _SOURCES_KEPT = 4
 
@@ -90,7 +90,7 @@ class Workshop:
         if training.tensorboard is None:
             return []
         # TensorBoard is loaded only where it is wanted: it takes longer than a small trial.
-        from kerasweep.workers.trainer.boards import Board, Curves
+        from kerasweep.workers.trainer.job.boards import Board, Curves
 
         board = Board(self._artifacts, order.sweep, order.trial)
         return [Curves(board, order.params, training.tensorboard.histograms)]

@@ -18,20 +18,20 @@ import tensorflow as tf
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.attempt import Attempt, Trainer, failed
-from kerasweep.workers.trainer.channel import Channel, read_messages
-from kerasweep.workers.trainer.company import Company
-from kerasweep.workers.trainer.decisions import Decisions
-from kerasweep.workers.trainer.devices import Devices, versions
+from kerasweep.workers.trainer.blame import translate
 from kerasweep.workers.trainer.engine import Engine
-from kerasweep.workers.trainer.failures import translate
 from kerasweep.workers.trainer.fit import FitEngine
+from kerasweep.workers.trainer.hardware import Devices, versions
+from kerasweep.workers.trainer.job.prints import Prints, RunLog
 from kerasweep.workers.trainer.order import read_order
-from kerasweep.workers.trainer.pack import PackEngine
+from kerasweep.workers.trainer.outbox import Channel, read_messages
+from kerasweep.workers.trainer.pack.company import Company
+from kerasweep.workers.trainer.pack.decisions import Decisions
+from kerasweep.workers.trainer.pack.pack_engine import PackEngine
+from kerasweep.workers.trainer.pack.warm_up import warm_up
 from kerasweep.workers.trainer.prepare import Workshop
-from kerasweep.workers.trainer.prints import Prints, RunLog
-from kerasweep.workers.trainer.run import TrialRun
-from kerasweep.workers.trainer.warm_up import warm_up
+from kerasweep.workers.trainer.session import Equipment, Session, failed
+from kerasweep.workers.trainer.state.run import TrialRun
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     decisions, company = Decisions(channel), Company()
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
-    trainer = Trainer(channel, artifacts, Workshop(devices, artifacts), choose)
-    attempts = Attempts(trainer, decisions, company)
+    trainer = Equipment(channel, artifacts, Workshop(devices, artifacts), choose)
+    attempts = Sessions(trainer, decisions, company)
     # What is loaded by now stays: the collector need not look at it again after every trial.
     gc.collect()
     gc.freeze()
@@ -102,7 +102,7 @@ class EngineChoice:
         return self._fit, f"not packed: {refusal}"
 
 
-class Attempts:
+class Sessions:
     """The attempts that this process is at.
 
     Args:
@@ -111,13 +111,13 @@ class Attempts:
         company: they join it.
     """
 
-    def __init__(self, trainer: Trainer, decisions: Decisions, company: Company) -> None:
+    def __init__(self, trainer: Equipment, decisions: Decisions, company: Company) -> None:
         self._trainer = trainer
         self._decisions = decisions
         self._company = company
         self._prints = Prints()
         self._prints.install()
-        self._live: dict[str, Attempt] = {}
+        self._live: dict[str, Session] = {}
         self._collected_at_s = time.monotonic()
         self._lock = threading.Lock()
 
@@ -146,12 +146,12 @@ class Attempts:
             self._trainer.channel.send("failed", message["run"], **failed(failure))
             return
         printed = RunLog(lambda text: self._trainer.channel.send("log", order.run, text=text))
-        attempt = Attempt(self._trainer, order, printed)
+        attempt = Session(self._trainer, order, printed)
         with self._lock:
             self._live[attempt.order.run] = attempt
         threading.Thread(target=self._work, args=(attempt,), name=attempt.order.run, daemon=True).start()
 
-    def _work(self, attempt: Attempt) -> None:
+    def _work(self, attempt: Session) -> None:
         run = attempt.order.run
         with self._company.joined(attempt.order.sweep), self._prints.into(attempt.printed):
             attempt.work()

@@ -11,9 +11,9 @@ from racers import go, in_threads, racers
 from recorded import LEASE_S, a_sweep, claim, progress, put_sweep, result
 
 from kerasweep.jobs.errors import StaleAttempt
-from kerasweep.jobs.store.engine import Database
 from kerasweep.jobs.store.models import NewTrial, Progress
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.trial import Answer, TrialKey, TrialState
 
 SWEEP = "abcd1234"

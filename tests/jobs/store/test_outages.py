@@ -21,10 +21,11 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from kerasweep.jobs.errors import InputError, OutOfReach
-from kerasweep.jobs.store import drivers, engine
-from kerasweep.jobs.store.engine import wait_for
 from kerasweep.jobs.store.models import NewTrial, Progress
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.store.sql import database as engine
+from kerasweep.jobs.store.sql import drivers
+from kerasweep.jobs.store.sql.database import wait_for
 from kerasweep.jobs.trial import Answer, SweepState, TrialKey
 
 SWEEP = "abcd1234"

@@ -16,10 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from kerasweep.jobs.errors import Damaged
-from kerasweep.workers.trainer import checkpoint
-from kerasweep.workers.trainer.checkpoint import Checkpoint, build_optimizer, put_variables, take_variables
-from kerasweep.workers.trainer.digest import digest
-from kerasweep.workers.trainer.state import StateReader, StateWriter
+from kerasweep.workers.trainer.state import checkpoint
+from kerasweep.workers.trainer.state.checkpoint import (
+    Checkpoint,
+    build_optimizer,
+    put_variables,
+    take_variables,
+)
+from kerasweep.workers.trainer.state.digest import digest
+from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
 pytestmark = pytest.mark.tf
 

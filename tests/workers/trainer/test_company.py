@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from kerasweep.workers.trainer.company import Company
+from kerasweep.workers.trainer.pack.company import Company
 
 
 def nothing() -> None:

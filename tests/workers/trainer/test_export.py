@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from kerasweep.jobs.errors import DestinationError, InputError
-from kerasweep.workers.trainer import export, runtimes
-from kerasweep.workers.trainer.export import convert, deviation
-from kerasweep.workers.trainer.model_file import load_model_file
-from kerasweep.workers.trainer.runtimes import FORMATS, flatten_outputs, match_outputs
-from kerasweep.workers.trainer.samples import arrange, make_samples, read_samples
+from kerasweep.workers.models import export, runtimes
+from kerasweep.workers.models.export import convert, deviation
+from kerasweep.workers.models.model_file import load_model_file
+from kerasweep.workers.models.runtimes import FORMATS, flatten_outputs, match_outputs
+from kerasweep.workers.models.samples import arrange, make_samples, read_samples
 
 pytestmark = [
     pytest.mark.tf,
@@ -88,7 +88,7 @@ def own_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def wrong_by(amount: float) -> runtimes.Format:
+def wrong_by(amount: float) -> runtimes.ModelFormat:
     """A format whose runtime computes something else."""
 
     def run(path: Path, model: Any, samples: Any) -> Any:
@@ -240,7 +240,7 @@ def test_a_table_may_have_a_header(tmp_path: Path) -> None:
 
 def test_as_a_child_it_prints_one_json_line(own_classes: Path, tmp_path: Path) -> None:
     def run(*flags: str) -> tuple[int, dict[str, Any]]:
-        command = [sys.executable, "-m", "kerasweep.workers.trainer.export", "--dest", str(tmp_path), *flags]
+        command = [sys.executable, "-m", "kerasweep.workers.models.export", "--dest", str(tmp_path), *flags]
         child = subprocess.run(command, capture_output=True, text=True, timeout=120)
         (line,) = child.stdout.splitlines()
         return child.returncode, json.loads(line)

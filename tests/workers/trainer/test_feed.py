@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.seeds import epoch_order
-from kerasweep.jobs.training import Training
-from kerasweep.workers.trainer.data import Arrays, Stream, read_data
+from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, check_sizes, validation_feed
+from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data
 
 pytestmark = pytest.mark.tf
 

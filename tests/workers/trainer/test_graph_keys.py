@@ -9,10 +9,10 @@ import keras
 import pytest
 import tensorflow as tf
 
-from kerasweep.workers.trainer.compiled import build_compiled
-from kerasweep.workers.trainer.fingerprint import fingerprint, unkept_state
-from kerasweep.workers.trainer.graph_key import GraphKey, config_key
-from kerasweep.workers.trainer.stepping import Cut, trace_step
+from kerasweep.workers.trainer.pack.compiled import build_compiled
+from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_state
+from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
+from kerasweep.workers.trainer.pack.stepping import Cut, trace_step
 
 pytestmark = pytest.mark.tf
 

@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
-from kerasweep.workers.trainer.data import Arrays, Stream, read_data, weighted
-from kerasweep.workers.trainer.failures import translate
-from kerasweep.workers.trainer.seeding import draws_from_tensorflow, seed_everything
-from kerasweep.workers.trainer.source import JobSource
+from kerasweep.workers.trainer.blame import translate
+from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data, weighted
+from kerasweep.workers.trainer.job.seeding import draws_from_tensorflow, seed_everything
+from kerasweep.workers.trainer.job.source import JobSource
 
 pytestmark = pytest.mark.tf
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasweep.workers.trainer import look
+from kerasweep.workers.models import look
 
 pytestmark = [
     pytest.mark.tf,

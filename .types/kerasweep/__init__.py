@@ -1,0 +1,1 @@
+../../kerasweep/__init__.py

@@ -1,0 +1,1 @@
+../../kerasweep/__main__.py

@@ -1,0 +1,212 @@
+"""A job's file read without running it: its functions and the parameters that they take."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasweep.jobs.code.reading import find_beside, read_module
+from kerasweep.jobs.errors import ProgramError
+from kerasweep.jobs.sweepfile.rules import nearest
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+
+#: What a job's functions give back. All but the last are required.
+FUNCTIONS = {
+    "load_data": 'returns {"train": (x, y), "validation": (x, y)}',
+    "build_model": "returns a compiled keras.Model",
+    "callbacks": "returns a list of Keras callbacks",
+}
+_OPTIONAL = frozenset({"callbacks"})
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The keyword arguments of a function.
+
+    Args:
+        required: those without a default.
+        optional: those with one.
+        any_keyword: whether it takes others too, or is defined where it cannot be read.
+        line: where it is defined in the job's file, from 1.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    any_keyword: bool = False
+    line: int = 0
+
+    def takes(self, name: str) -> bool:
+        """Tell whether an argument of this name may be given."""
+        return self.any_keyword or name in self.required or name in self.optional
+
+
+@dataclass(frozen=True)
+class Program:
+    """A job's file.
+
+    Args:
+        path: the file.
+        functions: by name, those of FUNCTIONS that it has.
+    """
+
+    path: Path
+    functions: Mapping[str, Signature]
+
+    def route(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the keyword arguments of each function, out of one trial's values.
+
+        What is swept under `training` has a dotted name and goes to none of them.
+        """
+        return {
+            function: {
+                name: value for name, value in params.items() if name.isidentifier() and signature.takes(name)
+            }
+            for function, signature in self.functions.items()
+        }
+
+
+def read_program(path: Path) -> Program:
+    """Read a job's file.
+
+    Raises:
+        ProgramError: it is not there, not Python, or lacks a function.
+    """
+    module = read_module(path)
+    functions: dict[str, Signature] = {}
+    for name, duty in FUNCTIONS.items():
+        signature = _Finder(path.parent).find(module, path, name)
+        if signature is not None:
+            functions[name] = signature
+        elif name not in _OPTIONAL:
+            defined = [node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
+            near = nearest(name, defined)
+            remedy = near if near.startswith("did") else f"add `def {name}(...)`, which {duty}"
+            raise ProgramError(f"a job defines {name}, '{path.name}' does not\n{remedy}")
+    return Program(path, functions)
+
+
+def check(spec: SweepSpec, program: Program) -> None:
+    """Check that the sweep's parameters and the job's arguments fit.
+
+    Raises:
+        ProgramError: a parameter that no function takes, or a required argument that a trial may lack.
+    """
+    for name in spec.parameters:
+        _check_taken(name, program)
+    for function, signature in program.functions.items():
+        for name in signature.required:
+            _check_given(name, f"{function}()", f"line {signature.line} of {program.path.name}", spec)
+
+
+def _check_taken(name: str, program: Program) -> None:
+    signatures = program.functions.values()
+    if any(signature.takes(name) for signature in signatures):
+        return
+    known = [known for signature in signatures for known in (*signature.required, *signature.optional)]
+    remedy = nearest(name, dict.fromkeys(known)) if known else f"write `def build_model({name}=...)`"
+    raise ProgramError(f"no function of '{program.path.name}' takes the parameter '{name}'\n{remedy}")
+
+
+def _check_given(name: str, function: str, where: str, spec: SweepSpec) -> None:
+    if name not in spec.parameters:
+        rule = f"{function} needs the argument '{name}', and no parameter gives it ({where})"
+        raise ProgramError(f"{rule}\nadd `{name}: {{values: [...]}}` under parameters, or give it a default")
+    if spec.parameters[name].when:
+        rule = f"{function} always needs '{name}', the parameter has a `when` ({where})"
+        raise ProgramError(f"{rule}\ngive the argument a default")
+
+
+class _Finder:
+    """Follows a name to its definition, through assignments and imports of files beside the job."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[tuple[Path, str]] = set()
+
+    def find(self, module: ast.Module, path: Path, name: str) -> Signature | None:
+        """Return the signature of what `name` means at the end of a module, None where it means nothing."""
+        if (path, name) in self._seen:
+            return None
+        self._seen.add((path, name))
+        found: Signature | None = None
+        for node in _statements(module.body):
+            found = self._meaning(node, module, path, name) or found
+        return found
+
+    def _meaning(self, node: ast.stmt, module: ast.Module, path: Path, name: str) -> Signature | None:
+        """Return what a statement makes of a name, None where it leaves it alone."""
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            return _signature(node, path)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return Signature(any_keyword=True, line=node.lineno)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and name in _targets(node):
+            return self._value(node.value, module, path) if node.value else None
+        if isinstance(node, ast.ImportFrom):
+            return self._imported(node, name)
+        if isinstance(node, ast.Import) and name in [alias.asname or alias.name for alias in node.names]:
+            return Signature(any_keyword=True, line=node.lineno)
+        return None
+
+    def _value(self, value: ast.expr, module: ast.Module, path: Path) -> Signature:
+        if isinstance(value, ast.Lambda):
+            return _arguments(value.args, "the lambda", value.lineno, path)
+        known = self.find(module, path, value.id) if isinstance(value, ast.Name) else None
+        return known or Signature(any_keyword=True, line=value.lineno)
+
+    def _imported(self, node: ast.ImportFrom, name: str) -> Signature | None:
+        for alias in node.names:
+            if name not in (alias.asname or alias.name, "*" if alias.name != "*" else name):
+                continue
+            beside = find_beside(self._folder, node.module) if node.module and not node.level else None
+            original = name if alias.name == "*" else alias.name
+            found = self.find(read_module(beside), beside, original) if beside else None
+            if found or alias.name != "*":
+                return found or Signature(any_keyword=True, line=node.lineno)
+        return None
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run on import, those in if, try and with among them."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "__main__" not in ast.unparse(node.test):
+            yield from _statements([*node.body, *node.orelse])
+        elif isinstance(node, ast.With):
+            yield from _statements(node.body)
+        elif isinstance(node, ast.Try):
+            handlers = [statement for handler in node.handlers for statement in handler.body]
+            yield from _statements([*handlers, *node.body, *node.orelse, *node.finalbody])
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, path: Path) -> Signature:
+    if isinstance(node, ast.AsyncFunctionDef):
+        rule = f"{node.name} must be a plain function, got an async one (line {node.lineno} of {path.name})"
+        raise ProgramError(f"{rule}\nwrite `def {node.name}`")
+    return _arguments(node.args, node.name, node.lineno, path)
+
+
+def _arguments(args: ast.arguments, name: str, line: int, path: Path) -> Signature:
+    where = f"(line {line} of {path.name})"
+    if args.vararg:
+        rule = f"{name} must name its arguments, got *{args.vararg.arg} {where}"
+        raise ProgramError(f"{rule}\nname each hyperparameter, or take **{args.vararg.arg}")
+    if args.posonlyargs:
+        rule = f"{name} must take its arguments by name, got '{args.posonlyargs[0].arg}' before a / {where}"
+        raise ProgramError(f"{rule}\nremove the /")
+    plain = [arg.arg for arg in args.args]
+    first_default = len(plain) - len(args.defaults)
+    keyword_only = list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
+    return Signature(
+        required=(*plain[:first_default], *(arg.arg for arg, default in keyword_only if default is None)),
+        optional=(*plain[first_default:], *(arg.arg for arg, default in keyword_only if default is not None)),
+        any_keyword=args.kwarg is not None,
+        line=line,
+    )

@@ -1,0 +1,133 @@
+"""The way through Redis: Celery's settings, set so that it cannot hurt, and the sending of hints.
+
+The leases in the store are the only authority on retries, so tasks are acknowledged early, have no
+result, and are never retried by Celery. Every setting below answers to something that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.queue.hints import ADVANCE, SCHEDULER_QUEUE, TRAIN, Hint, hint_id, train_queue
+
+_REMEDY = "Start Redis or set KERASWEEP_BROKER_URL to one that runs; `kerasweep doctor` tells more."
+
+
+def celery_settings() -> dict[str, Any]:
+    """Return the settings that every Celery app of ours has."""
+    return {
+        "task_acks_late": False,
+        "task_ignore_result": True,
+        "task_reject_on_worker_lost": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": 3600,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "worker_hijack_root_logger": False,
+        "task_create_missing_queues": True,
+    }
+
+
+def new_app(broker_url: str) -> Celery:
+    """Return a Celery app for a broker."""
+    app = Celery("kerasweep", broker=broker_url, set_as_current=False)
+    app.conf.update(celery_settings())
+    return app
+
+
+class HintQueue:
+    """Sends hints; a hint that does not arrive costs time and nothing else.
+
+    Args:
+        broker_url: `redis://…`, `rediss://…` or `redis+socket://…`.
+        reach_s: how long Redis may take to answer.
+        app: the Celery app to publish with; by default one of its own.
+    """
+
+    def __init__(self, broker_url: str, reach_s: float = 5.0, app: Celery | None = None) -> None:
+        self.url = broker_url
+        self._app = app or new_app(broker_url)
+        if app is None:  # a short-lived sender must not hang on a frozen Redis
+            self._app.conf.broker_transport_options = {
+                "socket_timeout": reach_s,
+                "socket_connect_timeout": reach_s,
+            }
+        plain = broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
+        timeouts: dict[str, Any] = {"socket_timeout": reach_s, "socket_connect_timeout": reach_s}
+        self._redis = redis.Redis.from_url(plain, **timeouts)
+
+    def ping(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            OutOfReach: it does not.
+        """
+        with self._translated():
+            self._redis.ping()
+
+    def send(self, hints: list[Hint]) -> None:
+        """Send hints of trials.
+
+        Raises:
+            OutOfReach: Redis does not answer; some may have been sent.
+        """
+        with self._translated(), self._app.producer_or_acquire() as producer:
+            for hint in hints:
+                self._app.send_task(
+                    TRAIN,
+                    kwargs=hint.body,
+                    queue=train_queue(hint.gpus),
+                    task_id=hint_id(hint),
+                    kwargsrepr=hint.shown,
+                    argsrepr="",
+                    producer=producer,
+                )
+
+    def send_advance(self, sweep: str) -> None:
+        """Send word to the scheduler that a sweep may go on.
+
+        Raises:
+            OutOfReach: Redis does not answer.
+        """
+        with self._translated(), self._app.producer_or_acquire() as producer:
+            self._app.send_task(ADVANCE, kwargs={"sweep": sweep}, queue=SCHEDULER_QUEUE, producer=producer)
+
+    def length(self, queue: str) -> int:
+        """Return how many messages wait in a queue.
+
+        Raises:
+            OutOfReach: Redis does not answer.
+        """
+        with self._translated():
+            return int(self._redis.llen(queue))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+        self._redis.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OperationalError, OSError) as exc:
+            raise OutOfReach("Redis", self.url, _REMEDY, str(exc)[:160]) from exc

@@ -1,0 +1,174 @@
+"""Connections to the records: their transactions, their clock, and what to say when they do not answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from kerasweep.jobs.errors import InputError, OutOfReach
+from kerasweep.jobs.store.sql import schema as tables
+from kerasweep.jobs.store.sql.drivers import LOCK_WAIT_S, NOW, is_outage, open_engine, read_url
+
+log = logging.getLogger(__name__)
+
+_REMEDY = "Check that the database is up and KERASWEEP_STORE_URL is right, then try again."
+_FILE_REMEDY = "Put the file back, or set KERASWEEP_STORE_URL to where it is now."
+
+
+class Database:
+    """A connection pool with write transactions that begin by taking their lock.
+
+    Safe to share between threads; not between processes.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql://…`.
+        reach_s: how long connecting may take.
+        clock: a clock to use in place of the store's own, for tests.
+
+    Raises:
+        InputError: a URL of another kind, or a store of another version.
+        OutOfReach: the database does not answer.
+    """
+
+    def __init__(self, url: str, *, reach_s: float = 5.0, clock: Callable[[], float] | None = None) -> None:
+        self.url = url
+        self._clock = clock
+        parsed = read_url(url)
+        self._file = Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+        self._engine = open_engine(parsed, url, reach_s)
+        # SQLite makes writers poll for its lock; threads of one process queue up here in its place.
+        self._turn = threading.Lock() if self._file else None
+        self._inode: int | None = None
+        try:
+            with self.translated():
+                self._prepare()
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the records."""
+        with self.translated():
+            self._expect_file()
+            with self._engine.connect() as conn:
+                if conn.dialect.name == "postgresql":
+                    conn = conn.execution_options(isolation_level="REPEATABLE READ")
+                with conn.begin():
+                    yield conn
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction; SQLite takes its write lock at the start."""
+        with self.translated(), self._turn_taken():
+            self._expect_file()
+            with self._engine.connect() as conn:
+                conn = conn.execution_options(kerasweep_write=True)
+                with conn.begin():
+                    yield conn
+
+    def now(self, conn: Connection) -> float:
+        """Return the store's own time, in seconds since 1970."""
+        return self._clock() if self._clock else float(conn.execute(NOW[conn.dialect.name]).scalar_one())
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn the driver's errors into ours.
+
+        Raises:
+            OutOfReach: the database does not answer.
+        """
+        try:
+            yield
+        except PoolTimeout as exc:
+            raise OutOfReach("The store", self.url, _REMEDY, "every connection is busy") from exc
+        except DBAPIError as exc:
+            if not is_outage(exc):
+                raise
+            lines = str(exc.orig).strip().splitlines() or [type(exc.orig).__name__]
+            raise OutOfReach("The store", self.url, _REMEDY, lines[0][:160]) from exc
+
+    @contextmanager
+    def _turn_taken(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=LOCK_WAIT_S):
+            raise OutOfReach("The store", self.url, _REMEDY, f"another thread wrote for {LOCK_WAIT_S:.0f} s")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _expect_file(self) -> None:
+        """Refuse to write into a SQLite file that was deleted; SQLite itself would do so without a word."""
+        if self._file is None:
+            return
+        try:
+            inode = self._file.stat().st_ino
+        except OSError as exc:
+            raise OutOfReach("The store", self.url, _FILE_REMEDY, str(exc)) from exc
+        if inode != self._inode:  # another file took its place, from a backup perhaps
+            self._engine.dispose()
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Create the tables where they are missing; refuse those of another version."""
+        with self._engine.connect() as conn, conn.begin():
+            found = self._version(conn)
+        if found is None:
+            found = self._create()
+        if found != tables.SCHEMA_VERSION:
+            raise InputError(
+                f"the store must hold tables of version {tables.SCHEMA_VERSION}, got version {found}; "
+                "use the kerasweep that made it, or another KERASWEEP_STORE_URL"
+            )
+        if self._file:
+            self._inode = self._file.stat().st_ino
+
+    def _create(self) -> int:
+        with self._engine.connect() as conn:
+            conn = conn.execution_options(kerasweep_write=True)
+            with conn.begin():
+                if conn.dialect.name == "postgresql":  # two processes may start at once
+                    conn.execute(text("select pg_advisory_xact_lock(7205759403792793)"))
+                tables.metadata.create_all(conn)
+                if self._version(conn) is None:
+                    conn.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
+                return int(conn.execute(select(tables.schema.c.version)).scalar_one())
+
+    @staticmethod
+    def _version(conn: Connection) -> int | None:
+        if not inspect(conn).has_table(tables.schema.name):
+            return None
+        found = conn.execute(select(tables.schema.c.version)).scalar()
+        return None if found is None else int(found)
+
+
+def wait_for(url: str, deadline_s: float, **options: Any) -> Database:
+    """Connect, trying again until the deadline.
+
+    Raises:
+        OutOfReach: the database did not answer in time.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            return Database(url, **options)
+        except OutOfReach:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)

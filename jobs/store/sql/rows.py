@@ -1,0 +1,138 @@
+"""Rows to data: the one place that knows how the columns map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.queue.hints import decode_metrics
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, SweepRecord, TrialRecord
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialState
+
+_JOURNAL = t.journal.insert()
+_SWEEP = select(t.sweeps).where(t.sweeps.c.id == bindparam("of_sweep"))
+_LOCKED_SWEEP = _SWEEP.with_for_update(key_share=True)
+
+
+def sweep_of(row: Row[tuple[object, ...]]) -> SweepRecord:
+    """Read a row of `sweeps`."""
+    return SweepRecord(
+        id=row.id,
+        name=row.name,
+        state=SweepState(row.state),
+        spec=SweepSpec.model_validate(row.spec),
+        max_trials=row.max_trials,
+        entry=row.entry,
+        bundle=ArtifactRef("bundle", row.bundle_key, row.bundle_sha256, 0),
+        engine=row.engine,
+        source=row.source,
+        message=row.message,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def trial_of(row: Row[tuple[object, ...]]) -> TrialRecord:
+    """Read a row of `trials`."""
+    failed = row.failure_class is not None
+    return TrialRecord(
+        sweep=row.sweep,
+        number=row.number,
+        state=TrialState(row.state),
+        params=row.params,
+        seed=row.seed,
+        attempt=row.attempt,
+        failures=row.failures,
+        worker=row.worker,
+        lease_until=row.lease_until,
+        value=row.value,
+        best_epoch=row.best_epoch,
+        epochs=row.epochs,
+        metrics=decode_metrics(row.metrics),
+        failure=Failure(FailureClass(row.failure_class), row.failure_message or "") if failed else None,
+        digest=row.digest,
+        facts=row.facts,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def artifact_of(row: Row[tuple[object, ...]]) -> ArtifactRef:
+    """Read a row of `artifacts`."""
+    return ArtifactRef(row.kind, row.key, row.sha256, row.bytes, row.epoch)
+
+
+def journal_of(row: Row[tuple[object, ...]]) -> JournalEntry:
+    """Read a row of `journal`."""
+    return JournalEntry(row.id, row.trial, row.attempt, row.at, row.event, row.reason, row.state)
+
+
+def attempt_of(row: Row[tuple[object, ...]]) -> AttemptRecord:
+    """Read a row of `attempts`."""
+    return AttemptRecord(
+        row.trial, row.number, row.worker, row.started_at, row.ended_at, row.outcome, row.message
+    )
+
+
+def read_sweep(conn: Connection, sweep: str, *, lock: bool = False) -> SweepRecord:
+    """Read a sweep; with `lock`, keep other deciders away until the transaction ends.
+
+    Raises:
+        NotFound: no such sweep.
+    """
+    row = conn.execute(_LOCKED_SWEEP if lock else _SWEEP, {"of_sweep": sweep}).one_or_none()
+    if row is None:
+        raise NotFound(f"a sweep must be on record, got id {sweep!r}; `kerasweep ls` lists them")
+    return sweep_of(row)
+
+
+def write_journal(
+    conn: Connection,
+    at: float,
+    sweep: str,
+    event: str,
+    reason: str,
+    *,
+    trial: int | None = None,
+    attempt: int | None = None,
+    state: TrialState | SweepState | None = None,
+) -> None:
+    """Append a decision and its reason to the journal.
+
+    Args:
+        conn: a writing connection.
+        at: the store's time.
+        sweep: the sweep's id.
+        event: what happened, in a word or two.
+        reason: why.
+        trial: the trial that it happened to; none: the sweep.
+        attempt: the attempt that it happened to.
+        state: where the trial, or the sweep, stands now, if it moved.
+    """
+    line = {
+        "sweep": sweep,
+        "trial": trial,
+        "attempt": attempt,
+        "at": at,
+        "event": event,
+        "state": state,
+        "reason": storable(reason),
+    }
+    conn.execute(_JOURNAL, line)
+
+
+def storable(text: str) -> str:
+    """Return a text that both databases take: a job may print NUL bytes or halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def insert_into(dialect: str, table: Table) -> Any:
+    """Return the dialect's own insert, which knows `on conflict`."""
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)

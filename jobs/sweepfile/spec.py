@@ -1,0 +1,263 @@
+"""The sweep file: which job, what to try, how to choose, how far to go.
+
+A `SweepSpec` is what the file says, checked once. It is stored as JSON and comes back equal.
+"""
+
+from __future__ import annotations
+
+import keyword
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from kerasweep.jobs.sweepfile import template
+from kerasweep.jobs.sweepfile.block import Block, Count, Natural, NotNegative, Positive, Text, rule_broken
+from kerasweep.jobs.sweepfile.dimension import AnyDimension, Dimension, is_dimension
+from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
+from kerasweep.jobs.sweepfile.sheet import Sheet, read_sheet, sheet_of
+from kerasweep.jobs.sweepfile.space import Space
+from kerasweep.jobs.sweepfile.training import Training
+
+log = logging.getLogger(__name__)
+
+LIMIT_TRIALS = 100_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Metric(Block):
+    """What the sweep is after."""
+
+    name: Text = Field(examples=["val_loss"], description="A metric as Keras reports it after an epoch")
+    goal: Literal["minimize", "maximize"] = Field(examples=["minimize"])
+
+
+class GridMethod(Block):
+    """Every combination, in the file's order; where the budget ends before, some from all over the grid."""
+
+    name: Literal["grid"]
+
+
+class RandomMethod(Block):
+    """Independent draws; none comes twice where the space is finite."""
+
+    name: Literal["random"]
+
+
+class TpeMethod(Block):
+    """Draws guided by the results so far.
+
+    Bergstra et al., Algorithms for Hyper-Parameter Optimization (2011).
+    """
+
+    name: Literal["tpe"]
+    startup_trials: Natural = Field(default=10, description="Random trials before the first guided one")
+    parallel: Count = Field(default=4, description="Trials that may be undecided at once")
+
+
+METHODS = ("grid", "random", "tpe")
+
+
+def _take_word(raw: Any) -> Any:
+    method = {"name": raw} if isinstance(raw, str) else raw
+    if isinstance(method, Mapping) and "name" in method and method["name"] not in METHODS:
+        raise RuleError(f"unknown method {show(method['name'])}", nearest(method["name"], METHODS))
+    if not isinstance(method, Block) and not (isinstance(method, Mapping) and "name" in method):
+        raise RuleError(f"must name a method, got {show(method)}", f"write one of {', '.join(METHODS)}")
+    return method
+
+
+Method = Annotated[
+    Annotated[GridMethod | RandomMethod | TpeMethod, Field(discriminator="name")], BeforeValidator(_take_word)
+]
+
+
+class Budget(Block):
+    """Where the sweep ends, whatever comes first."""
+
+    max_trials: Count | None = None
+    max_hours: Positive | None = Field(default=None, description="From submit, in hours")
+
+
+class Resources(Block):
+    """What each trial trains on."""
+
+    gpus: Natural = Field(default=0, description="0: the CPU. 2 and more: MirroredStrategy")
+
+
+class Retries(Block):
+    """How often a trial may fail."""
+
+    max_failures: Natural = Field(default=3, description="Preemptions and lost workers do not count")
+
+
+class Checkpoints(Block):
+    """How often a trial's whole state is kept, and how much of it."""
+
+    every_s: NotNegative = Field(
+        default=30.0, description="Seconds between two checkpoints; 0 is every epoch"
+    )
+    keep_top: Natural = Field(default=3, description="How many of the best trials keep their model file")
+
+
+class SweepSpec(Block):
+    """What a sweep file says."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        **{key: f"`{key}` stands under `training`" for key in Training.model_fields},
+        **{key: f"`{key}` stands under `budget`" for key in Budget.model_fields},
+        "goal": "`goal` stands under `metric`",
+        "gpus": "`gpus` stands under `resources`",
+    }
+
+    version: Literal[1] = Field(default=1, description="Of this format")
+    name: Text = Field(examples=["fashion-mlp"])
+    job: Text = Field(examples=["train.py"], description="The training program, from the sweep file's folder")
+    metric: Metric = Field(examples=[{"name": "val_loss", "goal": "minimize"}])
+    method: Method = Field(examples=["random"])
+    parameters: dict[str, AnyDimension] = Field(
+        default_factory=dict, description="Arguments of the job's functions, by name"
+    )
+    training: dict[str, JsonValue] = Field(
+        examples=[{"epochs": 30, "batch_size": 32}], description="How each trial trains"
+    )
+    seed: Natural = Field(default=0, description="Every random stream of the sweep comes from it")
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    retries: Retries = Retries()
+    checkpoints: Checkpoints = Checkpoints()
+
+    def space(self) -> Space:
+        """Return what is searched: the parameters, then what is swept under training, by dotted path.
+
+        Under the method `grid` every dimension is finite.
+        """
+        return Space({**self._on_method(self.parameters), **self._swept()})
+
+    def training_for(self, params: Mapping[str, Any]) -> Training:
+        """Return the training block with a trial's values in it.
+
+        Raises:
+            SpecError: the values do not go together.
+        """
+        try:
+            return template.fill(self.training, params)
+        except RuleError as breach:
+            raise Sheet({}).error(breach) from breach
+
+    def planned_trials(self) -> int:
+        """Return how many trials the budget and the space allow."""
+        sizes = (self.budget.max_trials, self.space().grid_size())
+        return min(size for size in sizes if size is not None)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            rule = f"must be letters, digits, '.', '_' and '-', 100 at most, got {show(name)}"
+            raise RuleError(rule, _remedy_for_name(name))
+        return name
+
+    @field_validator("job")
+    @classmethod
+    def _check_job(cls, job: str) -> str:
+        if not job.endswith(".py") or "\0" in job:
+            raise RuleError(f"must be the path of a .py file, got {show(job)}", "such as train.py")
+        return job
+
+    @field_validator("parameters")
+    @classmethod
+    def _check_arguments(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name in parameters:
+            if not name.isidentifier() or keyword.iskeyword(name):
+                rule = f"a parameter is named like an argument in Python, got {show(name)}"
+                raise RuleError(rule, "use letters, digits and _", (name,))
+        return parameters
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _check_block(cls, training: Any) -> Any:
+        if is_dimension(training):
+            rule = f"training itself is not swept, got {show(training)}"
+            raise RuleError(rule, "let the values of its keys be distributions")
+        return training
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> SweepSpec:
+        template.check(self.training, self._swept())
+        try:
+            self._check_points()
+            size = self.space().grid_size()
+        except RuleError as breach:
+            raise RuleError(breach.rule, breach.remedy, _place(breach.at)) from breach
+        self._check_end(size)
+        return self
+
+    def _swept(self) -> dict[str, Dimension]:
+        return self._on_method(template.swept(self.training))
+
+    def _on_method(self, dimensions: Mapping[str, Dimension]) -> dict[str, Dimension]:
+        if self.method.name != "grid":
+            return dict(dimensions)
+        return {name: dimension.on_grid() for name, dimension in dimensions.items()}
+
+    def _check_points(self) -> None:
+        if self.method.name == "grid":
+            return
+        for name, dimension in {**self.parameters, **self._swept()}.items():
+            if getattr(dimension, "points", None):
+                rule = f"points says how many values a grid tries, got it with method '{self.method.name}'"
+                raise RuleError(rule, "remove it, or write `method: grid`", (name, "points"))
+
+    def _check_end(self, size: int | None) -> None:
+        if size is None and self.budget.max_trials is None:
+            rule = f"method '{self.method.name}' never ends on a continuous space without a budget"
+            raise RuleError(rule, "add `budget: {max_trials: 20}`", ("method",))
+        planned = min(number for number in (size, self.budget.max_trials) if number is not None)
+        if planned > LIMIT_TRIALS:
+            rule = f"a sweep has at most {LIMIT_TRIALS:,} trials, got {planned:,}"
+            raise RuleError(rule, "set a lower `budget: {max_trials: ...}`", ("budget", "max_trials"))
+
+
+def _remedy_for_name(name: str) -> str:
+    if not _NAME.match(name):
+        return "begin with a letter or a digit"
+    return f"such as {re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:100].rstrip('-')}"
+
+
+def load_spec(path: str | Path) -> SweepSpec:
+    """Read a sweep file.
+
+    Raises:
+        SpecError: it cannot be read or is not valid; the message names the key, the line and the remedy.
+    """
+    spec = _validate(read_sheet(Path(path)))
+    size = spec.space().grid_size()
+    if spec.method.name == "grid" and size is not None and size > spec.planned_trials():
+        log.warning("the grid has %d points, the budget is %d trials: they are spread over the whole grid",
+                    size, spec.planned_trials())  # fmt: skip
+    return spec
+
+
+def parse_spec(mapping: Mapping[str, Any]) -> SweepSpec:
+    """Check a sweep that was written as a Python mapping; see `load_spec`."""
+    return _validate(sheet_of(mapping))
+
+
+def _validate(sheet: Sheet) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(sheet.data)
+    except ValidationError as error:
+        raise sheet.error(rule_broken(error)) from error
+
+
+def _place(at: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return where a dimension, named first in `at`, stands in the file."""
+    if not at:
+        return ("parameters",)
+    name, *rest = at
+    path = str(name).split(".") if str(name).startswith(template.ROOT + ".") else ["parameters", name]
+    return (*path, *rest)

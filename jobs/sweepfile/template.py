@@ -1,0 +1,142 @@
+"""The `training:` block as it is written, where a distribution may stand in the place of any value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from kerasweep.jobs.sweepfile.block import rule_broken
+from kerasweep.jobs.sweepfile.dimension import AnyDimension, Choice, Dimension, Range, is_dimension
+from kerasweep.jobs.sweepfile.rules import Path, RuleError, show
+from kerasweep.jobs.sweepfile.space import Params
+from kerasweep.jobs.sweepfile.training import Training
+
+#: What the dotted names of swept values begin with.
+ROOT = "training"
+
+
+def swept(template: Mapping[str, JsonValue]) -> dict[str, Dimension]:
+    """Return the distributions in the block by dotted path, such as training.early_stopping.patience.
+
+    Raises:
+        RuleError: one of them is not valid.
+    """
+    return {_dotted(path): _read(raw, path) for path, raw in _find(template, (ROOT,))}
+
+
+def fill(template: Mapping[str, JsonValue], params: Mapping[str, Any]) -> Training:
+    """Return the block with one trial's values; a conditional one that the trial lacks keeps its default.
+
+    Raises:
+        RuleError: the values do not go together.
+    """
+    try:
+        return Training.model_validate(_put(template, (ROOT,), params))
+    except ValidationError as error:
+        breach = rule_broken(error)
+        written = _written(template, breach.at)
+        if isinstance(written, list) and breach.rule.startswith(("must be a whole", "must be a num")):
+            breach.remedy = f"write {{values: {show(written)}}} to try each of them"
+        raise breach.within(ROOT) from error
+
+
+def _written(template: object, path: Path) -> object:
+    """Return what stands at a path of the block, None where it leads nowhere."""
+    for step in path:
+        template = template.get(step) if isinstance(template, Mapping) else None
+    return template
+
+
+def check(template: Mapping[str, JsonValue], dimensions: Mapping[str, Dimension]) -> None:
+    """Try what each distribution may give in its place, the others at their first value.
+
+    Raises:
+        RuleError: a value that may come up is not valid there.
+    """
+    probes = {name: _probe(dimension) for name, dimension in dimensions.items()}
+    first: Params = {name: values[0] for name, values in probes.items()}
+    fill(template, first)
+    for name, values in probes.items():
+        for value in values[1:]:
+            _try(template, {**first, name: value}, dimensions[name])
+        if dimensions[name].when:
+            _check_optional(template, name, {other: first[other] for other in first if other != name})
+
+
+def _try(template: Mapping[str, JsonValue], params: Params, dimension: Dimension) -> None:
+    try:
+        fill(template, params)
+    except RuleError as breach:
+        if isinstance(dimension, Range) and breach.rule.startswith("must be a whole number"):
+            breach.remedy = "use a distribution of whole numbers: int_uniform or int_log_uniform"
+        raise
+
+
+def _check_optional(template: Mapping[str, JsonValue], name: str, others: Params) -> None:
+    try:
+        fill(template, others)
+    except RuleError as breach:
+        rule = f"a value with `when` stands only where none is needed, got '{name}'"
+        raise RuleError(rule, "remove its `when`", (*name.split("."), "when")) from breach
+
+
+def _find(raw: object, path: Path) -> Iterator[tuple[Path, object]]:
+    if is_dimension(raw):
+        yield path, raw
+    elif isinstance(raw, Mapping):
+        for key, value in raw.items():
+            yield from _find(value, (*path, key))
+    elif isinstance(raw, list):
+        for index, value in enumerate(raw):
+            yield from _find(value, (*path, index))
+
+
+def _put(raw: object, path: Path, params: Mapping[str, Any]) -> Any:
+    if is_dimension(raw):
+        return params[_dotted(path)]
+    if isinstance(raw, Mapping):
+        kept = {key: value for key, value in raw.items() if not _absent(value, (*path, key), params)}
+        return {key: _put(value, (*path, key), params) for key, value in kept.items()}
+    if isinstance(raw, list):
+        return [
+            _put(value, (*path, index), params)
+            for index, value in enumerate(raw)
+            if not _absent(value, (*path, index), params)
+        ]
+    return raw
+
+
+def _absent(raw: object, path: Path, params: Mapping[str, Any]) -> bool:
+    return is_dimension(raw) and _dotted(path) not in params
+
+
+def _probe(dimension: Dimension) -> Sequence[JsonValue]:
+    """Return the values that can go wrong: every choice, or the bounds of a range and one within."""
+    grid = dimension.grid()
+    if isinstance(dimension, Choice):
+        return dimension.values
+    if grid is not None:
+        # If the second is whole like the bounds, so are all between: the steps are even, or even factors.
+        return [grid[0], grid[min(1, len(grid) - 1)], grid[-1]]
+    bounds = dimension.model_dump()
+    return [bounds["min"], bounds["max"], bounds["min"] + (bounds["max"] - bounds["min"]) / math.pi]
+
+
+def _read(raw: object, path: Path) -> Dimension:
+    try:
+        return _adapter().validate_python(raw)
+    except ValidationError as error:
+        raise rule_broken(error).within(*path) from error
+
+
+@cache
+def _adapter() -> TypeAdapter[Dimension]:
+    return TypeAdapter(AnyDimension)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(map(str, path))

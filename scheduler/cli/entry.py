@@ -1,0 +1,93 @@
+"""The entry point: `kerasweep …`. Nothing heavy is imported here, so that help and completion are quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, TextIO
+
+import typer
+
+from kerasweep.scheduler.cli import (
+    checking,
+    exits,
+    following,
+    looking,
+    plotting,
+    processes,
+    results,
+    steering,
+    submitting,
+)
+from kerasweep.scheduler.cli.commands import app
+
+__all__ = [
+    "app",
+    "main",
+    "checking",
+    "following",
+    "looking",
+    "plotting",
+    "processes",
+    "results",
+    "steering",
+    "submitting",
+]
+
+
+#: In which order help lists the commands: the way that a person takes.
+_ORDER = (
+    *("run", "submit", "worker", "scheduler", "flower"),
+    *("ls", "status", "trials", "watch", "logs", "journal", "tensorboard"),
+    *("best", "fetch", "show", "plot", "evaluate", "predict"),
+    *("pause", "resume", "cancel", "retry", "extend"),
+    *("init", "doctor", "schema"),
+)
+app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a live table puts what is said meanwhile above itself."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Where to."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Asked for by logging's own constructor."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as installed  # slow, and needed for this alone
+
+        typer.echo(f"kerasweep {installed('kerasweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Sweeps of Keras training: many trials, one command, nothing lost.
+
+    A sweep is an ordinary Keras program and a YAML file that says which values to try.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(exits.WRONG_INPUT)
+    handler = StderrHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="kerasweep")

@@ -1,0 +1,80 @@
+"""Sweeps from Python: what the command line does, for notebooks and programs.
+
+    from kerasweep import Client
+
+    sweep = Client().submit("sweep.yaml")
+    sweep.wait()
+    sweep.trials()      # a pandas DataFrame
+    model = sweep.load_model()
+
+Everything heavy (SQLAlchemy, Celery, pandas, Keras) is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.trial import SweepState
+from kerasweep.scheduler.client.connections import Connections
+
+if TYPE_CHECKING:
+    from kerasweep.scheduler.client.sweep import Sweep
+
+
+class Client(Connections):
+    """Finds sweeps and submits them; its arguments are those of `Connections`."""
+
+    def sweep(self, name: str) -> Sweep:
+        """Return a sweep by id, by a unique beginning of its id, or by name (the newest).
+
+        Raises:
+            NotFound: none fits, or more than one does; the message lists the candidates.
+            OutOfReach: the store does not answer.
+        """
+        from kerasweep.scheduler.client.sweep import Sweep
+
+        self.expect_store(name)
+        return Sweep(self, self.records.find_sweep(name))
+
+    def sweeps(self, states: Sequence[SweepState] | None = None) -> list[Sweep]:
+        """Return the sweeps, newest first."""
+        from kerasweep.scheduler.client.sweep import Sweep
+
+        return [Sweep(self, record) for record in self.records.sweeps(states)] if self.has_store() else []
+
+    def submit(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        job_folder: str | Path | None = None,
+        name: str | None = None,
+        engine: str = "auto",
+    ) -> Sweep:
+        """Submit a sweep; it starts where workers run, and waits for them otherwise.
+
+        Args:
+            source: a sweep file, or its content as a dict.
+            job_folder: where the job's path starts; by default the sweep file's folder, or the current one.
+            name: another name than the sweep file's.
+            engine: auto, fit or pack.
+
+        Raises:
+            InputError: the sweep file or the job cannot be meant; nothing was written.
+            OutOfReach: the store, the artifacts or Redis do not answer.
+        """
+        from kerasweep.jobs.sweepfile.spec import load_spec, parse_spec
+        from kerasweep.scheduler.client.sweep import Sweep
+        from kerasweep.scheduler.deciding.submission import submit
+
+        path = Path(job_folder or ".") / "sweep" if isinstance(source, Mapping) else Path(source)
+        spec = parse_spec(source) if isinstance(source, Mapping) else load_spec(path)
+        if job_folder is not None:
+            path = Path(job_folder) / path.name
+        if name is not None:
+            spec = parse_spec({**spec.model_dump(mode="json"), "name": name})
+        done = submit(
+            path, records=self.records, artifacts=self.artifacts, queue=self.queue, engine=engine, spec=spec
+        )
+        return Sweep(self, done.sweep)

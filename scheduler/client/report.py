@@ -1,0 +1,300 @@
+"""The documents that `-o json` prints and that notebooks read, from the records alone.
+
+Their keys are relied on by other programs: keys may be added, none renamed or taken away. Numbers that JSON
+does not know (NaN, infinity) are written as the strings "nan", "inf" and "-inf".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.queue.hints import encode_metrics, train_queue
+from kerasweep.jobs.trial import FINAL, TrialState
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.artifacts import ArtifactRef
+    from kerasweep.jobs.store.models import EpochRecord, JournalEntry, ProcessRecord, SweepRecord, TrialRecord
+
+Document = dict[str, Any]
+
+NO_WORKER = "no worker is alive; `kerasweep worker` starts one"
+NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep scheduler` starts one"
+STARTING = "the worker is starting"
+
+
+def status_document(
+    sweep: SweepRecord,
+    counts: Mapping[TrialState, int],
+    best: TrialRecord | None,
+    *,
+    now: float,
+    waiting: str | None = None,
+) -> Document:
+    """Say where a sweep stands.
+
+    Args:
+        sweep: the sweep.
+        counts: how many of its trials stand in each state; absent ones count 0.
+        best: the best trial that counts, if any.
+        now: seconds since 1970.
+        waiting: why nothing happens, if something keeps its trials from starting.
+    """
+    return {
+        "sweep": sweep.id,
+        "name": sweep.name,
+        "state": str(sweep.state),
+        "trials": {str(state): counts.get(state, 0) for state in TrialState},
+        "best": best_of_status(best) if best else None,
+        "max_trials": sweep.max_trials,
+        "metric": {"name": sweep.spec.metric.name, "goal": str(sweep.spec.metric.goal)},
+        "message": sweep.message,
+        "waiting": waiting,
+        "created_at": timestamp(sweep.created_at),
+        "finished_at": timestamp(sweep.finished_at),
+        "elapsed_s": round(max(0.0, (sweep.finished_at or now) - sweep.created_at), 3),
+    }
+
+
+def best_of_status(trial: TrialRecord) -> Document:
+    """Return the winner as `status` shows it."""
+    return {
+        "trial": trial.number,
+        "value": number(trial.value),
+        "epoch": trial.best_epoch,
+        "params": dict(trial.params),
+    }
+
+
+def trial_document(trial: TrialRecord) -> Document:
+    """Say what is known of a trial."""
+    failure = trial.failure
+    return {
+        "trial": trial.number,
+        "state": str(trial.state),
+        "params": dict(trial.params),
+        "value": number(trial.value),
+        "best_epoch": trial.best_epoch,
+        "epochs": trial.epochs,
+        "metrics": encode_metrics(trial.metrics),
+        "attempts": trial.attempt,
+        "failure": {"class": str(failure.cls), "message": failure.message} if failure else None,
+        "digest": trial.digest,
+        "seed": trial.seed,
+        "worker": trial.worker,
+        "started_at": timestamp(trial.started_at),
+        "finished_at": timestamp(trial.finished_at),
+    }
+
+
+def best_document(
+    sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None, uri: str | None
+) -> Document:
+    """Say which trial won and where its model lies.
+
+    Args:
+        sweep: the sweep.
+        trial: its best trial, or another one asked for.
+        model: the trial's model file on record; None where there is none.
+        uri: the full address of the model file.
+    """
+    found = {"uri": uri, "sha256": model.sha256, "bytes": model.bytes} if model else None
+    return {
+        "sweep": sweep.id,
+        "name": sweep.name,
+        "trial": trial.number,
+        "params": dict(trial.params),
+        "value": number(trial.value),
+        "epoch": trial.best_epoch,
+        "metrics": encode_metrics(trial.metrics),
+        "model": found,
+        "seed": trial.seed,
+        "digest": trial.digest,
+    }
+
+
+def result_document(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, *, version: str) -> Document:
+    """Say what a fetched model is and how it came about: the content of `result.json`.
+
+    Args:
+        sweep: the sweep.
+        trial: the trial that trained the model.
+        model: the model file on record.
+        version: kerasweep's own version, which fetched it.
+    """
+    facts, source = dict(trial.facts), dict(sweep.source)
+    return {
+        "sweep": sweep.id,
+        "name": sweep.name,
+        "trial": trial.number,
+        "params": dict(trial.params),
+        "metric": {"name": sweep.spec.metric.name, "goal": str(sweep.spec.metric.goal)},
+        "value": number(trial.value),
+        "epoch": trial.best_epoch,
+        "epochs": trial.epochs,
+        "metrics": encode_metrics(trial.metrics),
+        "seed": trial.seed,
+        "digest": trial.digest,
+        "attempts": trial.attempt,
+        "model": {"sha256": model.sha256, "bytes": model.bytes},
+        "versions": {**facts.get("versions", {}), "kerasweep": version},
+        "device": facts.get("device"),
+        "source": source,
+        "git": {"commit": source.get("git_commit"), "dirty": source.get("git_dirty")},
+        "job": {"file": sweep.entry, "bundle_sha256": sweep.bundle.sha256},
+        "training": sweep.spec.training_for(dict(trial.params)).model_dump(mode="json"),
+        "started_at": timestamp(trial.started_at),
+        "finished_at": timestamp(trial.finished_at),
+    }
+
+
+def epoch_documents(epochs: Iterable[EpochRecord]) -> list[Document]:
+    """Return the epochs of a trial with their metrics."""
+    return [
+        {
+            "epoch": one.epoch,
+            "seconds": round(one.seconds, 6),
+            "attempt": one.attempt,
+            **encode_metrics(one.metrics),
+        }
+        for one in epochs
+    ]
+
+
+def prediction_documents(outputs: Any) -> list[Document]:
+    """Return one row for each sample, from a model's outputs: lists by output name, or one list."""
+    named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
+    several = len(named) > 1
+    rows: list[Document] = [{"row": row} for row in range(len(next(iter(named.values()), [])))]
+    for name, values in named.items():
+        for row, value in zip(rows, values, strict=True):
+            cells = value if isinstance(value, list) else [value]
+            for index, cell in enumerate(cells):
+                title = str(index) if len(cells) > 1 else "value"
+                row[f"{name}.{title}" if several else title] = cell
+    return rows
+
+
+def journal_documents(entries: Iterable[JournalEntry]) -> list[Document]:
+    """Return decisions with their reasons."""
+    return [
+        {
+            "id": entry.id,
+            "at": timestamp(entry.at),
+            "trial": entry.trial,
+            "attempt": entry.attempt,
+            "event": entry.event,
+            "reason": entry.reason,
+        }
+        for entry in entries
+    ]
+
+
+def log_documents(lines: Iterable[tuple[int, int, int, str]]) -> list[Document]:
+    """Return log lines, which come as (line id, trial, attempt, text)."""
+    return [
+        {"id": line, "trial": trial, "attempt": attempt, "text": text} for line, trial, attempt, text in lines
+    ]
+
+
+def worker_documents(workers: Iterable[ProcessRecord]) -> list[Document]:
+    """Return live workers and what they offer."""
+    return [{"worker": one.id, "seen_s": round(one.age_s, 1), **one.facts} for one in workers]
+
+
+def waiting_reason(
+    sweep: SweepRecord,
+    counts: Mapping[TrialState, int],
+    workers: Sequence[ProcessRecord],
+    schedulers: Sequence[ProcessRecord],
+    *,
+    handle: str | None = None,
+    embedded: bool = False,
+    kept: bool = False,
+) -> str | None:
+    """Say why a sweep does not go on, or return None where nothing keeps it.
+
+    Args:
+        sweep: the sweep.
+        counts: how many of its trials stand in each state.
+        workers: those seen alive.
+        schedulers: those seen alive.
+        handle: what a command names the sweep by, where that is not its name.
+        embedded: whether `kerasweep run` would bring all that is missing, on this machine.
+        kept: whether this process keeps a worker and a scheduler running, so that none need be started.
+    """
+    if sweep.state.final:
+        return None
+    nobody = not workers and not schedulers and not kept
+    handle = handle or sweep.name
+    run = f"`kerasweep run --resume {handle}`"
+    if sweep.state == "paused":
+        way = run if nobody and embedded else f"`kerasweep resume {handle}`"
+        return f"the sweep is paused; {way} goes on"
+    if done_count(counts) >= sweep.max_trials:
+        way = run if nobody and embedded else "`kerasweep scheduler`"
+        ended = f"every trial has ended, and no scheduler is alive to end the sweep; {way} does"
+        return None if schedulers or kept else ended
+    if nobody:
+        both = "`kerasweep scheduler` and `kerasweep worker`"
+        start = f"{run} goes on, or {both} do" if embedded else f"start {both}"
+        return f"nothing trains it: no scheduler and no worker is alive; {start}"
+    if not schedulers and not kept:
+        return NO_SCHEDULER
+    if not workers:
+        return STARTING if kept else NO_WORKER
+    if counts.get(TrialState.RUNNING) or not counts.get(TrialState.QUEUED):
+        return None
+    return _wrong_workers(sweep, workers)
+
+
+def _wrong_workers(sweep: SweepRecord, workers: Sequence[ProcessRecord]) -> str | None:
+    wanted = sweep.spec.resources.gpus
+    if any(train_queue(wanted) in worker.facts.get("queues", ()) for worker in workers):
+        return None
+    have = sorted({int(worker.facts.get("gpus_per_trial", 0)) for worker in workers})
+    offered = ", ".join(gpu_words(gpus) for gpus in have)
+    return (
+        f"each trial asks for {gpu_words(wanted)}, and the live workers offer {offered} for one; "
+        f"`kerasweep worker --gpus-per-trial {wanted}` starts one that fits"
+    )
+
+
+def gpu_words(gpus: int) -> str:
+    """Return "2 GPUs", "1 GPU" or "no GPU"."""
+    return "no GPU" if gpus == 0 else f"{gpus} GPU{'s' if gpus > 1 else ''}"
+
+
+def done_count(counts: Mapping[TrialState, int]) -> int:
+    """Return how many trials have ended."""
+    return sum(count for state, count in counts.items() if state in FINAL)
+
+
+def number(value: float | None) -> float | str | None:
+    """Return the number as JSON can hold it."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Return the time as ISO 8601 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> Document:
+    """Return the document as one row: nested keys joined by dots, lists and odd values as they are."""
+    row: Document = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping) and not _is_value(prefix + key):
+            row |= flat(value, f"{prefix}{key}.")
+        else:
+            row[prefix + key] = value
+    return row
+
+
+def _is_value(path: str) -> bool:
+    """A parameter's value may itself be a mapping, such as a schedule: it stays one."""
+    return path.startswith("params.")

@@ -1,0 +1,298 @@
+"""One sweep, from Python: where it stands, its trials, its winner, and what may be asked of it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.errors import Halted, InputError, KerasweepError
+from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+from kerasweep.scheduler.client import report
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store import models
+    from kerasweep.jobs.store.artifacts import ArtifactRef
+    from kerasweep.jobs.sweepfile.spec import SweepSpec
+    from kerasweep.scheduler.client.connections import Connections
+    from kerasweep.scheduler.client.inspection import Bench
+
+_POLL_S = 0.5
+
+
+class Sweep:
+    """A sweep on record; every call reads the records anew.
+
+    Args:
+        client: the way to the store, such as a `Client`.
+        record: the sweep as it was when it was looked up.
+    """
+
+    def __init__(self, client: Connections, record: models.SweepRecord) -> None:
+        self.client, self.record = client, record
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name!r}, id={self.id!r}, {self.record.state})"
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    @property
+    def handle(self) -> str:
+        """What a command names it by: its name, or its id where that name means another sweep."""
+        named = self.client.records.find_sweep(self.name)
+        return self.name if named.id == self.id else self.id
+
+    @property
+    def spec(self) -> SweepSpec:
+        """The sweep file's content, validated."""
+        return self.record.spec
+
+    @property
+    def state(self) -> SweepState:
+        """Where it stands now."""
+        return self.refresh().record.state
+
+    def refresh(self) -> Sweep:
+        """Read the sweep's row anew; return self."""
+        self.record = self.client.records.sweep(self.id)
+        return self
+
+    def counts(self) -> dict[TrialState, int]:
+        """Return how many trials stand in each state that occurs."""
+        return self.client.records.counts(self.id)
+
+    def status(self, *, kept: bool = False) -> dict[str, Any]:
+        """Return what `kerasweep status -o json` prints.
+
+        Args:
+            kept: whether this process keeps a worker and a scheduler running for it.
+        """
+        sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
+        reason = None
+        if not sweep.state.final:
+            alive = self.client.workers(), self.client.schedulers()
+            embedded = self.client.settings.embedded_broker
+            reason = report.waiting_reason(
+                sweep, counts, *alive, handle=self.handle, embedded=embedded, kept=kept
+            )
+        return report.status_document(sweep, counts, best, now=time.time(), waiting=reason)
+
+    def trial_records(self, states: Sequence[TrialState] | None = None) -> list[models.TrialRecord]:
+        """Return the trials as recorded, by number."""
+        return self.client.records.trials(self.id, states)
+
+    def trial(self, number: int) -> models.TrialRecord:
+        """Return one trial as recorded.
+
+        Raises:
+            NotFound: the sweep has no such trial.
+        """
+        return self.client.records.trial(TrialKey(self.id, number))
+
+    def trial_documents(self, states: Sequence[TrialState] | None = None) -> list[dict[str, Any]]:
+        """Return what `kerasweep trials -o json` prints."""
+        return [report.trial_document(trial) for trial in self.trial_records(states)]
+
+    def trials(self, states: Sequence[TrialState] | None = None) -> Any:
+        """Return the trials as a pandas DataFrame, a column for each parameter and metric.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        pandas = _import("pandas", "kerasweep[pandas]", "a DataFrame")
+        rows = [report.flat(document) for document in self.trial_documents(states)]
+        frame = pandas.DataFrame(rows)
+        return frame.set_index("trial") if rows else frame
+
+    def epochs(self, trial: int | None = None) -> Any:
+        """Return the metrics of every epoch as a pandas DataFrame; of all trials, or of one.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        pandas = _import("pandas", "kerasweep[pandas]", "a DataFrame")
+        found = self.client.records.epochs(self.id, trial)
+        rows = [
+            {"trial": number, **row} for number, some in found.items() for row in report.epoch_documents(some)
+        ]
+        frame = pandas.DataFrame(rows)
+        return frame.set_index(["trial", "epoch"]) if rows else frame
+
+    def best_record(self) -> models.TrialRecord | None:
+        """Return the best trial as recorded, or None where none counts yet."""
+        return next(iter(self.client.records.best(self.record)), None)
+
+    def best(self, trial: int | None = None) -> dict[str, Any]:
+        """Return what `kerasweep best -o json` prints, for the best trial or for another.
+
+        Raises:
+            NotFound: the sweep has no such trial.
+            Halted: the sweep failed, so nothing is best.
+            KerasweepError: no trial has a value yet.
+        """
+        chosen = self.chosen(trial)
+        model = self.model_of(chosen)
+        uri = self.client.artifacts.uri(model.key) if model else None
+        return report.best_document(self.record, chosen, model, uri)
+
+    def chosen(self, trial: int | None = None) -> models.TrialRecord:
+        """Return the trial of that number, or the best one; raise as `best` does."""
+        if trial is not None:
+            return self.trial(trial)
+        best = self.best_record()
+        if best is not None:
+            return best
+        if self.refresh().record.state is SweepState.FAILED:
+            raise Halted(f"sweep {self.name} failed and has no best trial: {self.record.message}")
+        raise KerasweepError(
+            f"a sweep has a best trial once one has ended with a value, and {self.name} has none yet\n"
+            f"`kerasweep status {self.handle}` tells where it stands"
+        )
+
+    def model_of(self, trial: models.TrialRecord) -> ArtifactRef | None:
+        """Return the trial's model file on record, that of its best epoch."""
+        refs = self.client.records.artifacts(self.id, trial.number, "model").get(trial.number, [])
+        exact = [ref for ref in refs if ref.epoch == trial.best_epoch]
+        return next(iter(exact or refs), None)
+
+    def fetch(self, destination: str | Path, *, trial: int | None = None, force: bool = False) -> Path:
+        """Write `model.keras` and `result.json` into a folder; return the model's path.
+
+        Args:
+            destination: the folder, made where it is missing.
+            trial: which trial; the best one by default.
+            force: write even where the folder holds something else.
+
+        Raises:
+            DestinationError: the folder holds something else.
+            Damaged: the model's bytes are not those on record; nothing was written.
+        """
+        from kerasweep.scheduler.client.fetching import fetch
+
+        chosen = self.chosen(trial)
+        model = self.model_of(chosen)
+        return fetch(self.client.artifacts, self.record, chosen, model, Path(destination), force=force)
+
+    def export(
+        self,
+        destination: str | Path,
+        format_: str,
+        *,
+        trial: int | None = None,
+        outputs: str | None = None,
+        tolerance: float | None = None,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        """Write a trial's model in another format, beside `export.json` and `result.json`.
+
+        Args:
+            destination: the folder, made where it is missing.
+            format_: keras, weights.h5, h5, savedmodel, tflite or onnx.
+            trial: which trial; the best one by default.
+            outputs: keep only these outputs of the model, with commas between.
+            tolerance: how far the export may be from the Keras model; the format's own by default.
+            force: write even where the folder holds something else.
+
+        Returns:
+            What `export.json` holds: the files, and the greatest deviation from the Keras model.
+
+        Raises:
+            InputError: the model cannot be written so, or deviates by more than the tolerance.
+            DestinationError: the folder holds something else.
+        """
+        from kerasweep.scheduler.client.fetching import prepare, write_result
+
+        chosen = self.chosen(trial)
+        words = [f"--outputs={outputs}"] if outputs else []
+        words += [f"--tolerance={tolerance}"] if tolerance is not None else []
+        with self.bench(chosen.number) as bench:
+            prepare(Path(destination), self.id, chosen.number, force=force)
+            done = bench.export(format_, Path(destination), words)
+        model = self.model_of(chosen)
+        if model is not None:
+            write_result(self.record, chosen, model, Path(destination))
+        return done
+
+    def bench(self, trial: int | None = None) -> AbstractContextManager[Bench]:
+        """Give a trial's model file beside its job, in a temporary folder, for a closer look."""
+        from kerasweep.scheduler.client.inspection import lay_out
+
+        chosen = self.chosen(trial)
+        return lay_out(self.client.artifacts, self.record, chosen, self.model_of(chosen))
+
+    def load_model(self, trial: int | None = None, **options: Any) -> Any:
+        """Return the model as Keras loads it; `options` go to `keras.models.load_model`.
+
+        Raises:
+            InputError: Keras is not installed, or does not know a class of the job.
+            Damaged: the model's bytes are not those on record.
+        """
+        keras = _import("keras", "kerasweep[worker]", "loading a model")
+        with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
+            model = self.fetch(folder, trial=trial)
+            try:
+                return keras.models.load_model(model, **options)
+            except TypeError as exc:
+                missing = re.search(r"Could not locate (.+?)\. ", str(exc))
+                if missing is None:
+                    raise
+                raise InputError(
+                    f"Keras must know the job's own classes to load its model, got unknown {missing[1]}\n"
+                    f"Import {self.record.entry} first, with @keras.saving.register_keras_serializable() on "
+                    "them, or give custom_objects={…} to load_model"
+                ) from exc
+
+    def pause(self, trial: int | None = None) -> str:
+        """Stop training after a checkpoint; return what was done."""
+        return self._ask("pause", trial)
+
+    def resume(self, trial: int | None = None) -> str:
+        """Go on with what was paused; return what was done."""
+        return self._ask("resume", trial)
+
+    def cancel(self, trial: int | None = None) -> str:
+        """End what has not ended; return what was done."""
+        return self._ask("cancel", trial)
+
+    def retry(self, trial: int | None = None) -> str:
+        """Queue failed and cancelled trials again; return what was done."""
+        return self._ask("retry", trial)
+
+    def extend(self, max_trials: int) -> str:
+        """Let the sweep have up to `max_trials` trials; return what was done."""
+        return self._ask("extend", max_trials)
+
+    def wait(self, timeout_s: float = float("inf")) -> SweepState:
+        """Wait until the sweep has ended or the time is over; return where it stands then."""
+        end = time.monotonic() + timeout_s
+        while not (state := self.state).final and time.monotonic() < end:
+            time.sleep(_POLL_S)
+        return state
+
+    def _ask(self, what: str, *which: int | None) -> str:
+        from kerasweep.scheduler.deciding import control
+
+        done: str = getattr(control, what)(self.client.records, self.id, *which)
+        self.client.hint(self.id)
+        self.refresh()
+        return done
+
+
+def _import(name: str, extra: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as exc:
+        raise InputError(f"{what} needs {name}, which is not installed; pip install '{extra}'") from exc

@@ -1,0 +1,118 @@
+"""The scheduler's process: a Celery app that advances sweeps when told, and reconciles all the time.
+
+Run as `python -m kerasweep.scheduler.deciding.service`. It keeps nothing in memory that matters;
+any number may run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import sys
+import threading
+import time
+
+from celery import Celery
+
+from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach, without_password
+from kerasweep.jobs.kernel import process_mark
+from kerasweep.jobs.queue import hints
+from kerasweep.jobs.queue.broker import HintQueue, new_app
+from kerasweep.jobs.queue.channel import tolerate_garbage
+from kerasweep.jobs.queue.loop import run_until_told
+from kerasweep.jobs.settings import Settings, from_env
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.store.sql.database import wait_for
+from kerasweep.scheduler.deciding.advance import advance, send_hints
+from kerasweep.scheduler.deciding.prune import Pruner
+from kerasweep.scheduler.deciding.reconcile import reconcile
+
+log = logging.getLogger(__name__)
+
+_AT_HAND = 16
+_LAST_ROUND_S = 5.0
+_STORE_DEADLINE_S = 60.0
+
+
+def build_app(records: Records, settings: Settings) -> Celery:
+    """Return the Celery app whose one task advances a sweep."""
+    tolerate_garbage()
+    app = new_app(settings.broker_url)
+    app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
+    # One task at a time, others at hand: to ask Redis for each anew may take a second.
+    app.conf.update(worker_disable_prefetch=False, worker_prefetch_multiplier=_AT_HAND)
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+
+    @app.task(name=hints.ADVANCE)
+    def advance_sweep(sweep: object = None) -> None:
+        try:
+            key = hints.read_hint(sweep, 0)
+            advance(records, key.sweep)
+            send_hints(records, queue, key.sweep)
+        except InputError as exc:  # anyone may write into the queue
+            log.warning("%s", exc)
+        except OutOfReach as exc:  # reconcile comes back to it
+            log.warning("advance of sweep %s waits: %s", sweep, str(exc).splitlines()[0])
+
+    return app
+
+
+def keep_reconciling(
+    records: Records, pruner: Pruner, settings: Settings, ended: threading.Event, name: str
+) -> None:
+    """Sign in and reconcile, at once and every few seconds, until told to end; an outage is waited out."""
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+    next_prune = time.monotonic() + settings.reconcile_s
+    facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
+    pause_s = 0.0
+    while not ended.wait(pause_s):
+        pause_s = settings.reconcile_s
+        try:
+            records.scheduler_seen(name, facts)
+            reconcile(records, queue, settings)
+            if time.monotonic() >= next_prune:
+                pruner.round()
+                next_prune = time.monotonic() + settings.prune_s
+        except OutOfReach as exc:
+            log.warning("reconcile waits: %s", str(exc).splitlines()[0])
+        except Exception:
+            # Whatever it was, a scheduler that reconciles no more would look alive and lose every trial.
+            log.exception("reconcile could not do its round")
+
+
+def main() -> int:
+    """Run the scheduler until SIGTERM or SIGINT; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s scheduler %(levelname)s %(message)s", stream=sys.stderr
+    )
+    settings = from_env()
+    records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
+    pruner = Pruner(records, Artifacts(settings.artifacts), settings.orphan_grace_s)
+    ended = threading.Event()
+    name = f"scheduler-{hints.new_sweep_id()[:6]}@{platform.node()}"
+    rounds = threading.Thread(
+        target=keep_reconciling, args=(records, pruner, settings, ended, name), daemon=True
+    )
+    rounds.start()
+    told = without_password(settings.broker_url), without_password(settings.store)
+    log.info("%s tells workers by %s, with its records in %s", name, *told)
+    app = build_app(records, settings)
+    quiet = ["--without-mingle", "--without-gossip"]
+    try:
+        run_until_told(app, ["--queues", hints.SCHEDULER_QUEUE, "--hostname", name, *quiet])
+    except KerasweepError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+    ended.set()
+    rounds.join(_LAST_ROUND_S)
+    with contextlib.suppress(OutOfReach):
+        records.scheduler_gone(name)
+        pruner.round()  # the last trials may have ended a moment ago
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

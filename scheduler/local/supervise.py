@@ -1,0 +1,237 @@
+"""A command kept running: started, started again when it dies, ended when asked.
+
+A worker may die of what it meets: one entry that is not JSON in its queue brings a Celery worker down, and
+a driver may take a process with it. So `kerasweep worker`, `scheduler` and `run` run theirs as children.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from kerasweep.jobs.errors import Halted
+from kerasweep.scheduler.local.leash import leashed
+
+log = logging.getLogger(__name__)
+
+# Codes that say that another start would end the same way: done, and "the input was wrong".
+FINAL_CODES = frozenset({0, 2})
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a command may die.
+
+    A command that dies within `fast_s` of its start `fast_deaths` times in a row is given up. The pause
+    before a start doubles with each fast death, from `first_pause_s` to at most `longest_pause_s`.
+    """
+
+    fast_s: float = 10.0
+    fast_deaths: int = 8
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 30.0
+
+    def pause_s(self, deaths: int) -> float:
+        """Return the pause after so many fast deaths in a row, in seconds."""
+        doublings = min(max(deaths - 1, 0), 60)  # beyond that a float overflows
+        return min(self.first_pause_s * 2.0**doublings, self.longest_pause_s)
+
+
+class Child:
+    """A command that `poll` keeps running. It dies with this process, and hears no Ctrl-C of the terminal.
+
+    Args:
+        command: the program and its arguments.
+        name: what to call it in logs and errors.
+        grace_s: how long it may take to end once asked, in seconds; then it is killed.
+        environ: its environment; this process's own where it is None.
+        log_path: a file that its output is added to; this process's own output where it is None.
+        final_codes: exit codes with which it is not started again.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        name: str,
+        grace_s: float,
+        *,
+        environ: Mapping[str, str] | None = None,
+        log_path: Path | None = None,
+        final_codes: frozenset[int] = FINAL_CODES,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.command, self.name, self.grace_s = list(command), name, grace_s
+        self._environ = None if environ is None else dict(environ)
+        self._log_path = log_path
+        self._final_codes = final_codes
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = self._next_start = clock()
+        self._deaths = 0  # fast ones, in a row
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, or None."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the command."""
+        output = None if self._log_path is None else self._log_path.open("ab")
+        try:
+            self._process = subprocess.Popen(
+                leashed(self.command),
+                env=self._environ,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        self._started = self._clock()
+
+    def poll(self) -> int | None:
+        """Start the command again if it died and its pause is over.
+
+        Returns:
+            The exit code with which it ended for good, or None while it is to go on.
+
+        Raises:
+            Halted: it dies again and again.
+        """
+        if self._process is None:
+            if self._clock() >= self._next_start:
+                self.start()
+            return None
+        code = self._process.poll()
+        if code is not None and code not in self._final_codes:
+            self._process = None
+            self._bury(code)
+            return None
+        return code
+
+    def ask(self) -> None:
+        """Ask the command to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the command now."""
+        self._send(signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end, at most the grace, then kill it; return its exit code, 128 + n for signal n."""
+        if self._process is None:
+            return 0
+        try:
+            code = self._process.wait(self.grace_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end within its grace of %g s and is killed", self.name, self.grace_s)
+            self.kill()
+            code = self._process.wait()
+        return _shell_code(code)
+
+    def stop(self) -> int:
+        """Ask the command to end and wait for it; return its exit code."""
+        self.ask()
+        return self.wait()
+
+    def last_error(self) -> str:
+        """Return what it wrote last as `error: …` into its log, or where to look for it."""
+        text = "" if self._log_path is None else self._log_path.read_text(encoding="utf-8", errors="replace")
+        _, found, error = text.rpartition("error: ")
+        return error.strip() if found else f"{self._where()} says why"
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)  # does nothing once the process is reaped
+
+    def _bury(self, code: int) -> None:
+        """Count a death and set the time of the next start, or give up."""
+        now = self._clock()
+        age_s = now - self._started
+        self._deaths = self._deaths + 1 if age_s < self._patience.fast_s else 0
+        end = _describe(code)
+        if self._deaths >= self._patience.fast_deaths:
+            raise Halted(
+                f"{self.name} ended {self._deaths} times in a row within {self._patience.fast_s:g} s of its "
+                f"start, last with {end}; {self._where()} says why"
+            )
+        pause_s = self._patience.pause_s(self._deaths)
+        log.warning("%s ended with %s after %.1f s; again in %g s", self.name, end, age_s, pause_s)
+        self._next_start = now + pause_s
+
+    def _where(self) -> str:
+        return "its output above" if self._log_path is None else f"its log {self._log_path}"
+
+
+def supervise(child: Child) -> int:
+    """Run the child until it is done or this process is told to end; return its exit code.
+
+    The first SIGTERM, SIGINT or SIGHUP is passed on as SIGTERM, and the child has its grace; a second
+    SIGINT kills it. For the main thread only, as signal handlers are.
+
+    Raises:
+        Halted: the child dies again and again.
+    """
+    with _caught_signals() as caught:
+        child.start()
+        try:
+            while not caught:
+                code = child.poll()
+                if code is not None:
+                    return code
+                time.sleep(_POLL_S)  # a signal's handler runs at once, and the loop sees it after this
+            return _end(child, caught)
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _end(child: Child, caught: list[int]) -> int:
+    """Ask the child to end; kill it on a second SIGINT or when its grace is over."""
+    child.ask()
+    deadline = time.monotonic() + child.grace_s
+    # All behind the first: the second may come before this line does.
+    while child.pid is not None and time.monotonic() < deadline and signal.SIGINT not in caught[1:]:
+        time.sleep(_POLL_S)
+    if child.pid is not None:
+        log.warning("%s is killed before it ended by itself", child.name)
+        child.kill()
+    return child.wait()
+
+
+@contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask this process to end, in the order in which they come."""
+    caught: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _shell_code(code: int) -> int:
+    return 128 - code if code < 0 else code
+
+
+def _describe(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

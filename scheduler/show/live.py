@@ -1,0 +1,192 @@
+"""A sweep as it runs: a table that renews itself on a terminal, one line for each ended trial elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.trial import COUNTED, FINAL, SweepState
+from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.show.screen import draw, take
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kerasweep.jobs.store.models import TrialRecord
+    from kerasweep.scheduler.client.sweep import Sweep
+
+_POLL_S = 0.5
+_OUTAGE_S = 60.0
+_HEADER_LINES, _FOOTER_LINES, _FEWEST_ROWS = 6, 2, 4
+
+
+class View(Protocol):
+    """Where a sweep is shown."""
+
+    def update(self) -> SweepState:
+        """Read the records, show them, and return where the sweep stands."""
+
+    def close(self) -> None:
+        """Show the last state and leave the terminal in order."""
+
+
+def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> SweepState:
+    """Show a sweep until it has ended.
+
+    Args:
+        view: where.
+        tick: called in every round; True ends the showing early.
+        pause_s: the time between two rounds, in seconds.
+
+    Returns:
+        Where the sweep stood last.
+
+    Raises:
+        OutOfReach: the store did not answer for a minute; a shorter outage is waited out.
+    """
+    answered = time.monotonic()
+    try:
+        while True:
+            early, state = tick(), SweepState.RUNNING
+            try:
+                state = view.update()
+                answered = time.monotonic()
+            except OutOfReach:
+                if time.monotonic() - answered > _OUTAGE_S:
+                    raise
+            if early or state.final:
+                return state
+            time.sleep(pause_s)
+    finally:
+        view.close()
+
+
+class LiveTable:
+    """A table on a terminal, which renews itself in place.
+
+    Args:
+        sweep: the sweep.
+        console: a terminal.
+        kept: whether this process keeps a worker and a scheduler running, so that none need be started.
+    """
+
+    def __init__(self, sweep: Sweep, console: Console, *, kept: bool = False) -> None:
+        from rich.live import Live
+
+        self._sweep, self._console, self._kept = sweep, console, kept
+        # What is said on a terminal's stderr meanwhile, rich prints above the table.
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._live.start()
+
+    def update(self) -> SweepState:
+        """Draw the table anew."""
+        rows = max(_FEWEST_ROWS, self._console.height - _HEADER_LINES - _FOOTER_LINES)
+        snapshot = take(self._sweep, rows, kept=self._kept)
+        self._live.update(draw(snapshot, self._console.width), refresh=True)
+        return SweepState(snapshot.status["state"])
+
+    def close(self) -> None:
+        """Leave the last table standing."""
+        self._live.stop()
+
+
+class _Ended:
+    """The trials that have ended since one last asked."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._known: set[int] = set()
+        self._count = 0
+        self._not_before = 0.0
+
+    def take(self, *, last: bool = False) -> list[TrialRecord]:
+        """Return them in the order in which they ended; `last` asks for all, however long that takes."""
+        began = time.monotonic()
+        count = report.done_count(self._sweep.counts())
+        if count == self._count or (began < self._not_before and not last):
+            return []
+        self._count = count
+        new = [one for one in self._sweep.trial_records(sorted(FINAL)) if one.number not in self._known]
+        self._known.update(one.number for one in new)
+        # Of a long sweep every trial is read each time: a tenth of the time is enough for that.
+        self._not_before = time.monotonic() + 9 * (time.monotonic() - began)
+        return sorted(new, key=lambda one: (one.finished_at or 0.0, one.number))
+
+
+class Lines:
+    """One plain line for each trial that has ended, for logs and pipes.
+
+    Args:
+        sweep: the sweep.
+        write: takes a line.
+        kept: as for `LiveTable`.
+    """
+
+    def __init__(self, sweep: Sweep, write: Callable[[str], None], *, kept: bool = False) -> None:
+        self._sweep, self._write, self._kept, self._ended = sweep, write, kept, _Ended(sweep)
+        self._waiting = report.STARTING if kept else None
+        # Who goes on with a sweep knows what it has done already.
+        self._told = len(self._ended.take(last=True)) if kept else 0
+        metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
+        before = f", {self._told} of them ended before" if self._told else ""
+        write(f"{sweep.name} ({sweep.id}): up to {trials}{before}, {metric.goal} {metric.name}")
+
+    def update(self) -> SweepState:
+        """Write a line for each trial that has ended since, and why none does where that is known."""
+        state = self._sweep.state  # before the trials: a sweep ends after its last one
+        for trial in self._ended.take(last=state.final):
+            self._told += 1
+            head = f"[{self._told}/{self._sweep.record.max_trials}]"
+            self._write(f"{head} {ended_line(trial, self._sweep.spec.metric.name)}")
+        waiting = None if state.final else self._sweep.status(kept=self._kept)["waiting"]
+        if waiting and waiting != self._waiting:
+            self._write(f"waiting: {waiting}")
+        self._waiting = waiting or self._waiting
+        return state
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Documents:
+    """The document of each trial that has ended, for programs.
+
+    Args:
+        sweep: the sweep.
+        write: takes a document.
+    """
+
+    def __init__(self, sweep: Sweep, write: Callable[[report.Document], None]) -> None:
+        self._sweep, self._write, self._ended = sweep, write, _Ended(sweep)
+
+    def update(self) -> SweepState:
+        """Write the document of each trial that has ended since."""
+        state = self._sweep.state
+        for trial in self._ended.take(last=state.final):
+            self._write(report.trial_document(trial))
+        return state
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+def ended_line(trial: TrialRecord, metric: str) -> str:
+    """Return what is said of a trial that has ended."""
+    head = f"trial {trial.number} {trial.state}"
+    if trial.state in COUNTED:
+        result = f"{metric} {wording.metric(trial.value)} at epoch {trial.best_epoch} of {trial.epochs}"
+    else:
+        result = f"{trial.failure.cls}: {trial.failure.message}" if trial.failure else ""
+    took_s = trial.finished_at - trial.started_at if trial.finished_at and trial.started_at else None
+    return "  ".join(
+        part for part in (head, result, wording.params(trial.params), wording.duration(took_s)) if part
+    )

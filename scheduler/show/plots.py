@@ -1,0 +1,280 @@
+"""Plots into files: curves of a trial, Optuna's views of a sweep.
+
+Matplotlib draws .png and .svg, plotly .html.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.errors import InputError, KerasweepError
+from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
+from kerasweep.scheduler.show.study import study_of
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import EpochRecord, SweepRecord, TrialRecord
+
+#: What may be drawn of a sweep, and the function of Optuna's visualisation that draws it.
+VIEWS = {
+    "history": "plot_optimization_history",
+    "parallel": "plot_parallel_coordinate",
+    "slice": "plot_slice",
+    "importances": "plot_param_importances",
+}
+ENDINGS = (".png", ".svg", ".html")
+_FEWEST_TRIALS = 2
+_TITLE_CHARS = 95
+_INCHES, _DPI = (9.0, 5.0), 120
+_PANEL_INCHES, _COLUMN_INCHES = 3.2, 2.1
+_PAGE = (
+    "<!doctype html><html><head><meta charset='utf-8'><title>{title}</title></head><body>{body}</body></html>"
+)
+
+
+def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequence[str], target: Path) -> None:
+    """Draw views of a sweep into one file, one below the other.
+
+    Args:
+        sweep: the sweep.
+        trials: its trials.
+        views: keys of VIEWS.
+        target: a .png, .svg or .html file.
+
+    Raises:
+        InputError: another ending, or a package that is missing.
+        KerasweepError: too few trials have a value, or the file cannot be written.
+    """
+    ending = expect_ending(target)
+    study = study_of(sweep, trials)
+    values = len(study.get_trials(deepcopy=False, states=[_complete()]))
+    if values < _FEWEST_TRIALS:
+        raise KerasweepError(
+            f"a plot of a sweep needs {_FEWEST_TRIALS} trials with a value, {sweep.name} has {values}"
+        )
+    name = f"{sweep.spec.metric.name} ({sweep.spec.metric.goal})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls its matplotlib side experimental
+        if ending == ".html":
+            _write_page(target, sweep.name, [_plotly_view(view, study, name) for view in views])
+        else:
+            _write_pictures(target, [_matplotlib_view(view, study, name) for view in views])
+
+
+def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None, target: Path) -> None:
+    """Draw a trial's losses and metrics over its epochs, training and validation together.
+
+    Args:
+        title: stands above, in as many lines as it takes.
+        epochs: the trial's epochs in order.
+        best_epoch: is marked, if any.
+        target: a .png, .svg or .html file.
+
+    Raises:
+        InputError: another ending, or a package that is missing.
+        KerasweepError: the trial has no epochs, or the file cannot be written.
+    """
+    ending = expect_ending(target)
+    curves = curves_of([(epoch.epoch, epoch.metrics) for epoch in epochs])
+    if not curves:
+        raise KerasweepError("a plot of a trial needs epochs, and this one has none yet; try again later")
+    panels = [[curves[name] for name in pair] for pair in pair_up(list(curves))]
+    if ending == ".html":
+        _write_page(target, title, [_plotly_curves(title, panels, best_epoch)])
+    else:
+        _write_pictures(target, [_matplotlib_curves(title, panels, best_epoch)])
+
+
+def expect_ending(target: Path) -> str:
+    """Return the file's ending.
+
+    Raises:
+        InputError: it is none that can be drawn, or the package that draws it is missing.
+    """
+    ending = target.suffix.lower()
+    if ending not in ENDINGS:
+        raise InputError(f"a plot is a file that ends in {', '.join(ENDINGS)}, got {target.name!r}")
+    _import("plotly" if ending == ".html" else "matplotlib")
+    return ending
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as exc:
+        raise InputError(f"this plot needs {name.partition('.')[0]}; pip install 'kerasweep[plot]'") from exc
+
+
+def _complete() -> Any:
+    return _import("optuna").trial.TrialState.COMPLETE
+
+
+def _pyplot() -> Any:
+    _import("matplotlib").use("Agg")
+    return _import("matplotlib.pyplot")
+
+
+def _matplotlib_view(view: str, study: Any, name: str) -> Any:
+    pyplot = _pyplot()
+    drawn = _drawer("optuna.visualization.matplotlib", view)(study, **_options(view, name))
+    axes = list(drawn.flat) if hasattr(drawn, "flat") else [drawn]
+    figure = axes[0].figure
+    width, height = _INCHES
+    if view == "slice":
+        figure.set_size_inches(max(width, _PANEL_INCHES * len(axes)), height)
+        for axis in axes:
+            _tell_apart(axis)
+    elif view == "parallel":
+        columns = len(axes[0].get_xticks())
+        figure.set_size_inches(max(width, _COLUMN_INCHES * columns), height)
+        _clear_of_lines(figure)
+        axes[0].tick_params(axis="x", labelrotation=20)
+    else:
+        figure.set_size_inches(width, height)
+    pyplot.close(figure)
+    return figure
+
+
+def _tell_apart(axis: Any) -> None:
+    """Turn the labels of a slice's axis, so that they do not run into each other; words lose their quotes."""
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    if any(label.startswith("'") for label in labels):
+        axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
+    axis.tick_params(axis="x", labelrotation=30)
+    for label in axis.get_xticklabels():
+        label.set(horizontalalignment="right", rotation_mode="anchor")
+
+
+def _clear_of_lines(figure: Any) -> None:
+    """Draw the labels of parallel axes above the lines that cross them."""
+    halo = _import("matplotlib.patheffects").withStroke(linewidth=4, foreground="white")
+    for axis in figure.axes:
+        for label in axis.get_yticklabels():
+            label.set(path_effects=[halo], zorder=10)
+
+
+def _plotly_view(view: str, study: Any, name: str) -> Any:
+    return _drawer("optuna.visualization", view)(study, **_options(view, name))
+
+
+def _drawer(module: str, view: str) -> Callable[..., Any]:
+    drawer: Callable[..., Any] = getattr(_import(module), VIEWS[view])
+    return drawer
+
+
+def _options(view: str, name: str) -> dict[str, Any]:
+    if view != "importances":
+        return {"target_name": name}
+    evaluator = _import("optuna.importance").PedAnovaImportanceEvaluator()  # needs no scikit-learn
+    return {"evaluator": evaluator, "target_name": name}
+
+
+def _matplotlib_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: int | None) -> Any:
+    pyplot = _pyplot()
+    width, height = _INCHES
+    figure, axes = pyplot.subplots(
+        len(panels), 1, figsize=(width, 1.0 + (height - 1.8) * len(panels)), sharex=True, squeeze=False
+    )
+    for axis, curves in zip(axes.flat, panels, strict=True):
+        for curve in curves:
+            axis.plot(
+                *zip(*curve.finite, strict=True) if curve.finite else ((), ()), label=curve.name, marker="."
+            )
+        if best_epoch is not None:
+            axis.axvline(
+                best_epoch, color="0.5", linestyle="--", linewidth=1, label=f"best epoch {best_epoch}"
+            )
+        axis.grid(visible=True, alpha=0.3)
+        axis.legend()
+        axis.set_ylabel(curves[0].name)
+    axes.flat[-1].set_xlabel("epoch")
+    axes.flat[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(textwrap.fill(title, _TITLE_CHARS))
+    figure.tight_layout()
+    pyplot.close(figure)
+    return figure
+
+
+def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: int | None) -> Any:
+    figure = _import("plotly.subplots").make_subplots(rows=len(panels), cols=1, shared_xaxes=True)
+    for row, curves in enumerate(panels, start=1):
+        for curve in curves:
+            epochs, values = zip(*curve.finite, strict=True) if curve.finite else ((), ())
+            figure.add_scatter(x=epochs, y=values, name=curve.name, mode="lines+markers", row=row, col=1)
+        if best_epoch is not None:
+            figure.add_vline(best_epoch, line_dash="dash", line_color="gray", row=row, col=1)
+    figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
+    figure.update_layout(title=title, height=120 + 300 * len(panels))
+    return figure
+
+
+def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
+    """Write figures of plotly's into one page that needs no network."""
+    parts = [
+        figure.to_html(full_html=False, include_plotlyjs=not index) for index, figure in enumerate(figures)
+    ]
+    _write(target, _PAGE.format(title=title, body="\n".join(parts)).encode())
+
+
+def _write_pictures(target: Path, figures: Sequence[Any]) -> None:
+    """Write figures of matplotlib's into one picture, one below the other."""
+    kind = target.suffix.lower().removeprefix(".")
+    drawn = [_drawn(figure, kind, index) for index, figure in enumerate(figures)]
+    joined = drawn[0] if len(drawn) == 1 else (_join_png(drawn) if kind == "png" else _join_svg(drawn))
+    _write(target, joined)
+
+
+def _drawn(figure: Any, kind: str, index: int) -> bytes:
+    out = io.BytesIO()
+    # Ids within an .svg come from the salt: figures that are joined must not share them.
+    with _import("matplotlib").rc_context({"svg.hashsalt": f"kerasweep-{index}"}):
+        figure.savefig(
+            out,
+            format=kind,
+            dpi=_DPI,
+            bbox_inches="tight",
+            metadata={"Date": None} if kind == "svg" else None,
+        )
+    return out.getvalue()
+
+
+def _join_png(pictures: Sequence[bytes]) -> bytes:
+    numpy, image = _import("numpy"), _import("matplotlib.image")
+    arrays = [image.imread(io.BytesIO(picture), format="png") for picture in pictures]
+    width = max(array.shape[1] for array in arrays)
+    padded = [
+        numpy.pad(array, ((0, 0), (0, width - array.shape[1]), (0, 0)), constant_values=1.0)
+        for array in arrays
+    ]
+    out = io.BytesIO()
+    image.imsave(out, numpy.concatenate(padded), format="png")
+    return out.getvalue()
+
+
+def _join_svg(pictures: Sequence[bytes]) -> bytes:
+    bodies, top, width = [], 0.0, 0.0
+    for picture in pictures:
+        text = picture.decode()
+        body = text[text.index("<svg") :]
+        wide, high = (float(re.findall(rf'{side}="([\d.]+)pt"', body)[0]) for side in ("width", "height"))
+        placed = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', body, count=2)
+        bodies.append(placed.replace("<svg", f'<svg x="0" y="{top}"', 1))
+        top, width = top + high, max(width, wide)
+    size = f'width="{width}pt" height="{top}pt" viewBox="0 0 {width} {top}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
+    return "\n".join([head, *bodies, "</svg>"]).encode()
+
+
+def _write(target: Path, data: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as exc:
+        message = f"the plot's file must be writable, got {target}: {exc.strerror}; name another"
+        raise KerasweepError(message) from exc

@@ -1,0 +1,267 @@
+"""What the live table shows of a sweep, and how it looks on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.show import tables
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from kerasweep.jobs.store.models import TrialRecord
+    from kerasweep.scheduler.client.sweep import Sweep
+
+_BAR_CHARS, _EPOCH_BAR_CHARS = 32, 8
+_WIDTH_FOR_NOW = 120
+# Of the rows that fit, so many are for running trials where there are ended ones too.
+_RUNNING_SHARE = 3 / 4
+_SHORTEST_TITLE = 7
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial as the table shows it.
+
+    Args:
+        trial: the trial as recorded.
+        planned: how many epochs it may train, or None where that is not known.
+        now: the metric after the newest epoch.
+        best: the metric at its best epoch so far.
+        best_epoch: that epoch, from 1.
+    """
+
+    trial: TrialRecord
+    planned: int | None
+    now: float | None
+    best: float | None
+    best_epoch: int | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others.
+
+    `varied` are the parameters that are not the same in every trial, in the sweep file's order.
+    """
+
+    status: Mapping[str, Any]
+    rows: Sequence[Row]
+    left_out: Mapping[str, int]
+    eta_s: float | None
+    varied: Sequence[str]
+
+
+def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
+    """Read what the table shows.
+
+    Args:
+        sweep: the sweep.
+        rows: how many trials fit: the running ones first, then the best of those that have ended.
+        kept: as `Sweep.status` takes it.
+    """
+    status = sweep.status(kept=kept)
+    counts = status["trials"]
+    running = sweep.trial_records([TrialState.RUNNING])
+    best = sweep.client.records.best(sweep.record, rows)
+    going = running[: max(1, int(rows * _RUNNING_SHARE)) if best else rows]
+    ended = best[: rows - len(going)]
+    shown = [_running_row(sweep, one) for one in going] + [_ended_row(sweep, one) for one in ended]
+    left_out = {
+        "running": counts["running"] - len(going),
+        "ended": counts["completed"] + counts["stopped"] - len(ended),
+        **{name: counts[name] for name in ("queued", "paused", "failed", "cancelled")},
+    }
+    varied = tuple(sweep.spec.space().varied)
+    return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown), varied)
+
+
+def draw(snapshot: Snapshot, width: int) -> RenderableType:
+    """Return a snapshot as a terminal of that many characters shows it; every line fits, or is cut."""
+    from rich.console import Group
+    from rich.text import Text
+
+    status = snapshot.status
+    parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(snapshot)]
+    if snapshot.rows:
+        parts += [Text(), _table(snapshot, width)]
+    rest = ", ".join(f"{number} {name}" for name, number in snapshot.left_out.items() if number > 0)
+    if rest:
+        parts.append(_line((f"and {rest}" if snapshot.rows else rest, "dim")))
+    if status["waiting"]:
+        parts.append(_line((status["waiting"], "yellow")))
+    if status["message"]:
+        parts.append(Text(status["message"], "red" if status["state"] == "failed" else "yellow"))
+    return Group(*parts)
+
+
+def _all_begin(snapshot: Snapshot) -> bool:
+    """Whether trials run, and none of the sweep has an epoch behind it."""
+    counts = snapshot.status["trials"]
+    return (
+        counts["running"] > 0
+        and not tables.done(counts)
+        and not any(row.trial.epochs for row in snapshot.rows)
+    )
+
+
+def _head(status: Mapping[str, Any]) -> Text:
+    elapsed = wording.duration(status["elapsed_s"])
+    state = (status["state"], tables.STYLES.get(status["state"], ""))
+    return _line(
+        (status["name"], "bold"), "  ", (status["sweep"], "dim"), "  ", state, (" · ", "dim"), elapsed
+    )
+
+
+def _progress(snapshot: Snapshot, width: int) -> Text:
+    counts, total = snapshot.status["trials"], snapshot.status["max_trials"]
+    ended = tables.done(counts)
+    bar = wording.bar(ended / total if total else 0.0, min(_BAR_CHARS, width // 4))
+    parts = [
+        (f"{counts[name]} {name}", tables.STYLES[name]) for name in ("running", "failed") if counts[name]
+    ]
+    again = sum(row.trial.attempt > 1 for row in snapshot.rows if not row.trial.state.final)
+    if again:
+        parts.append((f"{again} in a later attempt", "yellow"))
+    if snapshot.eta_s is not None:
+        parts.append((f"about {wording.duration(snapshot.eta_s)} left", "dim"))
+    tail = [piece for part in parts for piece in ((" · ", "dim"), part)]
+    return _line((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total} trials", *tail)
+
+
+def _best(snapshot: Snapshot) -> Text:
+    status, best = snapshot.status, snapshot.status["best"]
+    if best is None and _all_begin(snapshot):
+        return _line(("first epochs take longer: data are loaded, programs compiled", "dim"))
+    if best is None:
+        return _line(("no trial has ended with a value yet", "dim"))
+    value = (f"{status['metric']['name']} {wording.metric(best['value'])}", "bold green")
+    place = f"  trial {best['trial']}, epoch {best['epoch']}  {wording.params(best['params'])}"
+    return _line(("best ", "dim"), value, (place, "dim"))
+
+
+def _table(snapshot: Snapshot, width: int) -> RenderableType:
+    """Return the rows in the first form that fits; the parameters' values are the last to be cut.
+
+    A narrow terminal shows no bars, then shorter titles, then no newest value; at last the parameters share a
+    column.
+    """
+    names = [name for name in snapshot.varied if any(name in row.trial.params for row in snapshot.rows)]
+    return tables.Fitting(
+        _form(snapshot, names, bars=True),
+        _form(snapshot, names),
+        _form(snapshot, names, short=True),
+        _form(snapshot, names, short=True, now=False),
+        _form(snapshot, names, together=True, now=width >= _WIDTH_FOR_NOW),
+    )
+
+
+def _form(
+    snapshot: Snapshot,
+    names: Sequence[str],
+    *,
+    bars: bool = False,
+    now: bool = True,
+    short: bool = False,
+    together: bool = False,
+) -> Table:
+    """Return the rows as a table.
+
+    Args:
+        snapshot: what to show.
+        names: the parameters to show.
+        bars: whether running trials have a bar for their epochs.
+        now: whether the newest value has a column.
+        short: whether titles are cut to their values' width.
+        together: whether the parameters share a column.
+    """
+    metric = snapshot.status["metric"]["name"]
+    figures = ["epoch", *([metric] if now else []), "best", "at epoch"]
+    table = tables.columns(">trial", "state")
+    for title in ["parameters"] if together else wording.short_names(names).values():
+        table.add_column(_line(title), overflow="ellipsis")
+    for title in figures:
+        table.add_column(title, justify="right")
+    for column in (*table.columns[:2], *table.columns[-len(figures) :]):
+        column.no_wrap = True
+    winner = (snapshot.status["best"] or {}).get("trial")
+    for row in snapshot.rows:
+        trial = row.trial
+        head: list[RenderableType] = [str(trial.number), tables.state(str(trial.state))]
+        cells = [*head, *_swept(trial.params, names, together), *_figures(row, bars=bars, now=now)]
+        table.add_row(*cells, style="bold" if trial.number == winner else "")
+    for column in table.columns[2 : -len(figures)] if short else ():
+        column.max_width = max(_SHORTEST_TITLE, *(len(str(cell)) for cell in column.cells))
+    return table
+
+
+def _swept(params: Mapping[str, Any], names: Sequence[str], together: bool) -> list[RenderableType]:
+    if together:
+        return [_line(wording.params({name: params[name] for name in names if name in params}))]
+    return [_line(wording.brief(params[name]) if name in params else "") for name in names]
+
+
+def _figures(row: Row, *, bars: bool, now: bool) -> list[RenderableType]:
+    newest: list[str] = ["" if row.trial.state.final else wording.metric(row.now)] if now else []
+    best_epoch = wording.NOTHING if row.best_epoch is None else str(row.best_epoch)
+    return [_epochs(row, bars=bars), *newest, wording.metric(row.best), best_epoch]
+
+
+def _epochs(row: Row, *, bars: bool) -> Text:
+    done, planned = row.trial.epochs, row.planned
+    figure = f"{done:>{len(str(planned))}}/{planned}" if planned else str(done)
+    if row.trial.state.final or not planned or not bars:
+        return _line(figure)
+    return _line((wording.bar(done / planned, _EPOCH_BAR_CHARS), "cyan"), " ", figure)
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """Return one line of text that is cut where it does not fit."""
+    from rich.text import Text
+
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
+    found = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
+    # What an attempt before this one did behind its last checkpoint is trained again.
+    epochs = [epoch for epoch in found if epoch.epoch <= trial.epochs]
+    name, goal = sweep.spec.metric.name, sweep.spec.metric.goal
+    values = [(epoch.metrics[name], epoch.epoch) for epoch in epochs if name in epoch.metrics]
+    usable = [pair for pair in values if pair[0] == pair[0]]  # NaN is never best
+    best = min(usable, key=lambda pair: (pair[0] if goal == "minimize" else -pair[0], pair[1]), default=None)
+    return Row(
+        trial,
+        planned_epochs(sweep, trial.params),
+        values[-1][0] if values else None,
+        best[0] if best else None,
+        best[1] if best else None,
+    )
+
+
+def _ended_row(sweep: Sweep, trial: TrialRecord) -> Row:
+    return Row(trial, planned_epochs(sweep, trial.params), None, trial.value, trial.best_epoch)
+
+
+def planned_epochs(sweep: Sweep, params: Mapping[str, Any]) -> int | None:
+    """Return how many epochs a trial may train; early stopping may end it before."""
+    epochs = params.get("training.epochs", sweep.spec.training.get("epochs"))
+    return epochs if isinstance(epochs, int) else None
+
+
+def _eta_s(sweep: Sweep, status: Mapping[str, Any], rows: Sequence[Row]) -> float | None:
+    """Guess the rest from the pace so far; running trials count by their epochs."""
+    if status["state"] != "running":
+        return None
+    ended = tables.done(status["trials"])
+    shares = [row.trial.epochs / row.planned for row in rows if not row.trial.state.final and row.planned]
+    done, total = ended + sum(shares), status["max_trials"]
+    if ended == 0 or done >= total:
+        return None
+    return float(status["elapsed_s"] * (total - done) / done)

@@ -1,0 +1,91 @@
+"""A sweep's records as a study of Optuna's, for its visualisation; kept in memory, and thrown away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.sweepfile.dimension import Dimension, Range, identity
+from kerasweep.jobs.trial import COUNTED
+from kerasweep.scheduler.client import wording
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+
+
+def study_of(sweep: SweepRecord, trials: Sequence[TrialRecord]) -> optuna.Study:
+    """Return a study whose complete trials are those that count, with parameters under their short names.
+
+    Args:
+        sweep: the sweep.
+        trials: all its trials, by number.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # What is the same in every trial says nothing of what it does.
+    axes = {name: _Axis(dimension) for name, dimension in sweep.spec.space().varied.items()}
+    names = wording.short_names(axes)
+    study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
+    # A failed trial holds the place of one that does not count, so that the numbers are ours.
+    study.add_trials([_frozen(trial, axes, names) if _counts(trial) else _failed() for trial in trials])
+    return study
+
+
+def _counts(trial: TrialRecord) -> bool:
+    return trial.state in COUNTED and trial.value is not None and math.isfinite(trial.value)
+
+
+def _failed() -> optuna.trial.FrozenTrial:
+    import optuna
+
+    return optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
+
+
+def _frozen(
+    trial: TrialRecord, axes: Mapping[str, _Axis], names: Mapping[str, str]
+) -> optuna.trial.FrozenTrial:
+    import optuna
+
+    given = {name: value for name, value in trial.params.items() if name in axes}
+    return optuna.trial.create_trial(
+        value=trial.value,
+        params={names[name]: axes[name].label(value) for name, value in given.items()},
+        distributions={names[name]: axes[name].distribution for name in given},
+    )
+
+
+class _Axis:
+    """A dimension as plots show it: a range as it is, a choice by labels that people can read.
+
+    Args:
+        dimension: ours.
+    """
+
+    def __init__(self, dimension: Dimension) -> None:
+        from optuna.distributions import CategoricalDistribution
+
+        from kerasweep.scheduler.samplers.translate import Form
+
+        self._labels: dict[str, Any] = {}
+        self.distribution: BaseDistribution
+        if isinstance(dimension, Range):
+            self.distribution = Form("", dimension).distribution
+            return
+        for value in dimension.grid() or ():
+            self._labels[identity(value)] = self._new_label(value)
+        self.distribution = CategoricalDistribution(list(self._labels.values()))
+
+    def label(self, value: Any) -> Any:
+        """Return what stands for a value on the axis."""
+        return self._labels.get(identity(value), value)
+
+    def _new_label(self, value: Any) -> Any:
+        if isinstance(value, int | float):
+            return value
+        label = wording.brief(value)
+        return label if label not in self._labels.values() else f"{label} ({len(self._labels)})"

@@ -1,0 +1,327 @@
+"""The documents of `report` as people see them. Rich is imported when a table is made, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.show import curves
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+    from rich.text import Text
+
+#: Colours carry no meaning that the words beside them do not.
+STYLES = {
+    "completed": "green",
+    "stopped": "green",
+    "running": "cyan",
+    "queued": "dim",
+    "paused": "yellow",
+    "failed": "red",
+    "cancelled": "dim",
+    "ok": "green",
+    "note": "yellow",
+    "out of reach": "red",
+}
+_ENDED = ("completed", "stopped", "failed", "cancelled")
+_BAR_CHARS = 24
+_UNBOUNDED_CHARS = 10_000
+_PARAMETERS_CHARS = 24
+_CURVE_CHARS, _CURVE_LINES = 32, 6
+_NO_METRIC = ("epoch", "seconds", "attempt")
+
+
+def sweeps(documents: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
+    """Return the list of sweeps, from their status documents."""
+    table = columns("name", "sweep", "state", ">trials", "metric", ">best", ">age")
+    for one in documents:
+        age_s = now - datetime.fromisoformat(one["created_at"]).timestamp()
+        best = wording.metric(one["best"]["value"]) if one["best"] else wording.NOTHING
+        trials = f"{done(one['trials'])}/{one['max_trials']}"
+        table.add_row(
+            one["name"],
+            one["sweep"],
+            state(one["state"]),
+            trials,
+            one["metric"]["name"],
+            best,
+            wording.duration(age_s),
+        )
+    return table
+
+
+def status(document: Mapping[str, Any]) -> RenderableType:
+    """Return where one sweep stands."""
+    from rich.text import Text
+
+    facts = pairs()
+    head = Text.assemble(
+        (document["name"], "bold"), "  ", (document["sweep"], "dim"), "  ", state(document["state"])
+    )
+    facts.add_row("sweep", head)
+    facts.add_row("trials", _progress(document))
+    best = document["best"]
+    if best:
+        name = document["metric"]["name"]
+        facts.add_row(
+            "best", f"{name} {wording.metric(best['value'])} · trial {best['trial']} · epoch {best['epoch']}"
+        )
+        facts.add_row("", wording.params(best["params"]))
+    facts.add_row("elapsed", wording.duration(document["elapsed_s"]))
+    if document["message"]:
+        facts.add_row("message", Text(document["message"], "red" if document["state"] == "failed" else ""))
+    if document["waiting"]:
+        facts.add_row("waiting", Text(document["waiting"], "yellow"))
+    return facts
+
+
+class Fitting:
+    """A table in the first of its forms that fits the terminal, or in the last; the widest comes first."""
+
+    def __init__(self, *forms: Table) -> None:
+        self._forms = forms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(width=_UNBOUNDED_CHARS)
+        for form in self._forms[:-1]:
+            if console.measure(form, options=unbounded).maximum <= options.max_width:
+                yield form
+                return
+        yield self._forms[-1]
+
+
+def trials(
+    documents: Sequence[Mapping[str, Any]], metric: str, parameters: Iterable[str] = ()
+) -> RenderableType:
+    """Return the list of trials: a column for each parameter, or one for all where those do not fit.
+
+    Args:
+        documents: the trials' documents.
+        metric: the sweep's metric.
+        parameters: their order; those that are not named come behind.
+    """
+    given = dict.fromkeys(name for one in documents for name in one["params"])
+    names = wording.short_names([*(name for name in parameters if name in given), *given])
+    swept = [name.replace("[", r"\[") for name in names.values()]
+    tail = ["failure"] if any(one["failure"] for one in documents) else []
+    wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
+    narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
+    narrow.columns[2].min_width = _PARAMETERS_CHARS
+    for one in documents:
+        values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
+        head: list[RenderableType] = [str(one["trial"]), state(one["state"])]
+        value, best_epoch, epochs = (
+            wording.metric(one["value"]),
+            _plain(one["best_epoch"]),
+            str(one["epochs"]),
+        )
+        failure = one["failure"]
+        story = [f"{failure['class']}: {failure['message']}" if failure else ""] if tail else []
+        wide.add_row(
+            *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
+        )
+        ordered = {name: one["params"][name] for name in names if name in one["params"]}
+        told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
+        narrow.add_row(*head, *map(_literal, [*told, *story]))
+    return Fitting(wide, narrow)
+
+
+def best(document: Mapping[str, Any], metric: str) -> RenderableType:
+    """Return the winner."""
+    from rich.text import Text
+
+    facts = pairs()
+    facts.add_row("sweep", Text.assemble((document["name"], "bold"), "  ", (document["sweep"], "dim")))
+    facts.add_row("trial", str(document["trial"]))
+    facts.add_row(metric, f"{wording.metric(document['value'])} at epoch {_plain(document['epoch'])}")
+    names = wording.short_names(document["params"])
+    for name, given in document["params"].items():
+        facts.add_row(names[name], _literal(wording.value(given)))
+    rest = {name: one for name, one in document["metrics"].items() if name != metric}
+    if rest:
+        facts.add_row("metrics", ", ".join(f"{name} {wording.metric(one)}" for name, one in rest.items()))
+    model = document["model"]
+    if model:
+        facts.add_row("model", _literal(f"{model['uri']} ({wording.size(model['bytes'])})"))
+    return facts
+
+
+def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableType:
+    """Return all that is known of one trial: parameters, curves, layers.
+
+    Args:
+        document: a trial's document with `curves` and `model`.
+        metric: the sweep's metric.
+        unseen: why the layers are not there, if they are not.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_trial_facts(document, metric), Text()]
+    if document["curves"]:
+        parts += [_curves(document["curves"]), Text()]
+    if document["model"]:
+        parts.append(_layers(document["model"]))
+    elif unseen:
+        parts.append(Text(f"The layers are not shown: {unseen}", "dim"))
+    return Group(*parts)
+
+
+def evaluation(document: Mapping[str, Any]) -> RenderableType:
+    """Return measured metrics beside those recorded in training."""
+    table = columns("metric", f">{document['data']}", ">validation", ">training")
+    recorded = document["recorded"]
+    for name, measured in document["metrics"].items():
+        seen = [wording.metric(recorded.get(prefix + name)) for prefix in ("val_", "")]
+        table.add_row(name, wording.metric(measured), *seen)
+    return table
+
+
+def rows(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return any list of documents, all their keys as columns, numbers short."""
+    names = list(dict.fromkeys(name for one in documents for name in one))
+    table = columns(*(f">{name}" for name in names))
+    for one in documents:
+        table.add_row(*(_literal(wording.value(one.get(name))) for name in names))
+    return table
+
+
+def _trial_facts(document: Mapping[str, Any], metric: str) -> Table:
+    from rich.text import Text
+
+    facts = pairs()
+    facts.add_row("trial", Text.assemble((str(document["trial"]), "bold"), "  ", state(document["state"])))
+    names = wording.short_names(document["params"])
+    for name, given in document["params"].items():
+        facts.add_row(names[name], _literal(wording.value(given)))
+    if document["value"] is not None:
+        reached = f"{wording.metric(document['value'])} at epoch {_plain(document['best_epoch'])}"
+        facts.add_row(metric, reached)
+    facts.add_row("epochs", f"{document['epochs']} in {wording.count(document['attempts'], 'attempt')}")
+    facts.add_row("seed", str(document["seed"]))
+    if document["failure"]:
+        failure = document["failure"]
+        facts.add_row("failure", Text(f"{failure['class']}: {failure['message']}", "red"))
+    return facts
+
+
+def _curves(epochs: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return a drawing for each metric, training at the left of validation, both on one scale."""
+    from rich.table import Table
+    from rich.text import Text
+
+    points = [
+        (one["epoch"], {key: float(x) for key, x in one.items() if key not in _NO_METRIC}) for one in epochs
+    ]
+    found = curves.curves_of(points)
+    grid = Table.grid(padding=(0, 4, 1, 0))
+    for pair in curves.pair_up(list(found)):
+        bounds = curves.spread([found[name] for name in pair])
+        drawn = [curves.draw(found[name], _CURVE_CHARS, _CURVE_LINES, bounds) for name in pair]
+        grid.add_row(*(Text("\n".join([name, *lines])) for name, lines in zip(pair, drawn, strict=True)))
+    return grid
+
+
+def _layers(model: Mapping[str, Any]) -> RenderableType:
+    table = columns("layer", "class", "output shape", ">parameters")
+    for one in model["layers"]:
+        shape = "" if one["output_shape"] is None else str(one["output_shape"]).replace("None", "·")
+        name = "  " * one["depth"] + one["name"]
+        table.add_row(_literal(name), one["class"], _literal(shape), f"{one['parameters']:,}")
+    frozen = model["parameters"] - model["trainable_parameters"]
+    total = f"{model['parameters']:,}" + (f" ({frozen:,} frozen)" if frozen else "")
+    table.add_row("", "", state("in all"), total)
+    return table
+
+
+def journal(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """Return decisions with their reasons."""
+    table = columns("at", ">trial", ">attempt", "event", "reason")
+    for one in documents:
+        at = datetime.fromisoformat(one["at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(at, _plain(one["trial"]), _plain(one["attempt"]), one["event"], _literal(one["reason"]))
+    return table
+
+
+def listing(documents: Sequence[Mapping[str, Any]], *names: str) -> RenderableType:
+    """Return any list of documents, a column for each of these keys."""
+    table = columns(*names)
+    for one in documents:
+        cells = [one.get(name.removeprefix(">")) for name in names]
+        table.add_row(*[state(cell) if cell in STYLES else _literal(_plain(cell)) for cell in cells])
+    return table
+
+
+def facts_of(document: Mapping[str, Any]) -> RenderableType:
+    """Return any document as one line for each key."""
+    table = pairs()
+    for name, given in document.items():
+        table.add_row(name, _literal(wording.value(given) if not isinstance(given, str) else given))
+    return table
+
+
+def sentence(text: str) -> RenderableType:
+    """Return a sentence as it is."""
+    return _literal(text)
+
+
+def columns(*titles: str) -> Table:
+    """Return an empty table; a title that starts with `>` is set flush right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left")
+    return table
+
+
+def pairs() -> Table:
+    """Return an empty table of names and what belongs to them."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")  # a model's path must be there whole, to be copied
+    return table
+
+
+def state(name: str) -> Text:
+    """Return a state in its colour."""
+    from rich.text import Text
+
+    return Text(name, STYLES.get(name, ""))
+
+
+def done(counts: Mapping[str, int]) -> int:
+    """Return how many trials have ended."""
+    return sum(counts[name] for name in _ENDED)
+
+
+def _progress(document: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    counts, total = document["trials"], document["max_trials"]
+    ended = done(counts)
+    bar = wording.bar(ended / total if total else 0.0, _BAR_CHARS)
+    parts = [
+        (f"{number} {name}", STYLES[name])
+        for name, number in counts.items()
+        if number and name != "completed"
+    ]
+    tail = [piece for part in parts for piece in ((" · ", "dim"), part)]
+    return Text.assemble((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total}", *tail)
+
+
+def _plain(given: Any) -> str:
+    return wording.NOTHING if given is None else str(given)
+
+
+def _literal(text: str) -> Text:
+    """Values may hold brackets, which must not be read as markup."""
+    from rich.text import Text
+
+    return Text(text)

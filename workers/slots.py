@@ -1,0 +1,107 @@
+"""The slots of a worker: which trial trains in which trainer, and how many hints the worker may take.
+
+A trial takes a slot before it is claimed, so that nothing is claimed that cannot train at once. What trains
+in a pack shares its trainer with others; what trains by `fit` has it to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kerasweep.workers.trainers import Trainer
+
+
+@dataclass(eq=False)
+class Slot:
+    """A trial's place in a trainer.
+
+    Args:
+        trainer: where.
+        sweep: the trial's.
+        limit: how many may train in the trainer together, this one among them; None for all of its slots.
+    """
+
+    trainer: Trainer
+    sweep: str
+    limit: int | None
+
+
+class Slots:
+    """Who trains where. One thread at a time.
+
+    Args:
+        trainers: those of the worker.
+        width: how many trials a trainer may train in one pack.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], width: int) -> None:
+        self.width = width
+        self._slots: dict[Trainer, list[Slot]] = {trainer: [] for trainer in trainers}
+        self._packed: dict[str, bool] = {}
+        self._packs: dict[Trainer, bool] = {}
+
+    @property
+    def trainers(self) -> list[Trainer]:
+        """All trainers, in the order in which they came."""
+        return list(self._slots)
+
+    @property
+    def sweeps(self) -> frozenset[str]:
+        """The sweeps of those who train."""
+        return frozenset(slot.sweep for slots in self._slots.values() for slot in slots)
+
+    @property
+    def capacity(self) -> int:
+        """How many trials may train at once, as far as is known: a trainer that packs has all its slots."""
+        return sum(self._slots_of(trainer) for trainer in self._slots)
+
+    @property
+    def full(self) -> bool:
+        """Whether every trainer is there, and has no slot left."""
+        return all(
+            trainer.ready and len(slots) >= self._slots_of(trainer) for trainer, slots in self._slots.items()
+        )
+
+    def taken(self, trainer: Trainer) -> int:
+        """Return how many train in a trainer."""
+        return len(self._slots[trainer])
+
+    def take(self, sweep: str, pack_limit: int | None) -> Slot | None:
+        """Take a slot in the trainer that has the most free; None where there is none."""
+        # A first trial shows how its sweep trains, so it trains alone.
+        limit = pack_limit if self._packed.get(sweep, False) else 1
+        free = [trainer for trainer in self._slots if trainer.available and self._has_room(trainer, limit)]
+        if not free:
+            return None
+        slot = Slot(min(free, key=self.taken), sweep, limit)
+        self._slots[slot.trainer].append(slot)
+        return slot
+
+    def settle(self, slot: Slot, packed: bool, pack_limit: int | None) -> None:
+        """Learn whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
+        self._packed[slot.sweep] = self._packs[slot.trainer] = packed
+        slot.limit = pack_limit if packed else 1
+
+    def leave(self, slot: Slot) -> None:
+        """Give a slot back."""
+        self._slots[slot.trainer].remove(slot)
+
+    def add(self, trainer: Trainer) -> None:
+        """Add a trainer, of which is thought what is known of the others."""
+        self._packs[trainer] = any(self._packs.values())
+        self._slots[trainer] = []
+
+    def drop(self, trainer: Trainer) -> None:
+        """Take away a trainer in which nobody trains."""
+        self._packs.pop(trainer, None)
+        del self._slots[trainer]
+
+    def _slots_of(self, trainer: Trainer) -> int:
+        if trainer.leaving:
+            return len(self._slots[trainer])
+        return self.width if self._packs.get(trainer, False) else 1
+
+    def _has_room(self, trainer: Trainer, limit: int | None) -> bool:
+        limits = [self.width, limit, *(slot.limit for slot in self._slots[trainer])]
+        return len(self._slots[trainer]) < min(number for number in limits if number is not None)

@@ -1,0 +1,264 @@
+"""The callbacks of a trial: those that the sweep file declares around those that the job returns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras.src.callbacks.monitor_callback import MonitorCallback
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.seeds import epoch_seed
+from kerasweep.jobs.sweepfile.spec import Metric
+from kerasweep.jobs.sweepfile.training import EarlyStopping, ReduceOnPlateau, Training
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy
+
+#: Stands for the end of the training where a random stream asks for an epoch.
+_LAST = 1 << 40
+_NOT_OF_JOBS = ("keras.", "kerasweep.")
+_BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_test_begin",
+    "on_test_end",
+    "on_test_batch_begin",
+    "on_test_batch_end",
+)
+
+
+class DeclaredSchedule(keras.callbacks.Callback):
+    """Sets the learning rate at the start of each epoch: the optimizer's own times a factor.
+
+    What another callback, such as ReduceLROnPlateau, made of the rate meanwhile stays in force as a factor.
+
+    Args:
+        factor: of an epoch, from 1.
+
+    Raises:
+        JobError: the optimizer's learning rate cannot be set.
+    """
+
+    epochs_only = True
+
+    def __init__(self, factor: Callable[[int], float]) -> None:
+        super().__init__()
+        self._factor = factor
+        self.initial = 0.0
+        self.carried = 1.0
+        self.last = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the rate; `epoch` counts from 0, as Keras counts."""
+        optimizer = self.model.optimizer
+        if isinstance(
+            getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+        ):
+            raise JobError(
+                FailureClass.USER,
+                "training.learning_rate_schedule needs an optimizer with a plain learning rate, got "
+                f"{type(optimizer._learning_rate).__name__}; remove one of the two schedules",
+            )
+        present = _rate_of(optimizer)
+        if epoch == 0:
+            self.initial = present
+        elif self.last and present != self.last:
+            self.carried *= present / self.last
+        optimizer.learning_rate = self.initial * self._factor(epoch + 1) * self.carried
+        self.last = _rate_of(optimizer)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Report the rate that the epoch was trained with."""
+        if logs is not None:
+            logs["learning_rate"] = _rate_of(self.model.optimizer)
+
+
+def _rate_of(optimizer: keras.Optimizer) -> float:
+    # Under MirroredStrategy it is a variable of which float() makes nothing.
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+class MonitorCheck(keras.callbacks.Callback):
+    """Refuses a declared callback that watches a metric which is not reported, or without a known direction.
+
+    Args:
+        watching: the callback of each block of the sweep file.
+
+    Raises:
+        JobError: a metric is not reported, which Keras only warns of, or Keras does not know its direction.
+    """
+
+    epochs_only = True
+
+    def __init__(self, watching: Mapping[str, MonitorCallback]) -> None:
+        super().__init__()
+        self._watching = dict(watching)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look the metrics up among those that were reported so far."""
+        for block, callback in self._watching.items():
+            monitor = callback.monitor
+            if monitor not in (logs or {}):
+                raise JobError(
+                    FailureClass.USER, not_reported(f"training.{block}.monitor", monitor, logs or {})
+                )
+            if callback.monitor_op is None:
+                try:
+                    callback._set_monitor_op()
+                except ValueError as exc:
+                    raise JobError(
+                        FailureClass.USER,
+                        f"training.{block}.mode must be min or max where Keras does not know whether more is "
+                        f"better, got {callback.mode} for {monitor!r}; add `mode: min` or `mode: max`",
+                    ) from exc
+
+
+class TrialCallbacks:
+    """A trial's callbacks, driven epoch by epoch.
+
+    All of them get the same `logs`, so that a job's callback may add a metric that those after it watch.
+
+    Args:
+        callbacks: in the order in which they are called.
+        model: the trial's.
+        epochs: how many there will be at most.
+        seed: the trial's; Python's and NumPy's generators are set from it before each epoch's hooks, so
+            that a resumed trial draws what an undisturbed one does.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, seed: int
+    ) -> None:
+        self.all = list(callbacks)
+        self.history = keras.callbacks.History()
+        self.all.append(self.history)
+        self._seed = seed
+        # Only what a job brings may draw from the process's random numbers; of the rest, packs need not wait.
+        self._may_draw = any(map(_runs_job_code, self.all))
+        for callback in self.all:
+            callback.set_params({"verbose": 0, "epochs": epochs, "steps": None})
+            callback.set_model(model)
+        model.history = self.history
+
+    @property
+    def in_steps(self) -> list[keras.callbacks.Callback]:
+        """Those that must be called within an epoch: at batches, or around the validation."""
+        return [callback for callback in self.all if _overrides_any(callback)]
+
+    def train_begin(self) -> None:
+        """Begin; callbacks forget here what they knew, so a state is put back after it."""
+        with self._in_turn(epoch_seed(self._seed, 0)):
+            for callback in self.all:
+                callback.on_train_begin()
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Begin an epoch, counted from 1."""
+        with self._in_turn(epoch_seed(self._seed, epoch)):
+            for callback in self.all:
+                callback.on_epoch_begin(epoch - 1)
+
+    def epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """End an epoch, counted from 1; callbacks may add to `logs`."""
+        with self._in_turn(epoch_seed(self._seed, -epoch)):
+            for callback in self.all:
+                callback.on_epoch_end(epoch - 1, logs)
+
+    def close(self) -> None:
+        """Let go of what callbacks of ours hold open, however the attempt ended."""
+        for callback in self.all:
+            if getattr(callback, "stateless", False):
+                callback.close()
+
+    def train_end(self, logs: dict[str, Any]) -> None:
+        """End."""
+        with self._in_turn(epoch_seed(self._seed, _LAST)):
+            for callback in self.all:
+                callback.on_train_end(logs)
+
+    @contextmanager
+    def _in_turn(self, seed: int) -> Iterator[None]:
+        if not self._may_draw:
+            yield
+            return
+        with PROCESS_RANDOM:
+            seed_python_and_numpy(seed)
+            yield
+
+
+def declared_first(training: Training) -> list[keras.callbacks.Callback]:
+    """Return the declared callbacks that come before the job's: the schedule of the learning rate."""
+    schedule = training.learning_rate_schedule
+    if schedule.constant is not None:
+        return []
+    return [DeclaredSchedule(lambda epoch: schedule.factor(epoch, training.epochs))]
+
+
+def declared_last(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:
+    """Return the declared callbacks that watch metrics: they come after the job's, which may add some.
+
+    Args:
+        training: the trial's.
+        metric: the sweep's; where a callback watches it too, its goal says whether more is better.
+    """
+    blocks = {
+        "reduce_on_plateau": (keras.callbacks.ReduceLROnPlateau, training.reduce_on_plateau),
+        "early_stopping": (keras.callbacks.EarlyStopping, training.early_stopping),
+    }
+    watching = {}
+    for name, (kind, block) in blocks.items():
+        if block is not None:
+            watching[name] = kind(**block.model_dump(exclude_none=True) | {"mode": _mode(block, metric)})
+    return [MonitorCheck(watching), *watching.values()] if watching else []
+
+
+def _mode(block: EarlyStopping | ReduceOnPlateau, metric: Metric) -> str:
+    """Return whether more is better of what a block watches: Keras knows no direction of an output's loss."""
+    if block.mode != "auto":
+        return block.mode
+    if block.monitor == metric.name:
+        return "min" if metric.goal == "minimize" else "max"
+    return "min" if block.monitor.endswith("loss") else "auto"
+
+
+def not_reported(what: str, name: str, metrics: Mapping[str, Any]) -> str:
+    """Return the message for a metric that the model does not report."""
+    reported = ", ".join(sorted(metrics))
+    message = f"{what} must be a metric that the model reports, got {name!r}; it reports {reported}"
+    if name.startswith("val_") and not any(found.startswith("val_") for found in metrics):
+        return f"{message}; return 'validation' from load_data to get val_ metrics"
+    near = difflib.get_close_matches(name, list(metrics), n=1)
+    return f"{message}; did you mean {near[0]!r}?" if near else f"{message}; add it in model.compile"
+
+
+def check_callbacks(returned: Any) -> list[keras.callbacks.Callback]:
+    """Check what the job's `callbacks` returned.
+
+    Raises:
+        JobError: not a list of Keras callbacks.
+    """
+    found = keras.tree.flatten(returned) if isinstance(returned, (list, tuple)) else [returned]
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise JobError(
+                FailureClass.USER,
+                f"callbacks must return a list of keras.callbacks.Callback, got a {type(callback).__name__} "
+                "in it; return [keras.callbacks.…(…)]",
+            )
+    return found
+
+
+def _runs_job_code(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback may run a job's code; one of Keras' own does where it was given a function."""
+    takes_functions = (keras.callbacks.LambdaCallback, keras.callbacks.LearningRateScheduler)
+    return isinstance(callback, takes_functions) or not type(callback).__module__.startswith(_NOT_OF_JOBS)
+
+
+def _overrides_any(callback: keras.callbacks.Callback) -> bool:
+    if getattr(callback, "epochs_only", False):
+        return False
+    return any(not hasattr(getattr(callback, name), "_is_default") for name in _BATCH_HOOKS)

@@ -1,0 +1,59 @@
+"""What is measured once for a sweep: who measures it first asks the records, and all obey the answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from kerasweep.workers.trainer.engine import Interrupted
+from kerasweep.workers.trainer.outbox import Channel
+from kerasweep.workers.trainer.state.run import TrialRun
+
+#: The records are asked for so long. An attempt whose records are away longer has lost its lease anyway.
+_ANSWER_WITHIN_S = 60.0
+_WAIT_S = 0.2
+
+
+class Decisions:
+    """The sweeps' decisions that this process knows of. Safe to share between threads.
+
+    Args:
+        channel: to the host, which asks the records.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._told = threading.Condition()
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def find(self, run: TrialRun, key: str) -> Any:
+        """Return what is decided for a run's sweep; None where nothing is."""
+        with self._told:
+            return self._known.get((run.order.sweep, key), run.order.decisions.get(key))
+
+    def decide(self, run: TrialRun, key: str, value: Any, reason: str) -> Any:
+        """Bind a run's sweep to a choice, unless one is on record; return the one that binds.
+
+        Raises:
+            Interrupted: the run was asked to stop while the records were asked.
+        """
+        wanted = (run.order.sweep, key)
+        with self._told:
+            if wanted in self._known:
+                return self._known[wanted]
+        self._channel.send("decision", run.order.run, key=key, value=value, reason=reason)
+        deadline_s = time.monotonic() + _ANSWER_WITHIN_S
+        with self._told:
+            while wanted not in self._known:
+                if run.stop.leaving or time.monotonic() > deadline_s:
+                    raise Interrupted
+                run.pulse.beat(0)
+                self._told.wait(_WAIT_S)
+            return self._known[wanted]
+
+    def hear(self, sweep: str, key: str, value: Any) -> None:
+        """Take note of what the records answered."""
+        with self._told:
+            self._known[sweep, key] = value
+            self._told.notify_all()

@@ -1,0 +1,181 @@
+"""The key of a traced step, of what it computes: equal keys, equal computation.
+
+Names of nodes and functions carry counters of the process (`dense_7`, `__inference_step_912`), so nodes are
+told by their place and functions by what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from kerasweep.workers.trainer.pack.graph_key import GraphKey, without_value
+from kerasweep.workers.trainer.pack.stepping import Step
+
+#: Attributes that hold names of functions or gradients, and nothing that is computed with.
+_ONLY_NAMES = frozenset({"_gradient_op_type", "_forward_func_name", "_backward_func_name", "_class"})
+#: Stateful operations whose state is in what they are handed, so that it moves with the trial.
+_STATE_IS_HANDED = frozenset(
+    {
+        "Assert",
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+        "AssignVariableOp",
+        "Case",
+        "CheckNumericsV2",
+        "If",
+        "NoOp",
+        "PartitionedCall",
+        "Placeholder",
+        "PrintV2",
+        "ReadVariableOp",
+        "RngReadAndSkip",
+        "RngSkip",
+        "StatefulPartitionedCall",
+        "VarIsInitializedOp",
+        "VariableShape",
+        "While",
+    }
+)
+
+
+def fingerprint(step: Step) -> GraphKey:
+    """Return the key of what a traced step computes."""
+    graph = step.function.graph.as_graph_def()
+    return GraphKey(_read(step, graph, values=True), _read(step, graph, values=False))
+
+
+def _read(step: Step, graph: Any, values: bool) -> str:
+    """Return a digest of a step, with or without the values of its constants."""
+    functions = {function.signature.name: function for function in graph.library.function}
+    total = hashlib.sha256()
+    reader = _GraphReader(functions, values)
+    total.update(reader.nodes(graph.node, []).encode())
+    places = {node.name: number for number, node in enumerate(graph.node)}
+    for tensor in step.function.outputs:
+        total.update(f"out {places[tensor.op.name]}:{tensor.value_index};".encode())
+    total.update(repr(tf.nest.map_structure(lambda _: 0, step.function.structured_outputs)).encode())
+    for capture in step.captures:
+        total.update(_describe(capture).encode())
+    return total.hexdigest()
+
+
+def unkept_state(step: Step) -> list[str]:
+    """Return the operations that keep a state of their own, which no program may share."""
+    graph = step.function.graph.as_graph_def()
+    found = set()
+    for node in _every_node(graph):
+        definition = tf.raw_ops.__dict__.get(node.op)
+        if definition is not None and _is_stateful(node.op):
+            found.add(node.op)
+    return sorted(found)
+
+
+def _every_node(graph: Any) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def _is_stateful(operation: str) -> bool:
+    if operation in _STATE_IS_HANDED or operation.startswith(("Resource", "LookupTable")):
+        return False
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(operation)
+    return definition is None or definition.is_stateful
+
+
+class _GraphReader:
+    """Writes nodes down without their names.
+
+    Args:
+        functions: those that nodes may call, by name.
+        values: whether to write down the values of constants that are single numbers.
+    """
+
+    def __init__(self, functions: Mapping[str, Any], values: bool) -> None:
+        self._functions = functions
+        self._values = values
+        self._known: dict[str, str] = {}
+
+    def nodes(self, nodes: Any, arguments: list[str]) -> str:
+        """Return a text of nodes: operation, attributes and inputs by place."""
+        places = {name: f"a{number}" for number, name in enumerate(arguments)}
+        places |= {node.name: f"n{number}" for number, node in enumerate(nodes)}
+        lines = []
+        for node in nodes:
+            # Data come first, in order; what must only be done before is sorted by names, counters and all.
+            data = [_place(name, places) for name in node.input if not name.startswith("^")]
+            before = sorted(_place(name, places) for name in node.input if name.startswith("^"))
+            inputs = ",".join(data + before)
+            attributes = ";".join(
+                f"{name}={self._attribute(node.attr[name])}"
+                for name in sorted(node.attr)
+                if name not in _ONLY_NAMES
+            )
+            lines.append(f"{node.op}({inputs})[{attributes}]@{node.device}")
+        return "\n".join(lines)
+
+    def _attribute(self, value: Any) -> str:
+        kind = value.WhichOneof("value")
+        if kind == "func":
+            return self._function(value.func.name)
+        if kind == "list" and value.list.func:
+            return ",".join(self._function(one.name) for one in value.list.func)
+        if not self._values and (number := _number(kind, value)) is not None:
+            return f"number {without_value(number)}"
+        return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
+
+    def _function(self, name: str) -> str:
+        if name not in self._functions:
+            return name  # not one of this graph's: told by its name
+        if name not in self._known:
+            self._known[name] = "recursive"
+            self._known[name] = self._definition(self._functions[name])
+        return self._known[name]
+
+    def _definition(self, function: Any) -> str:
+        signature = function.signature
+        arguments = [argument.name for argument in signature.input_arg]
+        places = {name: f"a{number}" for number, name in enumerate(arguments)}
+        places |= {node.name: f"n{number}" for number, node in enumerate(function.node_def)}
+        parts = [self.nodes(function.node_def, arguments)]
+        parts += [f"in {argument.type}" for argument in signature.input_arg]
+        parts += [f"out {_place(function.ret[output.name], places)}" for output in signature.output_arg]
+        parts += sorted(f"control {_place(node, places)}" for node in function.control_ret.values())
+        parts += [
+            f"{name}={self._attribute(function.attr[name])}"
+            for name in sorted(function.attr)
+            if name not in _ONLY_NAMES
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _number(kind: str | None, value: Any) -> float | None:
+    """Return an attribute's number where it is one with a fraction, as constants are; else None."""
+    if kind == "f":
+        return float(value.f)
+    if (
+        kind == "tensor"
+        and not value.tensor.tensor_shape.dim
+        and tf.dtypes.as_dtype(value.tensor.dtype).is_floating
+    ):
+        return float(tf.make_ndarray(value.tensor))
+    return None
+
+
+def _place(name: str, places: Mapping[str, str]) -> str:
+    """Return an input such as `node:out:0`, `node:1` or `^node` with its place instead of its name."""
+    control = name.startswith("^")
+    node, _, output = name.removeprefix("^").partition(":")
+    return f"{'^' if control else ''}{places.get(node, node)}:{output}"
+
+
+def _describe(capture: tf.Tensor) -> str:
+    """Return dtype and shape of what a captured handle points to."""
+    data = getattr(capture, "_handle_data", None)
+    return f"capture {capture.dtype.name} {capture.shape} {data};"

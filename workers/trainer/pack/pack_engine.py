@@ -1,0 +1,235 @@
+"""The `pack` engine: trials train side by side, an epoch of each in one call of a compiled program.
+
+Each trial keeps its own model, optimizer and callbacks, and a thread of its own; the program is shared by
+all trials of the same graph and called with the trial's own variables. So trials come and go at will, and
+the company that a trial keeps cannot change its bits. Of the forms that were measured (one graph for all
+models, a loop for each model, a thread for each model) this one was as fast as any.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.utils.python_utils import pythonify_logs
+
+from kerasweep.jobs.seeds import epoch_order
+from kerasweep.workers.trainer.blame import is_memory
+from kerasweep.workers.trainer.engine import Interrupted
+from kerasweep.workers.trainer.feed import train_feed
+from kerasweep.workers.trainer.job.data import Arrays
+from kerasweep.workers.trainer.job.seeding import seed_tensorflow
+from kerasweep.workers.trainer.pack.company import Company
+from kerasweep.workers.trainer.pack.decisions import Decisions
+from kerasweep.workers.trainer.pack.memory import measured_places
+from kerasweep.workers.trainer.pack.programs import Bound, Material, Programs
+from kerasweep.workers.trainer.pack.resident import Resident, bytes_of
+from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop
+from kerasweep.workers.trainer.pack.xla_choice import Plan, XlaChoice
+from kerasweep.workers.trainer.state.checkpoint import build_optimizer
+from kerasweep.workers.trainer.state.run import TrialRun
+
+#: A call takes about so long; between two the host hears of the steps, and the run may be stopped.
+_CALL_S = 0.5
+_FIRST_STEPS = 64
+#: The share of the memory limit that programs of trials that are gone may keep.
+_FOR_PROGRAMS = 0.1
+#: Methods of a model that `fit` itself is made of: a job that replaces one wants `fit`.
+_OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function")
+
+
+@dataclass
+class _Prepared:
+    """One run's program, and what was learned of its speed."""
+
+    bound: Bound
+    material: Material
+    compiled_as: object
+    step_s: float = 0.0
+
+
+class PackEngine:
+    """Trains by compiled programs that trials share.
+
+    Args:
+        gpu: whether this process trains on a GPU.
+        decisions: what sweeps are bound to.
+        company: which trials are here.
+    """
+
+    name = "pack"
+
+    def __init__(self, gpu: bool, decisions: Decisions, company: Company) -> None:
+        self._gpu = gpu
+        self._decisions = decisions
+        self._company = company
+        self._resident = Resident("GPU:0" if gpu else "CPU:0")
+        self._places = measured_places(gpu)
+        self._programs = Programs(int(self._places.limit_bytes * _FOR_PROGRAMS))
+        self._prepared: dict[TrialRun, _Prepared] = {}
+
+    def refuses(self, run: TrialRun) -> str | None:
+        """Return why a run cannot be packed; None where it can."""
+        if run.strategy is not None:
+            return "it trains on several devices"
+        for part, what in ((run.train, "training"), (run.validation, "validation")):
+            if part is not None and not isinstance(part, Arrays):
+                return f"its {what} data are a dataset, not arrays"
+        if run.callbacks.in_steps:
+            names = ", ".join(sorted({type(callback).__name__ for callback in run.callbacks.in_steps}))
+            return f"callbacks within epochs: {names}"
+        return self._refuses_model(run.model) or self._refuses_size(run)
+
+    @contextmanager
+    def admit(self, run: TrialRun) -> Iterator[None]:
+        """Wait for memory, and bind a program to the run's variables."""
+        with self._places.enter(run, _bytes_of_variables(run.model)), self._counting_memory():
+            try:
+                self._prepared[run] = self._prepare(run)
+                run.notes.extend(self._prepared[run].bound.notes)
+                yield
+            finally:
+                self._prepared.pop(run, None)
+
+    def train_epoch(self, run: TrialRun) -> dict[str, Any]:
+        """Train one epoch, and validate; the logs are those of Keras."""
+        with self._counting_memory():
+            return self._train_epoch(run)
+
+    def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
+        prepared = self._prepared[run]
+        if prepared.compiled_as is not run.model._loss_tracker:  # a callback compiled it anew
+            prepared = self._prepared[run] = self._prepare(run)
+        loops, material, model = prepared.bound.loops, prepared.material, run.model
+        rows = material.train_cut.rows
+        with tf.device(self._resident.device):
+            shuffled = (
+                epoch_order(run.order.seed, run.epoch + 1, rows) if run.training.shuffle else np.arange(rows)
+            )
+            order = tf.constant(shuffled)
+        model.reset_metrics()
+        steps = run.training.steps_per_epoch or material.train_cut.steps
+        logs = self._run(
+            run, prepared, loops.train, prepared.bound.train_handles, material.train, order, steps
+        )
+        logs = dict(_as_fit(model, logs))
+        if loops.test is not None and material.validation_cut is not None:
+            model.reset_metrics()
+            steps = run.training.validation_steps or material.validation_cut.steps
+            tested = self._run(
+                run, prepared, loops.test, prepared.bound.test_handles, material.validation, None, steps
+            )
+            tested = pythonify_logs(_as_fit(model, tested))
+            logs.update({f"val_{name}": value for name, value in tested.items()})
+        return logs
+
+    def _run(
+        self,
+        run: TrialRun,
+        prepared: _Prepared,
+        loop: Loop,
+        handles: Handles,
+        data: Any,
+        order: Any,
+        steps: int,
+    ) -> Any:
+        """Make the steps of an epoch in calls of about `_CALL_S` each; where they are cut changes no bits."""
+        steps = min(steps, loop.cut.steps)
+        at, logs = 0, None
+        while at < steps:
+            if run.must_leave():
+                raise Interrupted
+            count = math.ceil(_CALL_S / prepared.step_s) if prepared.step_s else _FIRST_STEPS
+            stop = min(steps, at + count)
+            started_s = time.perf_counter()
+            logs = loop.run(handles, data, order, at, stop)
+            if self._gpu:
+                tf.test.experimental.sync_devices()
+            prepared.step_s = max(1e-7, (time.perf_counter() - started_s) / (stop - at))
+            run.pulse.beat(stop - at)
+            at = stop
+        return logs
+
+    def _prepare(self, run: TrialRun) -> _Prepared:
+        assert isinstance(run.train, Arrays)
+        sweep, batch = run.order.sweep, run.training.batch_size
+        train_feed(run.train, run.training, run.order.seed, replicas=1)  # refuses what `fit` refuses
+        validation = run.validation if isinstance(run.validation, Arrays) else None
+        material = Material(
+            model=run.model,
+            seed=lambda: seed_tensorflow(run.order.seed, run.source.draws_from_tensorflow),
+            wait=lambda: _wait(run),
+            train=self._resident.tensors(run.train),
+            train_cut=Cut(run.train.rows, batch, ordered=True),
+            validation=None if validation is None else self._resident.tensors(validation),
+            validation_cut=None if validation is None else Cut(validation.rows, batch, ordered=False),
+            told=lambda graph: self._company.tell(sweep, run.order.run, graph),
+        )
+        trials = run.order.spec.planned_trials()
+        choose = XlaChoice(
+            run.training.xla,
+            lambda key: self._decisions.find(run, key),
+            lambda key, value, reason: bool(self._decisions.decide(run, key, value, reason)),
+            Plan(
+                run.training.epochs * material.train_cut.steps,
+                trials,
+                lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
+            ),
+        )
+        build_optimizer(run.model)
+        bound = self._programs.bind(material, choose)
+        return _Prepared(bound, material, run.model._loss_tracker)
+
+    @contextmanager
+    def _counting_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            if is_memory(exc):
+                self._places.halve()
+            raise
+
+    def _refuses_model(self, model: keras.Model) -> str | None:
+        if model.run_eagerly or tf.config.functions_run_eagerly():
+            return "the model runs eagerly"
+        for name in _OF_FIT:
+            own = getattr(type(model), name, None)
+            if name in vars(model) or own is not getattr(keras.Model, name):
+                return f"the model has a {name} of its own"
+        return None
+
+    def _refuses_size(self, run: TrialRun) -> str | None:
+        wanted = sum(bytes_of(part) for part in (run.train, run.validation) if isinstance(part, Arrays))
+        if wanted > self._places.limit_bytes // 2:
+            return (
+                f"its data take {wanted / 2**20:.0f} MiB, more than half of the "
+                f"{self._places.limit_bytes / 2**20:.0f} MiB that this trainer may use"
+            )
+        return None
+
+
+def _wait(run: TrialRun) -> None:
+    """Stay alive in the host's eyes, and able to stop, while another run compiles the program."""
+    if run.stop.leaving:
+        raise Interrupted
+    run.pulse.beat(0)
+
+
+def _as_fit(model: keras.Model, logs: Any) -> Any:
+    """Return what `fit` reports of the last step's logs; those are None where the metrics hold them."""
+    return model.get_metrics_result() if logs is None else model._get_metrics_result_or_logs(logs)
+
+
+def _bytes_of_variables(model: keras.Model) -> int:
+    optimizer = [] if model.optimizer is None else model.optimizer.variables
+    return sum(
+        math.prod(variable.shape) * tf.dtypes.as_dtype(variable.dtype).size
+        for variable in [*model.variables, *optimizer]
+    )

@@ -1,0 +1,252 @@
+"""Whether XLA compiles a sweep's graphs: measured once, on copies of the variables, and then kept.
+
+XLA and plain graphs round differently, so every attempt of a sweep must compute the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.pack.programs import Graph, Loops, Material, Timing
+from kerasweep.workers.trainer.pack.stepping import Loop
+
+#: Each way is timed for about so long.
+_TIMED_S = 0.1
+_ROUNDS = 4
+#: XLA must win by so much: a tie is no reason to wait for a compiler.
+_WORTH = 0.9
+#: Where one way wins by so much at first sight, the race is over.
+_CLEAR = 1.6
+#: What compiling takes at least; a graph that takes less in all is not worth measuring.
+_COMPILE_S = 1.0
+#: What TensorFlow raises where XLA has no form of an operation, or no shape of it.
+_REFUSALS = (tf.errors.OpError, ValueError)
+
+#: Binds the sweep to a choice, unless one is on record: (key, value, reason) -> the one that binds.
+Decide = Callable[[str, bool, str], bool]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a sweep has to train.
+
+    Args:
+        steps: of one trial.
+        trials: of the sweep.
+        sharers: returns about how many of these have one graph; takes how many are enough to know, and what
+            is called while it waits.
+    """
+
+    steps: int
+    trials: int
+    sharers: Callable[[int, Callable[[], None]], int]
+
+
+class XlaChoice:
+    """Chooses for one run's sweep.
+
+    Args:
+        wanted: `training.xla`: true, false, or auto.
+        known: returns what the sweep's records hold under a key so far; None for nothing.
+        decide: puts a choice on record.
+        plan: what the sweep trains.
+    """
+
+    def __init__(self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, plan: Plan) -> None:
+        self._wanted = wanted
+        self._known = known
+        self._decide = decide
+        self._plan = plan
+
+    def __call__(self, graph: Graph, material: Material) -> Loops:
+        """Return the loops to train a graph with.
+
+        Raises:
+            JobError: `training.xla` is true, and XLA cannot compile the graph.
+        """
+        name = f"xla:{graph.family.key}"
+        if self._wanted != "auto":
+            return _forced(graph, material) if self._wanted else graph.loops(False, material)
+        known = self._known(name)
+        if known is None:
+            with graph.family.held(material.wait):
+                known = self._known(name)  # another graph of the family may have been first
+                if known is None:
+                    known = self._decide(name, *self._measure(graph, material))
+        return graph.loops(bool(known), material)
+
+    def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
+        """Return whether XLA is worth it, and why."""
+        timing = graph.family.timing
+        if timing is None:
+            copies = _Copies(graph, material)
+            plain_watch = copies.stopwatch(graph.loops(False, material))
+            plain_watch.start()
+            plain_s = plain_watch.per_step()
+        else:
+            plain_s = timing.plain_s
+        steps, trials = self._plan.steps, self._plan.trials
+        worth, sharers = self._pays(plain_s, _COMPILE_S, material)
+        if not worth:
+            what = "the whole sweep takes" if sharers == trials else "the trials of one graph take"
+            return False, f"{what} about {plain_s * steps * sharers:.1f} s without XLA: not worth compiling"
+        if timing is None:
+            timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
+        if timing.refusal:
+            return False, f"XLA cannot compile it: {timing.refusal}"
+        figures = f"{timing.xla_s * 1e6:.0f} µs a step with XLA, {timing.plain_s * 1e6:.0f} µs without"
+        worth = timing.xla_s < _WORTH * timing.plain_s
+        if worth and sharers < trials:  # others have graphs that must be compiled too
+            worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
+        return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
+
+    def _pays(self, step_s: float, cost_s: float, material: Material) -> tuple[bool, int]:
+        """Return whether the trials of one graph spend so much, and how many they are.
+
+        Where the whole sweep does not, it is not asked how many of it they are.
+        """
+        enough = math.ceil(cost_s / (step_s * self._plan.steps))
+        if enough > self._plan.trials:
+            return False, self._plan.trials
+        sharers = self._plan.sharers(enough, material.wait)
+        return sharers >= enough, sharers
+
+
+def _time(
+    copies: _Copies, plain_s: float, plain_watch: _Stopwatch, graph: Graph, material: Material
+) -> Timing:
+    started_s = time.perf_counter()
+    try:
+        copies.try_out(graph.loops(True, material))
+    except _REFUSALS as exc:
+        return Timing(plain_s, math.inf, 0.0, _line(exc))
+    compile_s = time.perf_counter() - started_s
+    plain_s, xla_s = _race(plain_s, plain_watch, copies.stopwatch(graph.loops(True, material)))
+    return Timing(plain_s, xla_s, compile_s)
+
+
+def try_out(graph: Graph, material: Material, xla: bool) -> Loops:
+    """Return loops that are compiled and have run, on copies of the model's variables.
+
+    Raises:
+        OpError, ValueError: XLA cannot compile one.
+    """
+    loops = graph.loops(xla, material)
+    _Copies(graph, material).try_out(loops)
+    return loops
+
+
+def _forced(graph: Graph, material: Material) -> Loops:
+    try:
+        return try_out(graph, material, xla=True)
+    except _REFUSALS as exc:
+        rule = "training.xla must be auto or false for this model, got true"
+        raise JobError(FailureClass.USER, f"{rule}; XLA cannot compile it: {_line(exc)}") from exc
+
+
+class _Stopwatch:
+    """Times a loop.
+
+    Args:
+        run: makes so many steps, and waits for their end.
+        most: steps at once.
+    """
+
+    def __init__(self, run: Callable[[int], None], most: int) -> None:
+        self._run, self._most = run, most
+        self._steps = 1
+
+    def start(self) -> None:
+        """Make one step, which compiles the loop."""
+        self._run(1)
+
+    def per_step(self) -> float:
+        """Return seconds a step, over as many steps as take long enough to tell."""
+        while True:
+            started_s = time.perf_counter()
+            self._run(self._steps)
+            spent_s = time.perf_counter() - started_s
+            if spent_s > _TIMED_S / 2 or self._steps >= self._most:
+                return spent_s / self._steps
+            wanted = int(self._steps * _TIMED_S / max(spent_s, 1e-6))
+            self._steps = min(self._most, max(self._steps * 2, wanted))
+
+
+def _race(plain_s: float, plain: _Stopwatch, xla: _Stopwatch) -> tuple[float, float]:
+    """Time both in turn until one clearly wins; return the best seconds a step of each."""
+    xla_s = xla.per_step()
+    for _ in range(_ROUNDS - 1):
+        if max(plain_s, xla_s) > _CLEAR * min(plain_s, xla_s):
+            break
+        plain_s, xla_s = min(plain_s, plain.per_step()), min(xla_s, xla.per_step())
+    return plain_s, xla_s
+
+
+class _Copies:
+    """Copies of a graph's variables to try programs on; what is no variable is only read, and stays.
+
+    Args:
+        graph: whose first model is copied.
+        material: the data.
+    """
+
+    def __init__(self, graph: Graph, material: Material) -> None:
+        assert graph.steps is not None
+        self._variables: list[tf.Variable] = []
+        self._handles = [self._copy(capture) for capture in graph.steps.captures]
+        self._material = material
+
+    def stopwatch(self, loops: Loops) -> _Stopwatch:
+        """Return a stopwatch for the training loop."""
+        loop = loops.train
+        return _Stopwatch(lambda steps: self._run_train(loop, 0, steps), loop.cut.whole)
+
+    def try_out(self, loops: Loops) -> None:
+        """Make the first and the last step of each loop, compiling them at the same time if need be.
+
+        Raises:
+            OpError, ValueError: XLA cannot compile one.
+        """
+        with ThreadPoolExecutor(1) as beside:
+            tested = None if loops.test is None else beside.submit(self._try_test, loops.test)
+            last = loops.train.cut.steps
+            self._run_train(loops.train, 0, 1)
+            self._run_train(loops.train, last - 1, last)
+            if tested is not None:
+                tested.result()
+
+    def _try_test(self, loop: Loop) -> None:
+        handles, data = self._handles[len(self._handles) - loop.captures :], self._material.validation
+        last = loop.cut.steps
+        loop.run(handles, data, None, 0, 1)
+        loop.run(handles, data, None, last - 1, last)
+
+    def _run_train(self, loop: Loop, start: int, stop: int) -> None:
+        order = tf.constant(np.arange(loop.cut.rows))
+        loop.run(self._handles[: loop.captures], self._material.train, order, start, stop)
+        if self._variables:
+            self._variables[0].numpy()  # on a GPU, calls return before they are done
+
+    def _copy(self, capture: tf.Tensor) -> tf.Tensor:
+        kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
+        if not kinds:
+            return capture
+        dtype = tf.dtypes.as_dtype(kinds[0].dtype)
+        self._variables.append(tf.Variable(tf.raw_ops.ReadVariableOp(resource=capture, dtype=dtype)))
+        return self._variables[-1].handle
+
+
+def _line(exc: BaseException) -> str:
+    """Return the first line of an error's message."""
+    lines = str(exc).strip().splitlines()
+    return lines[0][:200] if lines else type(exc).__name__

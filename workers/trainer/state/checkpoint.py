@@ -1,0 +1,149 @@
+"""A trial's whole training state after an epoch, in one file.
+
+The file is a zip, stored without compression, of `manifest.json` and one `.npy` for each array: readable with
+`numpy.load`, no pickle. Types that NumPy does not know, such as bfloat16, are kept as integers of their
+size, their name in the manifest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasweep.jobs.errors import Damaged
+from kerasweep.workers.trainer.state.digest import optimizers_of, plain_path, replicas_of
+
+FORMAT = 1
+_NATIVE_KINDS = frozenset("biufcSUMm")
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Args:
+        manifest: everything but the arrays, as JSON.
+        arrays: what the manifest refers to by number.
+    """
+
+    manifest: dict[str, Any]
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        buffer = io.BytesIO()
+        dtypes = [array.dtype.name for array in self.arrays]
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+            file.writestr("manifest.json", json.dumps({**self.manifest, "format": FORMAT, "dtypes": dtypes}))
+            for number, array in enumerate(self.arrays):
+                with file.open(f"{number}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, _native(array), allow_pickle=False)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Checkpoint:
+        """Read a file.
+
+        Raises:
+            Damaged: it is not one, or of a format that this version does not read.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as file:
+                manifest = json.loads(file.read("manifest.json"))
+                if manifest["format"] != FORMAT:
+                    raise Damaged(f"checkpoint format must be {FORMAT}, got {manifest['format']}")
+                arrays = [_read(file, number, name) for number, name in enumerate(manifest["dtypes"])]
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError) as exc:
+            raise Damaged(f"not a whole checkpoint: {exc}") from exc
+        return cls(manifest, arrays)
+
+
+def take_variables(model: keras.Model) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """Return names and values of every variable of the model and of its optimizers."""
+    variables = list(model.variables)
+    places = {id(variable): number for number, variable in enumerate(variables)}
+    trained = []
+    for optimizer in optimizers_of(model):
+        variables.extend(optimizer.variables)
+        trained.append([places.get(id(variable)) for variable in _trained_by(optimizer)])
+    names = {"variables": [_name(variable) for variable in variables], "trained": trained}
+    # A copy: on the CPU, `numpy()` may share the memory that the next step overwrites.
+    return names, [np.array(one.numpy()) for variable in variables for one in replicas_of(variable)]
+
+
+def put_variables(model: keras.Model, names: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
+    """Give a model and its optimizers the values of a checkpoint.
+
+    Args:
+        model: built and compiled as the one that was taken down.
+        names: as `take_variables` returned them.
+        arrays: in the same order; what follows them is not looked at.
+
+    Raises:
+        Damaged: they belong to another model.
+    """
+    variables = list(model.variables)
+    optimizers = optimizers_of(model)
+    if len(optimizers) != len(names["trained"]):
+        raise Damaged(f"the checkpoint has {len(names['trained'])} optimizers, the model {len(optimizers)}")
+    targets = list(variables)
+    for optimizer, trained in zip(optimizers, names["trained"], strict=True):
+        if trained and not optimizer.built:
+            optimizer.build([variables[place] for place in trained])
+        targets.extend(optimizer.variables)
+    found = [_name(variable) for variable in targets]
+    if found != names["variables"]:
+        raise Damaged(_difference(names["variables"], found))
+    values = iter(arrays)
+    for variable in targets:
+        for one in replicas_of(variable):
+            one.assign(next(values))
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Build the compiled optimizer, so that its variables are there to be taken down and put back."""
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
+def _trained_by(optimizer: Any) -> list[Any]:
+    return list(getattr(optimizer, "_trainable_variables", []))
+
+
+def _name(variable: Any) -> str:
+    copies = len(replicas_of(variable))
+    shape = f"{tuple(variable.shape)} x {copies}" if copies > 1 else f"{tuple(variable.shape)}"
+    return f"{plain_path(variable)} {keras.backend.standardize_dtype(variable.dtype)} {shape}"
+
+
+def _difference(expected: list[str], found: list[str]) -> str:
+    for one, other in zip(expected, found, strict=False):
+        if one != other:
+            return f"the checkpoint belongs to another model: it has {one!r} where the model has {other!r}"
+    return (
+        f"the checkpoint belongs to another model: {len(expected)} variables where the model has {len(found)}"
+    )
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind in _NATIVE_KINDS and array.dtype.isbuiltin == 1:
+        return array
+    return array.view(_UNSIGNED[array.dtype.itemsize])
+
+
+def _read(file: zipfile.ZipFile, number: int, name: str) -> NDArray[Any]:
+    with file.open(f"{number}.npy") as member:
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+    if array.dtype.name == name:
+        return array
+    return array.view(np.dtype(getattr(ml_dtypes, name)))

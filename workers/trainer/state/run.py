@@ -1,0 +1,239 @@
+"""One trial's whole training state, whichever engine trains it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.sweepfile.training import Training
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, not_reported
+from kerasweep.workers.trainer.job.data import Part, Stream
+from kerasweep.workers.trainer.job.source import JobSource
+from kerasweep.workers.trainer.order import Order
+from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.state.best import BestSoFar
+from kerasweep.workers.trainer.state.checkpoint import Checkpoint, put_variables, take_variables
+from kerasweep.workers.trainer.state.values import StateReader, StateWriter
+
+#: A stop waits for the end of the epoch for so long; longer epochs are left in the middle.
+STOP_WITHIN_S = 5.0
+
+
+_RANKS = {None: -1, "stop": 0, "pause": 1, "preempt": 1}
+_AT_ONCE = 2
+
+
+class StopFlag:
+    """Says whether a run was asked to stop, why, and when.
+
+    `stop` ends the trial after its epoch, with the result it has; `pause` and `preempt` leave it to be gone
+    on with; anything else (`cancel`, `stale`) wants nothing of it any more.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self.asked_at_s = 0.0
+
+    def ask(self, why: str) -> None:
+        """Ask the run to stop; of several reasons the most urgent counts, and the first of equal ones."""
+        if _RANKS.get(why, _AT_ONCE) > _RANKS.get(self.why, _AT_ONCE):
+            self.why = why
+            self.asked_at_s = time.monotonic()
+
+    @property
+    def ending(self) -> bool:
+        """Whether to end the trial after an epoch."""
+        return self.why == "stop"
+
+    @property
+    def leaving(self) -> bool:
+        """Whether to leave the trial."""
+        return self.why is not None and not self.ending
+
+    @property
+    def at_once(self) -> bool:
+        """Whether nothing of the run is wanted any more."""
+        return _RANKS.get(self.why, _AT_ONCE) == _AT_ONCE
+
+
+@dataclass(eq=False)
+class TrialRun:
+    """A trial in training.
+
+    Args:
+        order: what the host asked for.
+        source: the job.
+        model: built and compiled, its optimizer built.
+        train: training data, class weights applied.
+        validation: validation data, or None.
+        callbacks: the trial's.
+        training: the training block with the trial's values.
+        stop: whether to stop.
+        pulse: tells the host of steps.
+        strategy: the distribution strategy of two replicas and more, else None.
+        epoch: epochs trained.
+        notes: what the user should know of how it is trained.
+        seconds: how long the last epoch took; 0 before the first of this process.
+    """
+
+    order: Order
+    source: JobSource
+    model: keras.Model
+    train: Part
+    validation: Part | None
+    callbacks: TrialCallbacks
+    training: Training
+    stop: StopFlag
+    pulse: StepPulse
+    strategy: Any | None = None
+    epoch: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    best: BestSoFar = field(init=False)
+    _started_at_s: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        metric = self.order.spec.metric
+        self.best = BestSoFar(metric.name, metric.goal == "maximize")
+
+    @property
+    def _streams(self) -> list[Stream]:
+        """The data that hold a state of their own."""
+        parts = (self.train, self.validation)
+        return [part for part in parts if isinstance(part, Stream) and part.keeps_state]
+
+    @property
+    def replicas(self) -> int:
+        """On how many devices it trains."""
+        return 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to train: all epochs done, or a callback or the scheduler stopped it."""
+        if self.epoch and self.stop.ending:
+            return True
+        return self.epoch >= int(self.training.epochs) or bool(getattr(self.model, "stop_training", False))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the training ended before its last epoch."""
+        return self.epoch < int(self.training.epochs)
+
+    def must_leave(self) -> bool:
+        """Whether to leave the epoch in its middle: for an engine, between two steps."""
+        if not self.stop.leaving:
+            return False
+        now_s = time.monotonic()
+        if self.stop.at_once or now_s - self.stop.asked_at_s > STOP_WITHIN_S:
+            return True
+        return self.seconds - (now_s - self._started_at_s) > STOP_WITHIN_S
+
+    def begin_epoch(self) -> None:
+        """Begin the next epoch."""
+        self._started_at_s = time.monotonic()
+        self.callbacks.epoch_begin(self.epoch + 1)
+
+    def end_epoch(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        """End the epoch: callbacks, the best so far.
+
+        Args:
+            logs: what the engine returned.
+
+        Returns:
+            The epoch's metrics, those that callbacks added among them.
+
+        Raises:
+            JobError: the model does not report the sweep's metric.
+        """
+        shared = {name: plain for name, value in _flat(logs) if (plain := _number(value)) is not None}
+        self.callbacks.epoch_end(self.epoch + 1, shared)
+        metrics = {name: plain for name, value in shared.items() if (plain := _number(value)) is not None}
+        self.epoch += 1
+        self.seconds = time.monotonic() - self._started_at_s
+        if self.best.metric not in metrics:
+            raise JobError(FailureClass.USER, not_reported("metric.name", self.best.metric, metrics))
+        if self.diverged(metrics) is None:
+            self.best.observe(self.epoch, metrics, self.model)
+        return metrics
+
+    def diverged(self, metrics: Mapping[str, float]) -> str | None:
+        """Return the name of the metric that says that the training diverged, if one does."""
+        for name in ("loss", self.best.metric):
+            if name in metrics and not math.isfinite(metrics[name]):
+                return name
+        return None
+
+    def take(self) -> Checkpoint:
+        """Take the whole state down; only between two epochs."""
+        names, arrays = take_variables(self.model)
+        writer = StateWriter()
+        writer.arrays = arrays
+        best = {name: writer.value(value) for name, value in vars(self.best).items()}
+        callbacks = [
+            {"type": type(callback).__name__, "state": _state_of(callback, writer)}
+            for callback in self.callbacks.all
+        ]
+        manifest = {
+            "trial": [self.order.sweep, self.order.trial],
+            "epoch": self.epoch,
+            "stop_training": bool(getattr(self.model, "stop_training", False)),
+            "variables": names,
+            "best": best,
+            "callbacks": callbacks,
+            "datasets": [writer.attributes(part.dataset, part.unchanged()) for part in self._streams],
+        }
+        return Checkpoint(manifest, writer.arrays)
+
+    def put(self, checkpoint: Checkpoint) -> None:
+        """Go on from a state that was taken down, in this process or in another.
+
+        Raises:
+            Damaged: it belongs to another trial, or to another version of the job.
+            ValueError: the callbacks are others.
+        """
+        manifest, arrays = checkpoint.manifest, checkpoint.arrays
+        if manifest["trial"] != [self.order.sweep, self.order.trial]:
+            raise ValueError(f"the checkpoint belongs to trial {manifest['trial']}")
+        found = [type(callback).__name__ for callback in self.callbacks.all]
+        if found != [content["type"] for content in manifest["callbacks"]]:
+            raise ValueError("the checkpoint has other callbacks than the job")
+        put_variables(self.model, manifest["variables"], arrays)
+        reader = StateReader(arrays)
+        for callback, content in zip(self.callbacks.all, manifest["callbacks"], strict=True):
+            reader.attributes(callback, content["state"])
+        for part, state in zip(self._streams, manifest["datasets"], strict=True):
+            reader.attributes(part.dataset, state)
+        for name, content in manifest["best"].items():
+            setattr(self.best, name, reader.value(content))
+        self.model.stop_training = manifest["stop_training"]
+        self.epoch = manifest["epoch"]
+
+
+def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:
+    return {} if getattr(callback, "stateless", False) else writer.attributes(callback)
+
+
+def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield logs by name; a step that reports each of `self.metrics` nests those of `compile`."""
+    for name, value in logs.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield name, value
+
+
+def _number(value: Any) -> float | None:
+    """Return a metric as a float; None where it is not one number."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return float(array.reshape(())) if array.size == 1 else None
