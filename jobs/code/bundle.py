@@ -1,4 +1,4 @@
-"""A job's code as one zip: the job's file and the files beside it that it imports.
+"""What travels with a job as one zip: its file, the modules beside it that it imports, its data files.
 
 The same files give the same bytes on every machine, so that the digest names the code.
 """
@@ -11,11 +11,11 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kerasweep.jobs.code.reading import find_beside, imported_names, read_module
+from kerasweep.jobs.code.travel import DATA_BYTES, find_travellers
 from kerasweep.jobs.errors import Damaged, ProgramError
 
 LIMIT_BYTES = 16 << 20
@@ -24,7 +24,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 @dataclass(frozen=True)
 class Bundle:
-    """A job's code.
+    """A job's code and data files.
 
     Args:
         data: the zip.
@@ -37,31 +37,35 @@ class Bundle:
     sha256: str
     entry: str
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def bundle(path: Path) -> Bundle:
+def bundle(path: Path, files: Sequence[str] = ()) -> Bundle:
     """Bundle a job.
 
-    Only what is imported from the job's own folder is taken: modules, and packages with all their .py files.
+    Of the job's own folder are taken: the modules that it imports, packages with all their .py files, the
+    folder data/, and what `files` names.
 
     Args:
         path: the job's file.
+        files: patterns of data files, from the job's folder; one that begins with ! leaves files out.
 
     Raises:
-        ProgramError: a file is not Python, or not a regular file inside the folder, or all are too large.
+        ProgramError: a file is not Python, or not a regular file inside the folder, or all are too large, or
+            the job opens a file beside it that is not taken.
     """
-    folder = path.parent
+    folder, found = path.parent, find_travellers(path, files)
     contents: dict[str, bytes] = {}
     total = 0
-    for file in sorted(_collect(path), key=lambda file: file.relative_to(folder).as_posix()):
+    for file in sorted(found.code | found.data, key=lambda file: file.relative_to(folder).as_posix()):
         data = file.read_bytes()
-        total += len(data)
+        total += len(data) if file in found.code else 0
         if total > LIMIT_BYTES:
             rule = f"a job's code holds at most {LIMIT_BYTES:,} bytes, with '{file.name}' it holds {total:,}"
             raise ProgramError(f"{rule}\nkeep data out of the .py files that it imports")
         contents[file.relative_to(folder).as_posix()] = data
     data = _zip(contents)
-    return Bundle(data, hashlib.sha256(data).hexdigest(), path.name, tuple(contents))
+    return Bundle(data, hashlib.sha256(data).hexdigest(), path.name, tuple(contents), found.notes)
 
 
 def unpack(data: bytes, folder: Path) -> None:
@@ -72,62 +76,12 @@ def unpack(data: bytes, folder: Path) -> None:
     Raises:
         Damaged: it is no bundle, or one that would write outside the folder.
     """
-    contents = _unzip(data)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for name, content in contents.items():
-            target = fresh / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        _move_into_place(fresh, folder, list(contents))
+        _move_into_place(fresh, folder, _extract(data, fresh))
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _collect(path: Path) -> set[Path]:
-    """Return the job's file and all that it imports from beside it, directly or not."""
-    folder, found, waiting = path.parent, {path}, [path]
-    while waiting:
-        file = waiting.pop()
-        if file.exists():
-            _check_inside(file, folder)
-        for name in imported_names(read_module(file)):
-            fresh = set(_files_of(folder, name)) - found
-            found |= fresh
-            waiting += fresh
-    return found
-
-
-def _files_of(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the files of a top-level module or package beside the job."""
-    module = find_beside(folder, name)
-    if module and module.parent == folder:
-        yield module
-    elif (folder / name).is_dir():  # with or without __init__.py
-        yield from _python_files(folder / name, folder, set())
-
-
-def _python_files(package: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    _check_inside(package, folder)
-    seen.add(package.resolve())
-    for child in package.iterdir():
-        if child.name.startswith((".", "__pycache__")):
-            continue
-        if child.is_dir() and child.resolve() not in seen:
-            yield from _python_files(child, folder, seen)
-        elif child.suffix == ".py" and not child.is_dir():
-            yield child
-
-
-def _check_inside(path: Path, folder: Path) -> None:
-    real = path.resolve()
-    if not real.is_relative_to(folder.resolve()):
-        rule = f"a job's code lies in its own folder, '{path.relative_to(folder)}' leads to '{real}'"
-        raise ProgramError(f"{rule}\ncopy it into '{folder}'")
-    if not (real.is_file() or real.is_dir()):
-        rule = f"a job's code is regular files, '{path.relative_to(folder)}' is none"
-        raise ProgramError(f"{rule}\nreplace it by a plain file")
 
 
 def _zip(contents: dict[str, bytes]) -> bytes:
@@ -140,15 +94,20 @@ def _zip(contents: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _unzip(data: bytes) -> dict[str, bytes]:
+def _extract(data: bytes, folder: Path) -> list[str]:
+    """Write the entries into a fresh folder, one at a time; return their names."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > LIMIT_BYTES:
-                raise Damaged(
-                    f"a bundle holds at most {LIMIT_BYTES:,} bytes, this one more\nsubmit the sweep again"
-                )
-            return {_safe_name(entry): archive.read(entry) for entry in entries}
+            most = LIMIT_BYTES + DATA_BYTES
+            if sum(entry.file_size for entry in entries) > most:
+                raise Damaged(f"a bundle holds at most {most:,} bytes, this one more\nsubmit the sweep again")
+            names = [_safe_name(entry) for entry in entries]
+            for name in names:
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
+            return names
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise Damaged(f"a bundle is a zip, this is none: {error}\nsubmit the sweep again") from error
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.code.reading import find_beside, read_module
 from kerasweep.jobs.errors import ProgramError
-from kerasweep.jobs.sweepfile.rules import nearest
+from kerasweep.jobs.sweepfile.rules import Path as Place
+from kerasweep.jobs.sweepfile.rules import RuleError, nearest
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 
 #: What a job's functions give back. All but the last are required.
@@ -20,6 +21,13 @@ FUNCTIONS = {
     "callbacks": "returns a list of Keras callbacks",
 }
 _OPTIONAL = frozenset({"callbacks"})
+
+#: Arguments that kerasweep itself gives, where a function names them; see docs/your-job.md.
+RESERVED = {
+    "load_data": ("trial",),
+    "build_model": ("data", "trial"),
+    "callbacks": ("data", "model", "trial"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,11 @@ class Signature:
 
     def takes(self, name: str) -> bool:
         """Tell whether an argument of this name may be given."""
-        return self.any_keyword or name in self.required or name in self.optional
+        return self.any_keyword or self.names(name)
+
+    def names(self, name: str) -> bool:
+        """Tell whether an argument of this name is written out."""
+        return name in self.required or name in self.optional
 
 
 @dataclass(frozen=True)
@@ -58,14 +70,22 @@ class Program:
     def route(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the keyword arguments of each function, out of one trial's values.
 
-        What is swept under `training` has a dotted name and goes to none of them.
+        What is swept under `training` has a dotted name and goes to none of them; see `wanted` for the
+        arguments that are kerasweep's own.
         """
         return {
             function: {
-                name: value for name, value in params.items() if name.isidentifier() and signature.takes(name)
+                name: value
+                for name, value in params.items()
+                if name.isidentifier() and signature.takes(name) and name not in self.wanted(function)
             }
             for function, signature in self.functions.items()
         }
+
+    def wanted(self, function: str) -> tuple[str, ...]:
+        """Return which of its RESERVED arguments a function names: those that kerasweep has to give it."""
+        signature = self.functions.get(function, Signature())
+        return tuple(name for name in RESERVED[function] if signature.names(name))
 
 
 def read_program(path: Path) -> Program:
@@ -88,35 +108,53 @@ def read_program(path: Path) -> Program:
     return Program(path, functions)
 
 
-def check(spec: SweepSpec, program: Program) -> None:
+def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
     """Check that the sweep's parameters and the job's arguments fit.
 
+    Args:
+        spec: the sweep.
+        program: its job.
+        lines: gives the line of each key of the sweep file, where the sweep came from one.
+
     Raises:
-        ProgramError: a parameter that no function takes, or a required argument that a trial may lack.
+        ProgramError: a parameter that no function takes or that kerasweep gives itself, or a required
+            argument that a trial may lack.
     """
-    for name in spec.parameters:
-        _check_taken(name, program)
-    for function, signature in program.functions.items():
-        for name in signature.required:
-            _check_given(name, f"{function}()", f"line {signature.line} of {program.path.name}", spec)
+    try:
+        for name in spec.parameters:
+            _check_taken(name, program)
+        for function, signature in program.functions.items():
+            for name in signature.required:
+                if name not in program.wanted(function):
+                    where = f"line {signature.line} of {program.path.name}"
+                    _check_given(name, f"{function}()", where, spec)
+    except RuleError as breach:
+        line = lines().get(breach.at)
+        where = f" (line {line} of the sweep file)" if line else ""
+        raise ProgramError(f"{breach.rule}{where}\n{breach.remedy}") from breach
 
 
 def _check_taken(name: str, program: Program) -> None:
+    at = ("parameters", name)
+    for function in program.functions:
+        if name in program.wanted(function):
+            rule = f"kerasweep itself gives {function}() the argument '{name}', and a parameter has its name"
+            raise RuleError(rule, "rename the parameter and the argument that is meant to take it", at)
     signatures = program.functions.values()
     if any(signature.takes(name) for signature in signatures):
         return
     known = [known for signature in signatures for known in (*signature.required, *signature.optional)]
     remedy = nearest(name, dict.fromkeys(known)) if known else f"write `def build_model({name}=...)`"
-    raise ProgramError(f"no function of '{program.path.name}' takes the parameter '{name}'\n{remedy}")
+    raise RuleError(f"no function of '{program.path.name}' takes the parameter '{name}'", remedy, at)
 
 
 def _check_given(name: str, function: str, where: str, spec: SweepSpec) -> None:
     if name not in spec.parameters:
         rule = f"{function} needs the argument '{name}', and no parameter gives it ({where})"
-        raise ProgramError(f"{rule}\nadd `{name}: {{values: [...]}}` under parameters, or give it a default")
+        raise RuleError(rule, f"add `{name}: {{values: [...]}}` under parameters, or give it a default")
     if spec.parameters[name].when:
         rule = f"{function} always needs '{name}', the parameter has a `when` ({where})"
-        raise ProgramError(f"{rule}\ngive the argument a default")
+        raise RuleError(rule, "give the argument a default")
 
 
 class _Finder:

@@ -6,7 +6,7 @@ import ast
 import io
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kerasweep.jobs.errors import ProgramError
@@ -55,6 +55,71 @@ def imported_names(module: ast.Module) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+
+
+def dynamic_imports(module: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the modules that are imported by a name in quotes, or by one made when the job runs.
+
+    Yields:
+        A top-level name and True, or what such a name begins with, maybe nothing, and False.
+    """
+    known = {
+        node.targets[0].id: node.value.value
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and _called_name(node) in _IMPORTERS and node.args:
+            text, whole = _beginning(node.args[0], known)
+            if text.startswith("."):
+                package = node.args[1] if len(node.args) > 1 else _given(node, "package")
+                text, whole = ("", False) if package is None else _beginning(package, known)
+            top, dot, _ = text.partition(".")
+            yield top, whole or bool(dot)
+
+
+#: Functions whose first argument names a module.
+_IMPORTERS = frozenset(
+    {"import_module", "__import__", "find_spec", "import_string", "run_module", "resolve_name"}
+)
+
+
+def _called_name(call: ast.Call) -> str:
+    func = call.func
+    return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+
+
+def _given(call: ast.Call, name: str) -> ast.expr | None:
+    return next((word.value for word in call.keywords if word.arg == name), None)
+
+
+def _beginning(node: ast.expr, known: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the text that an expression begins with, and whether that is all of it."""
+    if isinstance(node, ast.Constant):
+        return str(node.value), True
+    if isinstance(node, ast.Name) and node.id in known:
+        return known[node.id], True
+    if isinstance(node, ast.JoinedStr):
+        text = ""
+        for part in node.values:
+            inner = part.value if isinstance(part, ast.FormattedValue) else part
+            more, whole = _beginning(inner, known)
+            text += more
+            if not whole:
+                return text, False
+        return text, True
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, whole = _beginning(node.left, known)
+        right, end = _beginning(node.right, known) if whole else ("", False)
+        return left + right, whole and end
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        return _beginning(node.left, known)[0].partition("%")[0], False
+    if isinstance(node, ast.Call) and _called_name(node) == "format" and isinstance(node.func, ast.Attribute):
+        return _beginning(node.func.value, known)[0].partition("{")[0], False
+    return "", False
 
 
 def find_beside(folder: Path, module: str) -> Path | None:

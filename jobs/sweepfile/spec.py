@@ -9,7 +9,7 @@ import keyword
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_validator, model_validator
@@ -124,6 +124,11 @@ class SweepSpec(Block):
     training: dict[str, JsonValue] = Field(
         examples=[{"epochs": 30, "batch_size": 32}], description="How each trial trains"
     )
+    files: list[Text] = Field(
+        default_factory=list,
+        examples=[["points.csv", "images/**"]],
+        description="Data files that travel with the job, from its folder, beside those of data/",
+    )
     seed: Natural = Field(default=0, description="Every random stream of the sweep comes from it")
     budget: Budget = Budget()
     resources: Resources = Resources()
@@ -167,6 +172,19 @@ class SweepSpec(Block):
         if not job.endswith(".py") or "\0" in job:
             raise RuleError(f"must be the path of a .py file, got {show(job)}", "such as train.py")
         return job
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: list[str]) -> list[str]:
+        for index, pattern in enumerate(files):
+            path = PurePosixPath(pattern.removeprefix("!"))
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in pattern:
+                rule = f"must be a path or a pattern inside the job's folder, got {show(pattern)}"
+                remedy = (
+                    "copy or link the files into that folder, or let the job read them by an absolute path"
+                )
+                raise RuleError(rule, remedy, (index,))
+        return files
 
     @field_validator("parameters")
     @classmethod

@@ -11,12 +11,14 @@ from typing import Any
 
 from kerasweep.jobs.code.bundle import bundle
 from kerasweep.jobs.code.program import check, read_program
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import OutOfReach, SpecError
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.rules import Path as Place
+from kerasweep.jobs.sweepfile.sheet import read_sheet
 from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance, send_hints
@@ -60,8 +62,10 @@ def submit(
     """
     spec = spec or load_spec(path)
     job = path.parent / spec.job
-    check(spec, read_program(job))
-    packed = bundle(job)
+    check(spec, read_program(job), lambda: _lines_of(path))
+    packed = bundle(job, spec.files)
+    for note in packed.notes:
+        log.warning("%s", note)
     if queue:
         queue.ping()
     sha256, size = artifacts.put(f"bundles/{packed.sha256}.zip", packed.data)
@@ -82,6 +86,14 @@ def submit(
     records.create_sweep(sweep)
     advance(records, sweep.id)
     return Submitted(sweep, sweep.max_trials, _hinted(records, queue, sweep.id))
+
+
+def _lines_of(path: Path) -> Mapping[Place, int]:
+    """Return the line of each key of a sweep file; none where the sweep did not come from one."""
+    try:
+        return read_sheet(path).lines
+    except SpecError:
+        return {}
 
 
 def _hinted(records: Records, queue: HintQueue | None, sweep: str) -> bool:

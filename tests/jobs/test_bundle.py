@@ -166,7 +166,10 @@ def archive(
     ],
     ids=["up", "through", "root", "backslash", "drive", "folder", "link", "bomb", "large", "empty", "cut"],
 )
-def test_what_is_no_bundle_of_ours_leaves_no_trace(data: bytes, tmp_path: Path) -> None:
+def test_what_is_no_bundle_of_ours_leaves_no_trace(
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerasweep.jobs.code.bundle.DATA_BYTES", 0)
     with pytest.raises(Damaged):
         unpack(data, tmp_path / "into" / "folder")
     assert files_under(tmp_path) == {}
