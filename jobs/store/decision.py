@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
@@ -135,15 +136,28 @@ class Decision:
             self._conn.execute(t.journal.insert(), story)
         return len(rows)
 
+    def move_or_ask(self, target: TrialState, answer: Answer, trial: int, reason: str) -> bool:
+        """Move a trial at once, or ask its running attempt for it; return whether it moved.
+
+        The move comes first: a trial that a worker claims at this moment runs by the time it is asked, and
+        the sweep's lock keeps a running one from being given back in between.
+        """
+        moved = self.move(target, reason, trial)
+        if not moved:
+            self.ask(answer, trial, reason)
+        return bool(moved)
+
     def set_state(self, state: SweepState, reason: str, message: str = "") -> None:
         """Move the sweep, with the reason."""
         ended = self.now if state.final else None
-        values = {"state": state, "message": storable(message), "finished_at": ended}
+        self.sweep = replace(self.sweep, state=state, message=storable(message), finished_at=ended)
+        values = {"state": state, "message": self.sweep.message, "finished_at": ended}
         self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
         write_journal(self._conn, self.now, self.sweep.id, f"sweep {state}", reason, state=state)
 
     def set_max_trials(self, max_trials: int) -> None:
         """Change how many trials the sweep may have."""
+        self.sweep = replace(self.sweep, max_trials=max_trials)
         self._conn.execute(
             t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(max_trials=max_trials)
         )

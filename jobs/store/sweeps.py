@@ -131,8 +131,7 @@ class SweepRecords:
         """
         with self.deciding(key.sweep) as decision:
             if decision.trial_state(key.trial) not in FINAL:
-                decision.ask(Answer.CANCEL, key.trial, reason)
-                decision.move(TrialState.CANCELLED, reason, key.trial)
+                decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, key.trial, reason)
 
     def forget_artifacts(self, keys: Sequence[str]) -> None:
         """Take artifacts off the records; their files go afterwards."""

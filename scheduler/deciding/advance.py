@@ -1,10 +1,13 @@
 """A sweep's next decisions, from its records alone.
 
-Everything is read under the sweep's lock and written with its reason in the same transaction; nothing is
+Everything is decided under the sweep's lock and written with its reason in the same transaction; nothing is
 kept in memory. Any number of processes may advance the same sweep: the second finds nothing to do.
 
+A search method may think for longer than a transaction may last, so it thinks outside the lock, on what was
+read under it (a `Basis`). What it suggests is written only where the results that it saw still stand.
+
 Rules that stop a trial because others do better (successive halving, the median of the others) join in
-`_advance`: they read the curves, and `decision.ask(Answer.STOP, number, reason)` ends the trial after its
+`_decide`: they read the curves, and `decision.ask(Answer.STOP, number, reason)` ends the trial after its
 epoch as `stopped`, with the value that it reached, which counts. A spent `budget.max_hours` ends running
 trials that way. Until there is such a rule no curve is read here.
 """
@@ -12,20 +15,61 @@ trials that way. Until there is such a rule no curve is read here.
 from __future__ import annotations
 
 import logging
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kerasweep.jobs import seeds
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.models import NewTrial, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
-from kerasweep.jobs.trial import COUNTED, Answer, Failure, FailureClass, SweepState, TrialState
-from kerasweep.scheduler.samplers import Observation, sampler_for
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
+from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
+from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
 
 log = logging.getLogger(__name__)
 
-#: So many first trials that all fail the same way halt a sweep.
-_SAME_FAILURES = 3
+#: How often the search method thinks again in one call because its basis changed meanwhile.
+_MOST_THOUGHTS = 5
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the search method is asked: suggestions for up to `wanted` more trials, from the trials so far."""
+
+    spec: SweepSpec
+    trials: tuple[Observation, ...]
+    wanted: int
+
+    def suggest(self) -> Thought:
+        """Ask the search method."""
+        return Thought(self, sampler_for(self.spec).suggest(self.trials, self.wanted))
+
+    def still_holds(self, now: Basis) -> bool:
+        """Tell whether suggestions made on this basis may be written on the basis that is there now.
+
+        A suggestion rests on the trials that had ended and on the values of all others. A trial that ended
+        since changes no suggestion that was made: a search method that needs its result suggests nothing
+        before it is there.
+        """
+        if len(now.trials) != len(self.trials) or now.wanted < self.wanted:
+            return False
+        return all(
+            then == since for then, since in zip(self.trials, now.trials, strict=True) if then.state.final
+        )
+
+    def is_outdated(self, now: Basis) -> bool:
+        """Tell whether a trial has ended since, so that there may be more to suggest."""
+        return sum(one.state.final for one in now.trials) > sum(one.state.final for one in self.trials)
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What the search method suggests on a basis."""
+
+    basis: Basis
+    suggestions: Sequence[Suggestion]
 
 
 def advance(records: Records, sweep: str) -> None:
@@ -35,9 +79,14 @@ def advance(records: Records, sweep: str) -> None:
         NotFound: no such sweep.
         OutOfReach: the store does not answer; nothing was decided.
     """
-    with records.deciding(sweep) as decision:
-        if decision.sweep.state is SweepState.RUNNING:
-            _advance(decision)
+    thought: Thought | None = None
+    for _ in range(_MOST_THOUGHTS):
+        with records.deciding(sweep) as decision:
+            basis = _decide(decision, thought) if decision.sweep.state is SweepState.RUNNING else None
+        if basis is None:
+            return
+        thought = basis.suggest()
+    log.warning("sweep %s changes faster than its search method thinks; it is advanced again later", sweep)
 
 
 def send_hints(
@@ -56,34 +105,43 @@ def send_hints(
     return sent
 
 
-def _advance(decision: Decision) -> None:
-    if message := _halting_failure(decision):
+def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
+    """Decide what can be decided now; return what the search method has to think about first, if anything.
+
+    Args:
+        decision: the sweep under its lock; it is running.
+        thought: what the search method suggested on what the last call returned.
+    """
+    if message := common_failure(decision):
         _halt(decision, message)
-        return
-    if _out_of_time(decision):
-        _close(decision)
+        return None
+    if reason := hours_spent(decision):
+        _close(decision, reason)
     counts = decision.counts()
-    added = _suggest(decision, sum(counts.values()))
-    active = sum(count for state, count in counts.items() if not state.final)
-    if not active and not added:
+    wanted = decision.sweep.max_trials - sum(counts.values())
+    added = 0
+    if wanted > 0:
+        basis = Basis(decision.sweep.spec, tuple(map(_observed, decision.trials())), wanted)
+        if thought is None or not thought.basis.still_holds(basis):
+            return basis
+        added = _add(decision, thought)
+        if not added and thought.basis.is_outdated(basis):
+            return basis
+    if not added and all(state.final for state in counts):
         _conclude(decision, counts)
+    return None
 
 
-def _suggest(decision: Decision, total: int) -> int:
-    """Ask the search method for the trials that it can decide on now; return how many were added."""
-    wanted = decision.sweep.max_trials - total
-    if wanted <= 0:
-        return 0
-    spec = decision.sweep.spec
-    observations = [_observed(trial) for trial in decision.trials()]
-    suggestions = sampler_for(spec).suggest(observations, wanted)
+def _add(decision: Decision, thought: Thought) -> int:
+    """Queue the suggested trials; return how many."""
+    spec, first = decision.sweep.spec, len(thought.basis.trials)
     decision.add_trials(
         [
             NewTrial(number, suggestion.params, seeds.trial_seed(spec.seed, number), suggestion.reason)
-            for number, suggestion in enumerate(suggestions, start=total)
+            for number, suggestion in enumerate(thought.suggestions, start=first)
         ]
     )
-    return len(suggestions)
+    return len(thought.suggestions)
 
 
 def _observed(trial: TrialRecord) -> Observation:
@@ -96,37 +154,13 @@ def _observed(trial: TrialRecord) -> Observation:
     )
 
 
-def _halting_failure(decision: Decision) -> str | None:
-    """Return the message of the first trials' common failure, if there is one.
-
-    A trial that diverged says nothing about the others: its values were at fault.
-    """
-    wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
-    first = decision.first_ended(wanted)
-    failures = [trial.failure for trial in first if trial.failure and trial.state is TrialState.FAILED]
-    if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
-        return None
-    return failures[0].message if len({_kind(failure) for failure in failures}) == 1 else None
-
-
-def _kind(failure: Failure) -> tuple[FailureClass, str]:
-    """Return what two failures of one cause share: the rule that was broken, whatever the numbers in it."""
-    return failure.cls, re.sub(r"\d+", "#", failure.message.split(";")[0])
-
-
 def _halt(decision: Decision, message: str) -> None:
     decision.move(TrialState.CANCELLED, "the sweep was halted")
     decision.set_state(SweepState.FAILED, "the first trials all failed the same way", message)
 
 
-def _out_of_time(decision: Decision) -> bool:
-    hours = decision.sweep.spec.budget.max_hours
-    return hours is not None and decision.now > decision.sweep.created_at + hours * 3600.0
-
-
-def _close(decision: Decision) -> None:
+def _close(decision: Decision, reason: str) -> None:
     """Begin no further trial, and let the running ones end with the value that they have reached."""
-    reason = f"budget.max_hours = {decision.sweep.spec.budget.max_hours} is spent"
     decision.move(TrialState.CANCELLED, reason)
     decision.ask(Answer.STOP, reason=reason)
     decision.set_max_trials(sum(decision.counts().values()))

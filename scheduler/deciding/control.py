@@ -1,6 +1,6 @@
 """What a person may ask of a sweep or of one trial: pause, resume, cancel, retry, extend.
 
-Each writes its decision under the sweep's lock; running attempts hear of it with their next record.
+Each writes its decision under the sweep's lock; running attempts are told with their next record.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Answer, SweepState, TrialState
+from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
 
 _BY_HAND = "asked for by hand"
 _PAUSED = (TrialState.PAUSED,)
@@ -16,7 +17,7 @@ _RETRIED = (TrialState.FAILED, TrialState.CANCELLED)
 
 
 def pause(records: Records, sweep: str, trial: int | None = None, reason: str = _BY_HAND) -> str:
-    """Stop training after a checkpoint, to go on later; return what was done.
+    """Stop training after a checkpoint, so that it can be resumed; return what was done.
 
     Raises:
         InputError: the sweep or trial has ended.
@@ -24,16 +25,15 @@ def pause(records: Records, sweep: str, trial: int | None = None, reason: str = 
     with records.deciding(sweep) as decision:
         if trial is not None:
             _expect_open(decision, trial, "paused")
-            asked = decision.ask(Answer.PAUSE, trial, reason)
-            decision.move(TrialState.PAUSED, reason, trial)
-            return f"trial {trial} {'pauses at its next step' if asked else 'is paused'}"
+            moved = decision.move_or_ask(TrialState.PAUSED, Answer.PAUSE, trial, reason)
+            return f"trial {trial} {'is paused' if moved else 'pauses at its next step'}"
         _expect_state(decision, "paused", SweepState.RUNNING, SweepState.PAUSED)
         decision.set_state(SweepState.PAUSED, reason)
         return f"sweep {decision.sweep.name} is paused; running trials stop at their next step"
 
 
 def resume(records: Records, sweep: str, trial: int | None = None) -> str:
-    """Go on with what was paused; return what was done.
+    """Resume what was paused; return what was done.
 
     Raises:
         InputError: nothing is paused.
@@ -49,11 +49,13 @@ def resume(records: Records, sweep: str, trial: int | None = None) -> str:
             decision.move(TrialState.QUEUED, _BY_HAND, among=_PAUSED)
         if decision.sweep.state is SweepState.PAUSED and trial is None:
             decision.set_state(SweepState.RUNNING, _BY_HAND)
-        return f"{'sweep ' + decision.sweep.name if trial is None else f'trial {trial}'} goes on"
+        if spent := hours_spent(decision):
+            return f"sweep {decision.sweep.name} ends with what it has, since {spent}"
+        return f"{'sweep ' + decision.sweep.name if trial is None else f'trial {trial}'} is resumed"
 
 
 def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
-    """End what has not ended; what is done stays; return what was done.
+    """End what has not ended, and keep what is done; return what was done.
 
     Raises:
         InputError: it has ended already.
@@ -61,8 +63,7 @@ def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
     with records.deciding(sweep) as decision:
         if trial is not None:
             _expect_open(decision, trial, "cancelled")
-            decision.ask(Answer.CANCEL, trial, _BY_HAND)
-            decision.move(TrialState.CANCELLED, _BY_HAND, trial)
+            decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, trial, _BY_HAND)
             return f"trial {trial} is cancelled"
         _expect_state(decision, "cancelled", SweepState.RUNNING, SweepState.PAUSED)
         decision.move(TrialState.CANCELLED, _BY_HAND)
@@ -74,7 +75,7 @@ def retry(records: Records, sweep: str, trial: int | None = None) -> str:
     """Queue failed and cancelled trials again, with a clean slate of failures; return what was done.
 
     Raises:
-        InputError: there is nothing to retry.
+        InputError: there is nothing to retry, or what is retried would be cancelled at once.
         NotFound: the sweep has no such trial.
     """
     with records.deciding(sweep) as decision:
@@ -91,6 +92,7 @@ def retry(records: Records, sweep: str, trial: int | None = None) -> str:
             raise InputError(
                 f"only failed or cancelled trials can be retried, {got}; see `kerasweep trials {name}`"
             )
+        _expect_to_train(decision)
         _reopen(decision)
         return f"{moved} trial{'s' if moved > 1 else ''} queued again"
 
@@ -99,9 +101,10 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
     """Let a sweep have more trials, without touching what is done; return what was done.
 
     Raises:
-        InputError: not more than now, or more than its grid holds.
+        InputError: not more than now, or more than its grid holds; or nothing more would be trained.
     """
     with records.deciding(sweep) as decision:
+        _expect_to_train(decision)
         name, now = decision.sweep.name, decision.sweep.max_trials
         if max_trials <= now:
             raise InputError(f"--max-trials must be above {now}, which sweep {name} has, got {max_trials}")
@@ -113,7 +116,7 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         decision.set_max_trials(max_trials)
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")
         _reopen(decision)
-        return f"sweep {name} goes on to {max_trials} trials"
+        return f"sweep {name} may have {max_trials} trials now"
 
 
 def _resume_trial(decision: Decision, trial: int) -> bool:
@@ -121,6 +124,26 @@ def _resume_trial(decision: Decision, trial: int) -> bool:
     if decision.move(TrialState.QUEUED, _BY_HAND, trial, among=_PAUSED):
         return True
     return bool(decision.ask(None, trial, _BY_HAND))
+
+
+def _expect_to_train(decision: Decision) -> None:
+    """Refuse what the next decision would undo: the sweep would end, or halt, again at once.
+
+    Raises:
+        InputError: its hours are spent, or its first trials have all failed the same way.
+    """
+    name = decision.sweep.name
+    if spent := hours_spent(decision):
+        raise InputError(
+            f"a trial begins while the sweep has hours left, and in sweep {name} {spent}\n"
+            "Submit it again, with more max_hours under budget in the sweep file"
+        )
+    if message := common_failure(decision):
+        raise InputError(
+            f"sweep {name} would be halted again: its first trials all failed the same way: {message}\n"
+            f"`kerasweep retry {name}` queues all of them again once the cause is gone; "
+            "with a mended job, submit the sweep again"
+        )
 
 
 def _reopen(decision: Decision) -> None:

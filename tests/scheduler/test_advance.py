@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from recorded import FakeClock, a_sweep, claim, epoch, finish, result
 
-from kerasweep.jobs.store.models import Progress, SweepRecord
+from kerasweep.jobs.store.models import NewTrial, Progress, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, SweepState, TrialState
+from kerasweep.scheduler.deciding import advance as module
 from kerasweep.scheduler.deciding.advance import advance
+from kerasweep.scheduler.samplers import Observation, Suggestion
 
 
 @pytest.fixture
@@ -105,3 +107,104 @@ def test_epochs_that_come_with_a_failure_are_counted(records: Records) -> None:
         key, Failure(FailureClass.DIVERGED, "loss is nan"), progress=Progress(key, (epoch(1), epoch(2)))
     )
     assert records.trials(key.sweep)[0].epochs == 2
+
+
+class Thinker:
+    """A search method that learns from every trial before, one at a time, and is disturbed as it thinks."""
+
+    def __init__(self, disturb: Callable[[int], None]) -> None:
+        self.disturb = disturb
+        self.thoughts = 0
+
+    def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+        self.thoughts += 1
+        self.disturb(self.thoughts)
+        if not all(trial.state.final for trial in trials):
+            return []
+        seen = sum(trial.value or 0.0 for trial in trials)
+        return [Suggestion({"learning_rate": 0.01}, f"after a sum of {seen:g}")]
+
+
+def think(monkeypatch: pytest.MonkeyPatch, disturb: Callable[[int], None]) -> Thinker:
+    thinker = Thinker(disturb)
+    monkeypatch.setattr(module, "sampler_for", lambda spec: thinker)
+    return thinker
+
+
+def suggested(records: Records, sweep: str) -> list[str]:
+    return [entry.reason for entry in records.journal(sweep) if entry.event == "suggested"]
+
+
+def test_a_search_method_thinks_outside_the_lock(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written meanwhile would wait for the lock, or PostgreSQL would end a transaction so long."""
+    think(monkeypatch, lambda _: records.seen("w1", {}))
+    sweep = submitted(records)
+    assert records.counts(sweep.id) == {TrialState.QUEUED: 1}
+
+
+def test_two_that_think_at_once_add_a_trial_once(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    thinker = think(monkeypatch, lambda thought: advance(records, "abcd1234") if thought == 1 else None)
+    sweep = submitted(records)
+    assert records.counts(sweep.id) == {TrialState.QUEUED: 1}
+    assert thinker.thoughts == 3, "the first thinks again, on the trial that the second added"
+
+
+def test_a_suggestion_is_dropped_when_a_result_under_it_is_taken_back(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disturb(thought: int) -> None:
+        if thought == 1:
+            with records.deciding("abcd1234") as decision:
+                decision.move(TrialState.QUEUED, "retry", 0)
+            finish(records, 0, 0.25)
+
+    sweep = submitted(records, max_trials=1)
+    fail(records, 0, "loss is nan", FailureClass.DIVERGED)
+    with records.deciding(sweep.id) as decision:
+        decision.set_max_trials(2)
+    think(monkeypatch, disturb)
+    advance(records, sweep.id)
+    assert suggested(records, sweep.id)[-1] == "after a sum of 0.25"
+
+
+def test_a_suggestion_outlasts_a_trial_that_ends_meanwhile(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bold(Thinker):
+        def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+            super().suggest(trials, wanted)
+            return [Suggestion({"learning_rate": 0.01}, "whatever the others do")]
+
+    sweep = submitted(records, max_trials=2)
+    with records.deciding(sweep.id) as decision:
+        decision.set_max_trials(3)
+    thinker = Bold(lambda thought: finish(records, 1, 0.5) if thought == 1 else None)
+    monkeypatch.setattr(module, "sampler_for", lambda spec: thinker)
+    advance(records, sweep.id)
+    assert (thinker.thoughts, len(records.trials(sweep.id))) == (1, 3)
+
+
+def test_a_trial_that_ends_meanwhile_does_not_end_the_sweep(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = submitted(records, max_trials=1)
+    with records.deciding(sweep.id) as decision:
+        decision.set_max_trials(2)
+    think(monkeypatch, lambda thought: finish(records, 0, 0.5) if thought == 1 else None)
+    advance(records, sweep.id)
+    assert records.sweep(sweep.id).state is SweepState.RUNNING
+    assert suggested(records, sweep.id)[-1] == "after a sum of 0.5"
+
+
+def test_a_sweep_that_never_stands_still_is_left_for_later(
+    records: Records, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def disturb(_: int) -> None:
+        number = len(records.trials("abcd1234"))
+        with records.deciding("abcd1234") as decision:
+            decision.add_trials([NewTrial(number, {}, number, "by another")])
+
+    thinker = think(monkeypatch, disturb)
+    submitted(records, max_trials=99)
+    assert 2 <= thinker.thoughts < 10
+    assert "changes faster than its search method thinks" in caplog.text

@@ -1,0 +1,40 @@
+"""What ends a sweep before all of its trials are trained: spent hours, or first trials that all fail alike.
+
+`advance` acts on it, and `control` refuses what it would undo at once.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kerasweep.jobs.store.sweeps import Decision
+from kerasweep.jobs.trial import Failure, FailureClass, TrialState
+
+#: This many first trials that all fail the same way halt a sweep.
+_SAME_FAILURES = 3
+
+
+def hours_spent(decision: Decision) -> str | None:
+    """Return why no further trial may begin, where `budget.max_hours` is spent."""
+    hours = decision.sweep.spec.budget.max_hours
+    if hours is None or decision.now <= decision.sweep.created_at + hours * 3600.0:
+        return None
+    return f"budget.max_hours = {hours} is spent"
+
+
+def common_failure(decision: Decision) -> str | None:
+    """Return the message of the first trials' common failure, if there is one.
+
+    A trial that diverged says nothing about the others: its values were at fault.
+    """
+    wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
+    first = decision.first_ended(wanted)
+    failures = [trial.failure for trial in first if trial.failure and trial.state is TrialState.FAILED]
+    if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
+        return None
+    return failures[0].message if len({_kind(failure) for failure in failures}) == 1 else None
+
+
+def _kind(failure: Failure) -> tuple[FailureClass, str]:
+    """Return what two failures of one cause share: the rule that was broken, whatever the numbers in it."""
+    return failure.cls, re.sub(r"\d+", "#", failure.message.split(";")[0])
