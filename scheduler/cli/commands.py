@@ -87,19 +87,35 @@ app = typer.Typer(
 )
 
 
-def command(panel: str, *examples: str, name: str | None = None) -> Callable[[Body], Body]:
+def group(name: str, panel: str, text: str) -> typer.Typer:
+    """Declare a command that has commands of its own.
+
+    Args:
+        name: its name.
+        panel: under which heading `--help` lists it.
+        text: its help.
+    """
+    made = typer.Typer(name=name, help=text, no_args_is_help=True, rich_markup_mode="rich")
+    app.add_typer(made, rich_help_panel=panel)
+    return made
+
+
+def command(
+    panel: str, *examples: str, name: str | None = None, parent: typer.Typer = app
+) -> Callable[[Body], Body]:
     """Declare a command; its parameters `client` and `worker` become the flags that they stand for.
 
     Args:
         panel: under which heading `--help` lists it.
         examples: command lines, shown at the end of its help.
         name: its name, where that is not the function's.
+        parent: the group that it belongs to; by default the command line itself.
     """
 
     def register(function: Body) -> Body:
         epilog = "[dim]Examples[/dim]\n" + "\n".join(f"[dim]$[/dim] {example}" for example in examples)
         made = expand(function)
-        app.command(name or function.__name__.rstrip("_"), rich_help_panel=panel, epilog=epilog)(made)
+        parent.command(name or function.__name__.rstrip("_"), rich_help_panel=panel, epilog=epilog)(made)
         return function
 
     return register

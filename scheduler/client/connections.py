@@ -6,7 +6,7 @@ import logging
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kerasweep.jobs.errors import NotFound, OutOfReach, without_password
 from kerasweep.jobs.settings import Settings, from_env
@@ -128,6 +128,40 @@ class Connections:
                 send_hints(self.records, self.queue, sweep)
         except OutOfReach as exc:
             log.warning("hints wait: %s", str(exc).splitlines()[0])
+
+    def store_version(self) -> dict[str, Any]:
+        """Return which version of the tables the store holds, and which one this code needs.
+
+        Raises:
+            OutOfReach: the database does not answer.
+        """
+        from kerasweep.jobs.store.sql import migration, schema
+
+        where = {"store": without_password(self.settings.store), "needed": schema.SCHEMA_VERSION}
+        found = (
+            migration.read_version(self.settings.store, self.settings.reach_s) if self.has_store() else None
+        )
+        return {**where, "found": found.number if found else None}
+
+    def upgrade_store(self) -> dict[str, Any]:
+        """Bring the store up to date; return the versions before and after, and where the backup is.
+
+        Raises:
+            InputError: there is no store, or its tables are newer than this code.
+            OutOfReach: the database does not answer, or the backup cannot be written.
+        """
+        from kerasweep.jobs.store.sql import migration
+
+        if not self.has_store():
+            raise NotFound(f"a store must be there to be upgraded, got none at {self.settings.store}")
+        done = migration.upgrade(self.settings.store, self.settings.reach_s)
+        backup = str(done.backup) if done.backup else None
+        return {
+            "store": without_password(self.settings.store),
+            "before": done.before,
+            "after": done.after,
+            "backup": backup,
+        }
 
     def expect_store(self, name: str) -> None:
         """See that there is a store to look for a sweep in.

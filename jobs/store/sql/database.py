@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from kerasweep.jobs.errors import InputError, OutOfReach
-from kerasweep.jobs.store.sql import schema as tables
-from kerasweep.jobs.store.sql.drivers import LOCK_WAIT_S, NOW, is_outage, open_engine, read_url
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.store.sql import versions
+from kerasweep.jobs.store.sql.drivers import LOCK_WAIT_S, NOW, is_outage, open_engine, read_url, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Database:
         clock: a clock to use in place of the store's own, for tests.
 
     Raises:
-        InputError: a URL of another kind, or a store of another version.
+        InputError: a URL of another kind, or a store of a version that this code cannot work with.
         OutOfReach: the database does not answer.
     """
 
@@ -97,9 +98,9 @@ class Database:
             raise OutOfReach("The store", self.url, _REMEDY, "every connection is busy") from exc
         except DBAPIError as exc:
             if not is_outage(exc):
+                self._explain_mistake()
                 raise
-            lines = str(exc.orig).strip().splitlines() or [type(exc.orig).__name__]
-            raise OutOfReach("The store", self.url, _REMEDY, lines[0][:160]) from exc
+            raise OutOfReach("The store", self.url, _REMEDY, reason_of(exc)) from exc
 
     @contextmanager
     def _turn_taken(self) -> Iterator[None]:
@@ -126,36 +127,33 @@ class Database:
             self._prepare()
 
     def _prepare(self) -> None:
-        """Create the tables where they are missing; refuse those of another version."""
+        """Create the tables where there are none; refuse those that this code cannot work with."""
         with self._engine.connect() as conn, conn.begin():
-            found = self._version(conn)
+            found = versions.read(conn)
         if found is None:
             found = self._create()
-        if found != tables.SCHEMA_VERSION:
-            raise InputError(
-                f"the store must hold tables of version {tables.SCHEMA_VERSION}, got version {found}; "
-                "use the kerasweep that made it, or another KERASWEEP_STORE_URL"
-            )
+        versions.expect_compatible(found)
         if self._file:
             self._inode = self._file.stat().st_ino
 
-    def _create(self) -> int:
+    def _create(self) -> versions.StoreVersion:
         with self._engine.connect() as conn:
             conn = conn.execution_options(kerasweep_write=True)
             with conn.begin():
-                if conn.dialect.name == "postgresql":  # two processes may start at once
-                    conn.execute(text("select pg_advisory_xact_lock(7205759403792793)"))
-                tables.metadata.create_all(conn)
-                if self._version(conn) is None:
-                    conn.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
-                return int(conn.execute(select(tables.schema.c.version)).scalar_one())
+                versions.lock(conn)  # two processes may start at once
+                found = versions.read(conn)
+                return found or versions.create(conn, self.now(conn))
 
-    @staticmethod
-    def _version(conn: Connection) -> int | None:
-        if not inspect(conn).has_table(tables.schema.name):
-            return None
-        found = conn.execute(select(tables.schema.c.version)).scalar()
-        return None if found is None else int(found)
+    def _explain_mistake(self) -> None:
+        """Where a statement fails since the store was upgraded under a running process, say so.
+
+        Raises:
+            InputError: the store is of a version that this code cannot work with.
+        """
+        with contextlib.suppress(DBAPIError), self._engine.connect() as conn, conn.begin():
+            found = versions.read(conn)
+            if found is not None:
+                versions.expect_compatible(found)
 
 
 def wait_for(url: str, deadline_s: float, **options: Any) -> Database:

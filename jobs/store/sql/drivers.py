@@ -103,6 +103,12 @@ def is_outage(exc: DBAPIError) -> bool:
     return bool(names & _POSTGRES_OUTAGES)
 
 
+def reason_of(exc: DBAPIError) -> str:
+    """Return the first line of what the driver said."""
+    lines = str(exc.orig).strip().splitlines() or [type(exc.orig).__name__]
+    return lines[0][:160]
+
+
 def _postgres_engine(parsed: URL, reach_s: float) -> Engine:
     timeouts = f"-c lock_timeout={LOCK_WAIT_S:.0f}s -c statement_timeout={LOCK_WAIT_S + 10:.0f}s"
     # A process that is frozen within a transaction must not keep its locks from the others for ever.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKeyConstraint,
@@ -16,15 +17,33 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 2
+#: The newest migration in `jobs/store/migrations`. docs/CONTRIBUTING.md says how to add one.
+SCHEMA_VERSION = 3
+
+#: The oldest code that can work with these tables; a migration that takes something away, or lets values in that
+#: older code does not know, raises it. It is kept in the store, so that running processes of older code can tell.
+COMPATIBLE_FROM = 3
 
 metadata = MetaData()
 
 # SQLite numbers rows by itself only where the type is INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 
-#: One row that says which version of these tables the database holds.
+#: One row that says which version of these tables the database holds; Alembic keeps it.
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+#: One row: which store this is. `generation` grows while its schedulers work, here first and then in the marker
+#: beside the artifacts, so that records older than the marker are told from those that wrote it. `claims`: whether
+#: it may mark artifacts as its own where no marker is.
+store = Table(
+    "store",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("made_at", Float, nullable=False),
+    Column("compatible_from", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("claims", Boolean, nullable=False),
+)
 
 sweeps = Table(
     "sweeps",
@@ -118,6 +137,8 @@ artifacts = Table(
     Column("sha256", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
+    # Since when nothing needs it; it is deleted once that is long enough ago.
+    Column("unneeded_at", Float),
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
     Index("artifacts_by_trial", "sweep", "trial", "kind", "epoch"),
 )
