@@ -23,8 +23,8 @@ def status_(client: Client, output: Output = OutputFormat.TABLE) -> None:
 def upgrade(client: Client, output: Output = OutputFormat.TABLE) -> None:
     """Bring a store of an earlier kerasweep up to date, with all that it holds.
 
-    All of it or nothing. A SQLite file is copied first, and the copy stays; of a PostgreSQL database make a dump
-    first (pg_dump). Workers and schedulers of the earlier version may go on meanwhile, unless it says otherwise.
+    All of it or nothing. A SQLite file is copied first, and the copy stays; make a dump of a PostgreSQL
+    database first (pg_dump). Afterwards restart the workers and schedulers of the earlier version.
     """
     document = client.upgrade_store()
     emit(document, output, lambda: tables.sentence(_upgraded(document)))

@@ -38,7 +38,7 @@ class Upgraded:
     Args:
         before: the version that was found.
         after: the version now.
-        backup: the copy of the SQLite file that was made first; None for PostgreSQL, or where nothing was to do.
+        backup: the copy of the SQLite file that was made first; None where none was.
     """
 
     before: int

@@ -20,8 +20,8 @@ from sqlalchemy import (
 #: The newest migration in `jobs/store/migrations`. docs/CONTRIBUTING.md says how to add one.
 SCHEMA_VERSION = 3
 
-#: The oldest code that can work with these tables; a migration that takes something away, or lets values in that
-#: older code does not know, raises it. It is kept in the store, so that running processes of older code can tell.
+#: The oldest code that can work with these tables; a migration that takes something away, or lets values in
+#: that older code does not know, raises it. It is kept in the store, so that older code can tell.
 COMPATIBLE_FROM = 3
 
 metadata = MetaData()
@@ -32,9 +32,9 @@ _RowId = BigInteger().with_variant(Integer, "sqlite")
 #: One row that says which version of these tables the database holds; Alembic keeps it.
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
-#: One row: which store this is. `generation` grows while its schedulers work, here first and then in the marker
-#: beside the artifacts, so that records older than the marker are told from those that wrote it. `claims`: whether
-#: it may mark artifacts as its own where no marker is.
+#: One row: which store this is. `generation` grows while its schedulers work, here first and then in the
+#: marker beside the artifacts, so that records older than the marker are told from those that wrote it.
+#: `claims`: whether it may mark artifacts as its own where no marker is.
 store = Table(
     "store",
     metadata,

@@ -65,7 +65,8 @@ def expect_compatible(found: StoreVersion) -> None:
     mine = t.SCHEMA_VERSION
     if found.number < mine:
         raise InputError(
-            f"the store must hold tables of version {mine}, got version {found.number} of an earlier kerasweep\n"
+            f"the store must hold tables of version {mine}, "
+            f"got version {found.number} of an earlier kerasweep\n"
             "`kerasweep db upgrade` brings it up to date and keeps what it holds "
             "(a SQLite file is backed up first); `kerasweep db status` tells more"
         )
