@@ -6,8 +6,11 @@ result, and are never retried by Celery. Every setting below answers to somethin
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import redis
@@ -15,7 +18,16 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.jobs.queue.hints import ADVANCE, SCHEDULER_QUEUE, TRAIN, Hint, hint_id, train_queue
+from kerasweep.jobs.queue.hints import (
+    ADVANCE,
+    SCHEDULER_QUEUE,
+    TRAIN,
+    Hint,
+    hint_id,
+    train_queue,
+    trial_of_hint_id,
+)
+from kerasweep.jobs.trial import TrialKey
 
 _REMEDY = "Start Redis or set KERASWEEP_BROKER_URL to one that runs; `kerasweep doctor` tells more."
 
@@ -54,6 +66,19 @@ def new_app(broker_url: str) -> Celery:
     return app
 
 
+# Celery takes messages from the right end of a list.
+_MOVE_AHEAD = """
+for _ = 1, ARGV[1] do
+  local entry = redis.call('LPOP', KEYS[1])
+  if not entry then return end
+  redis.call('RPUSH', KEYS[1], entry)
+end
+"""
+_PAGE = 1000
+# Read without parsing: an entry may be anything that somebody put there.
+_TASK_ID = re.compile(rb'"id": ?"([a-z0-9.]{1,80})"')
+
+
 class HintQueue:
     """Sends hints; a hint that does not arrive costs time and nothing else.
 
@@ -84,8 +109,12 @@ class HintQueue:
         with self._translated():
             self._redis.ping()
 
-    def send(self, hints: list[Hint]) -> None:
+    def send(self, hints: list[Hint], *, ahead: bool = False) -> None:
         """Send hints of trials.
+
+        Args:
+            hints: what to send.
+            ahead: put them before all that wait in their queues, since their turn has come already.
 
         Raises:
             OutOfReach: Redis does not answer; some may have been sent.
@@ -101,6 +130,8 @@ class HintQueue:
                     argsrepr="",
                     producer=producer,
                 )
+            for name, many in Counter(train_queue(hint.gpus) for hint in hints if ahead).items():
+                self._redis.eval(_MOVE_AHEAD, 1, name, str(many))
 
     def send_advance(self, sweep: str) -> None:
         """Send word to the scheduler that a sweep may go on.
@@ -120,6 +151,22 @@ class HintQueue:
         with self._translated():
             return int(self._redis.llen(queue))
 
+    def waiting(self, queue: str) -> set[TrialKey]:
+        """Return the trials whose hints wait in a queue; entries of another kind are skipped.
+
+        Raises:
+            OutOfReach: Redis does not answer.
+        """
+        found: set[TrialKey] = set()
+        with self._translated():
+            # From the end where hints come in: what is taken meanwhile at the other end shifts nothing.
+            for start in count(0, _PAGE):
+                page: list[Any] = self._redis.lrange(queue, start, start + _PAGE - 1)
+                found.update(key for entry in page for key in _hinted_by(entry))
+                if len(page) < _PAGE:
+                    return found
+        return found
+
     def close(self) -> None:
         """Close the connections."""
         self._app.close()
@@ -131,3 +178,11 @@ class HintQueue:
             yield
         except (redis.RedisError, OperationalError, OSError) as exc:
             raise OutOfReach("Redis", self.url, _REMEDY, str(exc)[:160]) from exc
+
+
+def _hinted_by(entry: bytes) -> Iterator[TrialKey]:
+    """Yield the trial that an entry of a queue hints at."""
+    found = _TASK_ID.search(entry)
+    key = trial_of_hint_id(found[1].decode()) if found else None
+    if key is not None:
+        yield key

@@ -106,18 +106,22 @@ class SweepRecords:
             for row in rows
         ]
 
-    def mark_hinted(self, keys: Iterable[TrialKey]) -> None:
-        """Record that hints of these trials were sent just now."""
-        by_sweep: dict[str, list[int]] = {}
-        for key in keys:
-            by_sweep.setdefault(key.sweep, []).append(key.trial)
+    def mark_hinted(self, hints: Iterable[Hint]) -> None:
+        """Record that these hints were sent, or seen in their queue, just now.
+
+        A trial whose attempts have moved on since is left unmarked: its newest attempt has had no hint.
+        """
+        alike: dict[tuple[str, int], list[int]] = {}
+        for hint in hints:
+            alike.setdefault((hint.key.sweep, hint.attempt - 1), []).append(hint.key.trial)
         with self._db.writing() as conn:
             now = self._db.now(conn)
-            for sweep, numbers in sorted(by_sweep.items()):
+            for (sweep, attempt), numbers in sorted(alike.items()):
                 for some in _chunks(sorted(numbers)):
                     queued = and_(
                         t.trials.c.sweep == sweep,
                         t.trials.c.number.in_(some),
+                        t.trials.c.attempt == attempt,
                         t.trials.c.state == TrialState.QUEUED,
                     )
                     lock_trials(conn, queued)

@@ -127,7 +127,7 @@ class Connections:
             if self.queue is not None:
                 send_hints(self.records, self.queue, sweep)
         except OutOfReach as exc:
-            log.warning("hints wait: %s", str(exc).splitlines()[0])
+            log.warning("queued trials are not announced to workers yet: %s", str(exc).splitlines()[0])
 
     def store_version(self) -> dict[str, Any]:
         """Return which version of the tables the store holds, and which one this code needs.

@@ -89,20 +89,15 @@ def advance(records: Records, sweep: str) -> None:
     log.warning("sweep %s changes faster than its search method thinks; it is advanced again later", sweep)
 
 
-def send_hints(
-    records: Records, queue: HintQueue, sweep: str | None = None, older_than_s: float | None = None
-) -> int:
-    """Send the hints that are due, and record that they were sent; return how many.
+def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> None:
+    """Send the hints of queued trials that have had none, and record that they were sent.
 
     Raises:
         OutOfReach: Redis or the store does not answer; what was not recorded is sent again later.
     """
-    sent = 0
-    while hints := records.unhinted(older_than_s, sweep):
+    while hints := records.unhinted(sweep=sweep):
         queue.send(hints)
-        records.mark_hinted(hint.key for hint in hints)
-        sent += len(hints)
-    return sent
+        records.mark_hinted(hints)
 
 
 def _decide(decision: Decision, thought: Thought | None) -> Basis | None:

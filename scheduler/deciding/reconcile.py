@@ -9,12 +9,12 @@ from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.queue.hints import train_queue
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.records import Records
-from kerasweep.jobs.trial import SweepState
+from kerasweep.jobs.trial import SweepState, TrialKey
 from kerasweep.scheduler.deciding.advance import advance, send_hints
 
 log = logging.getLogger(__name__)
 
-#: A hint that is older than so many rounds, while its queue is empty, is lost.
+#: A hint that is older than so many rounds and not in its queue is lost.
 _LOST_AFTER_ROUNDS = 2
 
 
@@ -22,8 +22,8 @@ def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
     """Bring the records and the queue together once.
 
     Raises:
-        OutOfReach: the store does not answer. A silent Redis is only told in the log, since running
-            trials do not need it.
+        OutOfReach: the store does not answer. A Redis that does not is only logged, since running trials
+            do not need it.
     """
     for name in records.bury_the_dead():
         log.warning("%s has died", name)
@@ -35,7 +35,7 @@ def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
         send_hints(records, queue)
         _resend_lost_hints(records, queue, settings)
     except OutOfReach as exc:
-        log.warning("hints wait: %s", str(exc).splitlines()[0])
+        log.warning("queued trials are not announced to workers yet: %s", str(exc).splitlines()[0])
 
 
 def _advance(records: Records, sweep: str) -> None:
@@ -49,9 +49,17 @@ def _advance(records: Records, sweep: str) -> None:
 
 
 def _resend_lost_hints(records: Records, queue: HintQueue, settings: Settings) -> None:
-    """Hints older than two rounds whose queue is empty went astray: send them again."""
-    for sweep in records.sweeps([SweepState.RUNNING]):
-        if queue.length(train_queue(sweep.spec.resources.gpus)) == 0:
-            sent = send_hints(records, queue, sweep.id, _LOST_AFTER_ROUNDS * settings.reconcile_s)
-            if sent:
-                log.warning("%d hints of sweep %s were sent again", sent, sweep.id)
+    """Send hints again that are two rounds old and no longer in their queue, ahead of those that wait there.
+
+    A worker may have taken one and died, or Redis may have been flushed. A second hint of a trial that a
+    worker is about to claim does no harm: it finds nothing to claim.
+    """
+    waiting: dict[str, set[TrialKey]] = {}
+    while late := records.unhinted(_LOST_AFTER_ROUNDS * settings.reconcile_s):
+        for name in {train_queue(hint.gpus) for hint in late} - set(waiting):
+            waiting[name] = queue.waiting(name)
+        lost = [hint for hint in late if hint.key not in waiting[train_queue(hint.gpus)]]
+        if lost:
+            queue.send(lost, ahead=True)
+            log.warning("%d hints were lost on their way to a worker and are sent again", len(lost))
+        records.mark_hinted(late)

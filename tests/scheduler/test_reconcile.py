@@ -27,20 +27,18 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.sent: list[Hint] = []
-        self.waiting = 0
         self.away = False
 
-    def send(self, hints: list[Hint]) -> None:
+    def send(self, hints: list[Hint], *, ahead: bool = False) -> None:
         self._answer()
-        self.sent += hints
-        self.waiting += len(hints)
+        self.sent = hints + self.sent if ahead else self.sent + hints
 
-    def length(self, queue: str) -> int:
+    def waiting(self, queue: str) -> set[TrialKey]:
         self._answer()
-        return self.waiting
+        return {hint.key for hint in self.sent}
 
     def take_all(self) -> list[int]:
-        taken, self.sent, self.waiting = [hint.key.trial for hint in self.sent], [], 0
+        taken, self.sent = [hint.key.trial for hint in self.sent], []
         return taken
 
     def _answer(self) -> None:
@@ -78,7 +76,7 @@ def test_each_queued_trial_is_hinted_once(records: Records, queue: FakeQueue) ->
     assert queue.take_all() == []
 
 
-def test_hints_are_sent_again_when_the_queue_is_empty_and_they_are_old(
+def test_old_hints_that_left_their_queue_are_sent_again(
     records: Records, queue: FakeQueue, clock: FakeClock
 ) -> None:
     round_of(records, queue)
@@ -88,9 +86,26 @@ def test_hints_are_sent_again_when_the_queue_is_empty_and_they_are_old(
     assert len(queue.sent) == 3, "they wait in the queue: nothing is lost"
     queue.take_all()
     round_of(records, queue)
+    assert queue.take_all() == [], "they were seen in the queue a moment ago"
+    clock.pass_s(11.0)
+    round_of(records, queue)
     assert queue.take_all() == [0, 2]
     round_of(records, queue)
     assert queue.take_all() == [], "they were sent a moment ago"
+
+
+def test_a_lost_hint_does_not_wait_for_those_of_another_sweep(
+    records: Records, queue: FakeQueue, clock: FakeClock
+) -> None:
+    round_of(records, queue)
+    del queue.sent[1]
+    records.create_sweep(replace(a_sweep("efab5678"), max_trials=1500))
+    round_of(records, queue)
+    before = len(queue.sent)
+    for _ in range(5):
+        clock.pass_s(11.0)
+        round_of(records, queue)
+    assert (queue.sent[0].key, len(queue.sent)) == (TrialKey(SWEEP, 1), before + 1)
 
 
 def test_a_lease_that_ran_out_is_taken_back_and_hinted_in_the_same_round(

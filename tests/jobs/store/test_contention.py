@@ -125,6 +125,7 @@ class TestDeciders:
     def test_and_workers_do_not_lock_each_other_out(self, live_records: Records) -> None:
         """Batches of renewals, in any order, against decisions over all trials: no deadlock."""
         put_sweep(live_records, trials=24)
+        hints = live_records.unhinted()
         keys = [claim(live_records, trial=number).key for number in range(24)]
 
         def work(who: int) -> None:
@@ -133,7 +134,7 @@ class TestDeciders:
                     with live_records.deciding(SWEEP) as decision:
                         decision.ask(Answer.PAUSE if turn % 2 else None)
                 elif who == 1:
-                    live_records.mark_hinted(reversed([key.of_trial for key in keys]))
+                    live_records.mark_hinted(reversed(hints))
                     live_records.expire_leases()
                 else:
                     mine = keys[:: who - 1] if turn % 2 else keys[::-1]

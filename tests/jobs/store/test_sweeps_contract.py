@@ -270,7 +270,7 @@ class TestHints:
         assert [(hint.key.trial, hint.attempt, hint.gpus, hint.name) for hint in hints] == [
             (number, 1, 2, "digits") for number in range(3)
         ]
-        records.mark_hinted(hint.key for hint in hints)
+        records.mark_hinted(hints)
         assert records.unhinted() == records.unhinted(older_than_s=10) == []
         clock.pass_s(11)
         assert (len(records.unhinted()), len(records.unhinted(older_than_s=10))) == (0, 3)
@@ -284,16 +284,24 @@ class TestHints:
 
     def test_a_trial_that_is_queued_again_has_a_fresh_one(self, records: Records) -> None:
         put_sweep(records)
-        records.mark_hinted([TrialKey(SWEEP, 0)])
+        records.mark_hinted(records.unhinted())
         records.release(claim(records).key, TrialState.QUEUED, "preempted")
         assert [(hint.key.trial, hint.attempt) for hint in records.unhinted()] == [(0, 2)]
 
     def test_a_late_mark_leaves_a_running_trial_alone(self, records: Records) -> None:
         put_sweep(records)
+        hints = records.unhinted()
         key = claim(records).key
-        records.mark_hinted([key.of_trial])
+        records.mark_hinted(hints)
         records.release(key, TrialState.QUEUED, "preempted")
         assert len(records.unhinted()) == 1
+
+    def test_a_late_mark_of_one_attempt_is_none_of_the_next(self, records: Records) -> None:
+        put_sweep(records, trials=2)
+        hints = records.unhinted()
+        records.release(claim(records).key, TrialState.QUEUED, "preempted")
+        records.mark_hinted(hints)
+        assert [(hint.key.trial, hint.attempt) for hint in records.unhinted()] == [(0, 2)]
 
     def test_of_one_sweep_and_so_many(self, records: Records) -> None:
         put_sweep(records, 5)

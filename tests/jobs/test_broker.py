@@ -1,0 +1,52 @@
+"""Hints in a real Redis: which wait there, and how a late one gets before the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kerasweep.jobs.queue.broker import HintQueue
+from kerasweep.jobs.queue.hints import Hint
+from kerasweep.jobs.trial import TrialKey
+
+QUEUE = "train.cpu"
+
+
+@pytest.fixture
+def queue(redis_server: Any) -> Iterator[HintQueue]:
+    made = HintQueue(redis_server.url)
+    yield made
+    made.close()
+
+
+def hints(sweep: str, *numbers: int, gpus: int = 0) -> list[Hint]:
+    return [Hint(TrialKey(sweep, number), 1, "mlp", gpus, {"units": 100}) for number in numbers]
+
+
+def taken(queue: HintQueue, name: str = QUEUE) -> list[TrialKey]:
+    """Take every message as Celery does, at the right end; return the trials."""
+    with queue._app.connection_for_read() as connection:
+        box = connection.SimpleQueue(name)
+        found = [box.get_nowait() for _ in range(box.qsize())]
+        return [TrialKey(one.payload[1]["sweep"], one.payload[1]["trial"]) for one in found]
+
+
+def test_those_that_wait_are_seen_among_whatever_else_is_there(queue: HintQueue) -> None:
+    queue.send(hints("abcd1234", *range(1100)))
+    queue.send(hints("abcd1234", 7, gpus=1))
+    for entry in (b"\xff{", b"[" * 10_000, b'{"headers": {"id": "../../etc"}}', b'{"id": "abcd1234.9999"}'):
+        queue._redis.lpush(QUEUE, entry)
+    assert queue.waiting(QUEUE) == {TrialKey("abcd1234", number) for number in range(1100)}
+    assert queue.waiting("train.1gpu") == {TrialKey("abcd1234", 7)}
+    assert queue.waiting("train.8gpu") == set()
+
+
+def test_late_ones_go_before_the_others_in_their_own_order(queue: HintQueue) -> None:
+    queue.send(hints("efab5678", 0, 1))
+    queue.send([*hints("abcd1234", 0, 1), *hints("abcd1234", 2, gpus=1)], ahead=True)
+    assert taken(queue) == [
+        TrialKey(sweep, number) for sweep in ("abcd1234", "efab5678") for number in (0, 1)
+    ]
+    assert taken(queue, "train.1gpu") == [TrialKey("abcd1234", 2)]
