@@ -46,6 +46,7 @@ class FailureClass(StrEnum):
     MEMORY = "memory"
     CRASH = "crash"
     HANG = "hang"
+    MACHINE = "machine"
     LOST = "lost"
     PREEMPTED = "preempted"
     STORE = "store"
@@ -77,8 +78,8 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.CANCELLED: frozenset({TrialState.QUEUED}),
 }
 
-#: Failures that never count towards `max_failures`: nobody's fault, retried without a bound.
-UNCOUNTED = frozenset({FailureClass.LOST, FailureClass.PREEMPTED, FailureClass.STORE})
+#: Failures that never count towards `max_failures`: not the trial's fault. Each class has a bound of its own.
+UNCOUNTED = frozenset({FailureClass.MACHINE, FailureClass.LOST, FailureClass.PREEMPTED, FailureClass.STORE})
 
 #: Failures that a retry cannot mend.
 HOPELESS = frozenset({FailureClass.USER, FailureClass.DIVERGED})

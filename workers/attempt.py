@@ -29,6 +29,8 @@ _POLL_S = 1.0
 #: How long a result waits for a store that does not answer; the fence decides whether it still counts.
 _STORE_PATIENCE_S = 600.0
 _STORE_PAUSE_S = 1.0
+#: How long a trial that met a fault of the machine is held back before it is tried again.
+_SICK_PAUSE_S = 2.0
 
 #: Why a run is asked to stop when its lease could not be renewed.
 _LEASE = "lease"
@@ -208,6 +210,8 @@ class Attempt:
             self._ledger.write(self.key, log_line=event["traceback"])
         if failure.cls is FailureClass.STORE:
             return self._waiting(failure.message)
+        if failure.cls is FailureClass.MACHINE:
+            return self._leaving_a_sick_trainer(failure)
         return self._failing(failure, event.get("pack", 1))
 
     def _on_released(self, event: Event) -> Ending:
@@ -238,6 +242,12 @@ class Attempt:
         self.slot.trainer.stop(str(self.key), str(Answer.STALE))
         self._waking.wait(self._settings.renew_s)
         return self._failing(Failure(FailureClass.STORE, why), 1)
+
+    def _leaving_a_sick_trainer(self, failure: Failure) -> Ending:
+        """Give the trial back after a fault of the machine; a fresh process may be free of it."""
+        self.slot.trainer.retiring = True
+        self._waking.wait(_SICK_PAUSE_S)
+        return self._failing(failure, 1)
 
     def _failing(self, failure: Failure, pack: int) -> Ending:
         return lambda progress: self._records.fail(self.key, failure, pack=pack, progress=progress)

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from kerasweep.jobs.errors import IllegalMove
+from kerasweep.jobs.excerpt import MESSAGE_CHARS, excerpt
 from kerasweep.jobs.queue.hints import encode_metrics
 from kerasweep.jobs.store.models import Claim, Progress, Result
 from kerasweep.jobs.store.progress import (
@@ -23,6 +24,7 @@ from kerasweep.jobs.store.progress import (
     write_progress,
 )
 from kerasweep.jobs.store.ranking import bar_of
+from kerasweep.jobs.store.setbacks import count_alike
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.moves import (
@@ -40,12 +42,14 @@ from kerasweep.jobs.store.sql.moves import (
     state_after,
 )
 from kerasweep.jobs.store.sql.rows import read_sweep, storable, write_journal
-from kerasweep.jobs.store.verdict import Verdict, judge
+from kerasweep.jobs.store.verdict import Record, Verdict, judge
 from kerasweep.jobs.trial import (
     COUNTED,
+    UNCOUNTED,
     Answer,
     AttemptKey,
     Failure,
+    FailureClass,
     SweepState,
     TrialKey,
     TrialState,
@@ -176,9 +180,12 @@ class AttemptRecords:
             if row is None:
                 return _state_after_end(conn, key, outcome)
             write_progress(conn, [progress] if progress else [], now)
-            message = storable(failure.message)
-            max_failures = read_sweep(conn, key.sweep).spec.retries.max_failures
-            verdict = judge(Failure(failure.cls, message), pack, row.pack_limit, row.failures, max_failures)
+            message = storable(excerpt(failure.message, MESSAGE_CHARS))
+            retries = read_sweep(conn, key.sweep).spec.retries
+            bound = retries.bound_of(failure.cls)
+            alike = count_alike(conn, key, outcome, bound) if failure.cls in UNCOUNTED else 0
+            record = Record(row.pack_limit, row.failures, alike)
+            verdict = judge(Failure(failure.cls, message), pack, record, retries)
             return _end_badly(conn, key, row, verdict, now, outcome, message)
 
     def release(
@@ -206,8 +213,8 @@ class AttemptRecords:
                 _state_after_end(conn, key, outcome)
                 return
             write_progress(conn, [progress] if progress else [], now)
-            ended = {"outcome": outcome, "event": "released", "reason": reason, "message": storable(reason)}
-            end_attempt(conn, key, state_after(row, target), now, **ended)
+            verdict = _judge_release(conn, key, target, outcome, storable(excerpt(reason, MESSAGE_CHARS)))
+            _end_badly(conn, key, row, verdict, now, outcome, storable(reason), event="released")
 
 
 def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
@@ -231,12 +238,32 @@ def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
 
 
 def _end_badly(
-    conn: Connection, key: AttemptKey, row: TrialRow, verdict: Verdict, now: float, outcome: str, message: str
+    conn: Connection,
+    key: AttemptKey,
+    row: TrialRow,
+    verdict: Verdict,
+    now: float,
+    outcome: str,
+    message: str,
+    event: str = "failed",
 ) -> TrialState:
     state = state_after(row, verdict.state)
-    ended = {"outcome": outcome, "event": "failed", "reason": verdict.reason, "message": message}
+    ended = {"outcome": outcome, "event": event, "reason": verdict.reason, "message": message}
     end_attempt(conn, key, state, now, **ended, **verdict.changes)
     return state
+
+
+def _judge_release(
+    conn: Connection, key: AttemptKey, target: TrialState, outcome: str, reason: str
+) -> Verdict:
+    """Let a trial go where it is to go, unless it was given back to the queue too often already."""
+    if target is not TrialState.QUEUED:
+        return Verdict(target, reason)
+    retries = read_sweep(conn, key.sweep).spec.retries
+    alike = count_alike(conn, key, outcome, retries.max_interruptions)
+    if alike < retries.max_interruptions:
+        return Verdict(target, reason)
+    return judge(Failure(FailureClass.PREEMPTED, reason), 1, Record(None, 0, alike), retries)
 
 
 def _columns_of(result: Result) -> dict[str, Any]:

@@ -11,11 +11,22 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.store.decision import Decision as Decision
 from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.setbacks import count_alike
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
-from kerasweep.jobs.store.sql.moves import end_attempt, lock_sweep, lock_trials, state_after
+from kerasweep.jobs.store.sql.moves import TrialRow, end_attempt, lock_sweep, lock_trials, state_after
 from kerasweep.jobs.store.sql.rows import read_sweep, write_journal
-from kerasweep.jobs.trial import FINAL, Answer, AttemptKey, FailureClass, SweepState, TrialKey, TrialState
+from kerasweep.jobs.store.verdict import Record, judge
+from kerasweep.jobs.trial import (
+    FINAL,
+    Answer,
+    AttemptKey,
+    Failure,
+    FailureClass,
+    SweepState,
+    TrialKey,
+    TrialState,
+)
 
 T = TypeVar("T")
 
@@ -149,11 +160,20 @@ def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: flo
     lock_sweep(conn, sweep)
     rows = lock_trials(conn, and_(late, t.trials.c.sweep == sweep), skip_locked=True)
     for row in rows:
-        reason = f"the lease of {row.worker} ran out" if row.lease_until else f"{row.worker} has died"
-        lost = {"outcome": f"failed: {FailureClass.LOST}", "event": str(FailureClass.LOST), "reason": reason}
-        key = AttemptKey(row.sweep, row.number, row.attempt)
-        end_attempt(conn, key, state_after(row, TrialState.QUEUED), now, message=reason, **lost)
+        _end_lost(conn, row, now)
     return [TrialKey(row.sweep, row.number) for row in rows]
+
+
+def _end_lost(conn: Connection, row: TrialRow, now: float) -> None:
+    message = f"the lease of {row.worker} ran out" if row.lease_until else f"{row.worker} has died"
+    key, outcome = AttemptKey(row.sweep, row.number, row.attempt), f"failed: {FailureClass.LOST}"
+    retries = read_sweep(conn, row.sweep).spec.retries
+    alike = count_alike(conn, key, outcome, retries.max_interruptions)
+    verdict = judge(Failure(FailureClass.LOST, message), 1, Record(None, row.failures, alike), retries)
+    state = state_after(row, verdict.state)
+    reason = verdict.reason if state.final else message
+    told = {"outcome": outcome, "event": str(FailureClass.LOST), "reason": reason, "message": message}
+    end_attempt(conn, key, state, now, **told, **verdict.changes)
 
 
 def _gpus_of(conn: Connection, sweeps: Iterable[str]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kerasweep.jobs.sweepfile.spec import Retries
 from kerasweep.jobs.trial import HOPELESS, UNCOUNTED, Failure, FailureClass, TrialState
 
 
@@ -18,7 +19,22 @@ class Verdict:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def judge(failure: Failure, pack: int, pack_limit: int | None, failures: int, max_failures: int) -> Verdict:
+@dataclass(frozen=True)
+class Record:
+    """What a trial has on its record already.
+
+    Args:
+        pack_limit: the widest pack that its attempt was allowed; None for any.
+        failures: how many failures it has had that count.
+        alike: how many of its attempts ended before with a failure of this class that does not count.
+    """
+
+    pack_limit: int | None
+    failures: int
+    alike: int = 0
+
+
+def judge(failure: Failure, pack: int, record: Record, retries: Retries) -> Verdict:
     """Decide what a failure leads to.
 
     A trainer that dies under a pack says not which trial killed it, so its trials are tried again in packs of
@@ -27,22 +43,21 @@ def judge(failure: Failure, pack: int, pack_limit: int | None, failures: int, ma
     Args:
         failure: what went wrong.
         pack: how many trials trained together.
-        pack_limit: the widest pack that this attempt was allowed.
-        failures: how many failures the trial has had that count.
-        max_failures: how many of them it may have.
+        record: what the trial has behind it.
+        retries: how often it may fail.
     """
     told = f"{failure.cls}: {failure.message}"
-    if failure.cls in UNCOUNTED:
-        return Verdict(TrialState.QUEUED, f"{told}; tried again, not counted")
     final = {"failure_class": failure.cls, "failure_message": failure.message}
+    if failure.cls in UNCOUNTED:
+        return _judge_uncounted(told, record.alike + 1, retries.bound_of(failure.cls), final)
     if failure.cls in HOPELESS:
         return Verdict(TrialState.FAILED, f"{told}; a retry would not mend it", final)
-    width = min(pack, pack_limit or pack)
+    width = min(pack, record.pack_limit or pack)
     if width > 1:
         return Verdict(
             TrialState.QUEUED, f"{told}; tried again in a pack of {width // 2}", {"pack_limit": width // 2}
         )
-    counted = failures + 1
+    counted, max_failures = record.failures + 1, retries.max_failures
     if failure.cls is FailureClass.MEMORY:
         return Verdict(TrialState.FAILED, f"{told}; it trained alone", {**final, "failures": counted})
     if counted > max_failures:
@@ -56,3 +71,12 @@ def judge(failure: Failure, pack: int, pack_limit: int | None, failures: int, ma
         f"{told}; tried again, failure {counted} of {max_failures} allowed",
         {"failures": counted},
     )
+
+
+def _judge_uncounted(told: str, count: int, bound: int, final: Mapping[str, Any]) -> Verdict:
+    """Try a trial again that is not at fault, so often and no more."""
+    if count > bound:
+        return Verdict(
+            TrialState.FAILED, f"{told}; it has happened {count} times, {bound} are allowed", final
+        )
+    return Verdict(TrialState.QUEUED, f"{told}; tried again, not counted, {count} of {bound} allowed")

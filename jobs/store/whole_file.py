@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_UNSYNCABLE = frozenset(
+    {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES}
+)
 
 # The leading dot keeps a half-written file out of every listing of keys.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}~")
@@ -71,8 +80,24 @@ def _make_folders(folder: Path, below: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a file's name durable; where the file system knows no such thing, say so once and go on."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        # What network and FUSE file systems say of a folder; a disk that fails says EIO.
+        if exc.errno not in _UNSYNCABLE:
+            raise
+        _tell_unsyncable(folder.stat().st_dev, str(folder), str(exc.strerror))
+
+
+@cache
+def _tell_unsyncable(_device: int, folder: str, why: str) -> None:
+    log.warning(
+        "folders of the file system at %s cannot be synced (%s); a power cut there may take the newest files",
+        folder,
+        why,
+    )

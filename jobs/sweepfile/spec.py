@@ -21,6 +21,7 @@ from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 from kerasweep.jobs.sweepfile.sheet import Sheet, read_sheet, sheet_of
 from kerasweep.jobs.sweepfile.space import Space
 from kerasweep.jobs.sweepfile.training import Training
+from kerasweep.jobs.trial import FailureClass
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,18 @@ class Resources(Block):
 class Retries(Block):
     """How often a trial may fail."""
 
-    max_failures: Natural = Field(default=3, description="Preemptions and lost workers do not count")
+    max_failures: Natural = Field(
+        default=3, description="Crashes and hangs; preemptions and lost workers do not count"
+    )
+    max_machine: Natural = Field(default=10, description="Faults of the machine: a full disk, a sick GPU")
+    max_store: Natural = Field(default=50, description="Attempts that ended because the store refused")
+    max_interruptions: Natural = Field(default=200, description="Lost workers, and as many preemptions")
+
+    def bound_of(self, cls: FailureClass) -> int:
+        """Return how many failures of a class a trial survives."""
+        bounds = {FailureClass.MACHINE: self.max_machine, FailureClass.STORE: self.max_store}
+        interruptions = dict.fromkeys((FailureClass.LOST, FailureClass.PREEMPTED), self.max_interruptions)
+        return {**bounds, **interruptions}.get(cls, self.max_failures)
 
 
 class Checkpoints(Block):

@@ -11,7 +11,9 @@ from types import TracebackType
 import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError, KerasweepError, OutOfReach
+from kerasweep.jobs.excerpt import TRACEBACK_CHARS, excerpt, words_of
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.symptoms import is_machine, is_of_files
 
 _MESSAGE_CHARS = 400
 _NOT_UNDER_XLA = (
@@ -36,33 +38,48 @@ def translate(exc: BaseException, folder: Path) -> JobError:
     """
     if isinstance(exc, JobError):
         return exc
-    text = "".join(traceback.format_exception(type(exc), exc, _without_own_frames(exc)))
+    text = _traceback_of(exc)
     if isinstance(exc, OutOfReach):
         return JobError(FailureClass.STORE, str(exc).splitlines()[0], text)
     if isinstance(exc, KerasweepError):
         return JobError(FailureClass.USER, str(exc), text)
+    said = f"{type(exc).__name__}: {_first_line(exc)}{_place(exc, folder)}"
     if is_memory(exc):
         return JobError(FailureClass.MEMORY, f"out of memory: {_first_line(exc)}", text)
-    if "deterministic XLA implementation" in str(exc):
+    if is_machine(exc):  # TensorFlow reports a full disk as an exhausted resource too
+        return JobError(FailureClass.MACHINE, said, text)
+    if "deterministic XLA implementation" in words_of(exc):
         return JobError(FailureClass.USER, _NOT_UNDER_XLA, text)
-    return JobError(FailureClass.USER, f"{type(exc).__name__}: {_first_line(exc)}{_place(exc, folder)}", text)
+    return JobError(FailureClass.USER, said, text)
 
 
 def is_memory(exc: BaseException) -> bool:
     """Tell whether an exception says that memory ran out."""
-    if isinstance(exc, (MemoryError, tf.errors.ResourceExhaustedError)):
+    if isinstance(exc, MemoryError):
         return True
-    # XLA on a GPU reports an allocation that failed as an internal error with these words.
-    return isinstance(exc, tf.errors.OpError) and "RESOURCE_EXHAUSTED" in str(exc)
+    # XLA on a GPU reports an allocation that failed as an internal error with these words; TensorFlow reports
+    # a full disk and too many open files as exhausted resources.
+    exhausted = isinstance(exc, tf.errors.ResourceExhaustedError) or (
+        isinstance(exc, tf.errors.OpError) and "RESOURCE_EXHAUSTED" in words_of(exc)
+    )
+    return exhausted and not is_of_files(exc)
 
 
 def _first_line(exc: BaseException) -> str:
     """Return in one line what went wrong; Keras says first in which layer it did, and last with what."""
-    lines = [line.strip() for line in _STYLE.sub("", str(exc)).splitlines() if line.strip()]
+    lines = [line.strip() for line in _STYLE.sub("", words_of(exc)).splitlines() if line.strip()]
     if not lines or not lines[0].startswith(_WHERE):
         return (lines or ["no message"])[0][:_MESSAGE_CHARS]
     cause = " ".join(takewhile(lambda line: not line.startswith(_ARGUMENTS), lines[1:]))
     return f"{lines[0]} {cause.rpartition(_CAUSE)[2].strip()}"[:_MESSAGE_CHARS]
+
+
+def _traceback_of(exc: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(exc), exc, _without_own_frames(exc)))
+    except Exception:  # noqa: BLE001 - an exception of the job's own may not even be printable
+        text = f"{type(exc).__name__}: {words_of(exc)}"
+    return excerpt(text, TRACEBACK_CHARS)
 
 
 def _place(exc: BaseException, folder: Path) -> str:

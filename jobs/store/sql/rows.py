@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.excerpt import RECORD_CHARS, excerpt
 from kerasweep.jobs.queue.hints import decode_metrics
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, SweepRecord, TrialRecord
@@ -129,8 +130,12 @@ def write_journal(
 
 
 def storable(text: str) -> str:
-    """Return a text that both databases take: a job may print NUL bytes or halves of surrogate pairs."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    """Return a text that both databases take: a job may print NUL bytes or halves of surrogate pairs.
+
+    What is longer than any text of ours should be is cut, with a word about it.
+    """
+    kept = excerpt(text, RECORD_CHARS)
+    return kept.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def insert_into(dialect: str, table: Table) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, checkpoint, claim, progress, put_sweep
 
 from kerasweep.jobs.errors import IllegalMove, StaleAttempt
-from kerasweep.jobs.store.models import Progress
+from kerasweep.jobs.store.models import Progress, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import (
     Answer,
@@ -17,9 +19,17 @@ from kerasweep.jobs.trial import (
     TrialKey,
     TrialState,
 )
+from kerasweep.scheduler.deciding.control import retry
 
 SWEEP = "abcd1234"
 TRIAL = TrialKey(SWEEP, 0)
+
+
+def with_retries(**retries: int) -> SweepRecord:
+    """Return a sweep whose trials may fail so often."""
+    sweep = a_sweep()
+    given = sweep.spec.retries.model_copy(update=retries)
+    return replace(sweep, spec=sweep.spec.model_copy(update={"retries": given}))
 
 
 def state_of(records: Records, trial: int = 0) -> TrialState:
@@ -49,12 +59,49 @@ class TestFail:
         assert (trial.failures, trial.finished_at is not None) == (0, True)
         assert len(records.epochs(SWEEP)[0]) == 1, "the metrics are kept"
 
-    @pytest.mark.parametrize("cls", [FailureClass.LOST, FailureClass.PREEMPTED, FailureClass.STORE])
-    def test_nobodys_fault_is_tried_again_without_end(self, records: Records, cls: FailureClass) -> None:
-        put_sweep(records, sweep=a_sweep(max_failures=0))
-        for _ in range(5):
+    @pytest.mark.parametrize(
+        ("cls", "bound"), [(FailureClass.MACHINE, "max_machine"), (FailureClass.STORE, "max_store")]
+    )
+    def test_what_does_not_count_is_tried_again_up_to_a_bound_of_its_own(
+        self, records: Records, cls: FailureClass, bound: str
+    ) -> None:
+        put_sweep(records, sweep=with_retries(max_failures=0, **{bound: 4}))
+        other = FailureClass.STORE if cls is FailureClass.MACHINE else FailureClass.MACHINE
+        assert records.fail(claim(records).key, Failure(other, "of another class")) is TrialState.QUEUED
+        for _ in range(4):
             assert records.fail(claim(records).key, Failure(cls, "gone")) is TrialState.QUEUED
         assert (records.trial(TRIAL).failures, records.trial(TRIAL).failure) == (0, None)
+        assert records.fail(claim(records).key, Failure(cls, "gone")) is TrialState.FAILED
+        assert records.trial(TRIAL).failure == Failure(cls, "gone")
+        assert "5 times, 4 are allowed" in records.journal(SWEEP)[-1].reason
+
+    def test_a_retry_by_hand_gives_a_clean_slate(self, records: Records) -> None:
+        put_sweep(records, sweep=with_retries(max_machine=1))
+        full = Failure(FailureClass.MACHINE, "the disk is full")
+        for _ in range(2):
+            records.fail(claim(records).key, full)
+        retry(records, SWEEP, 0)
+        assert records.fail(claim(records).key, full) is TrialState.QUEUED
+        assert records.fail(claim(records).key, full) is TrialState.FAILED
+
+    def test_lost_workers_and_preemptions_have_a_bound(self, records: Records, clock: FakeClock) -> None:
+        put_sweep(records, trials=2, sweep=with_retries(max_interruptions=1))
+        for _ in range(2):
+            claim(records)
+            clock.pass_s(LEASE_S + 1)
+            records.expire_leases()
+            records.release(claim(records, trial=1).key, TrialState.QUEUED, "preempt")
+        lost, preempted = (records.trial(TrialKey(SWEEP, number)).failure for number in (0, 1))
+        assert lost == Failure(FailureClass.LOST, "the lease of w1 ran out")
+        assert preempted == Failure(FailureClass.PREEMPTED, "preempt")
+
+    def test_a_message_of_any_length_is_cut_with_a_word(self, records: Records) -> None:
+        put_sweep(records)
+        records.fail(claim(records).key, Failure(FailureClass.USER, "z" * (30 << 20)))
+        kept = records.trial(TRIAL).failure
+        assert kept is not None
+        assert len(kept.message) < 5_000
+        assert "characters left out" in kept.message
 
     @pytest.mark.parametrize("cls", [FailureClass.CRASH, FailureClass.HANG])
     def test_crashes_and_hangs_are_tried_again_so_often(self, records: Records, cls: FailureClass) -> None:
