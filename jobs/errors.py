@@ -11,6 +11,7 @@
     ├── StaleAttempt          a newer attempt, or none, may write: final for this attempt
     ├── IllegalMove           a move between states that the table of moves forbids: final
     ├── Damaged               bytes that do not have the digest on record: final for these bytes
+    ├── PipeDefect            a message between worker and trainer that does not fit: final for its attempt
     └── JobError              a training failure with its class; the scheduler decides on a retry
 
 Every message gives the rule, the value that broke it, and the remedy.
@@ -79,6 +80,19 @@ class IllegalMove(KerasweepError):
 
 class Damaged(KerasweepError):
     """Bytes that are not those on record."""
+
+
+class PipeDefect(KerasweepError):
+    """A message between a worker and a trainer that does not fit.
+
+    Args:
+        message: which message, and what is wrong with it.
+        run: the run that it names; None where that cannot be told.
+    """
+
+    def __init__(self, message: str, run: str | None) -> None:
+        self.run = run
+        super().__init__(message)
 
 
 class JobError(KerasweepError):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kerasweep.jobs.errors import PipeDefect
+from kerasweep.jobs.pipe import EVENTS, DecidedOrder, ExitOrder, PipeReader, PipeWriter, StopOrder, TrainOrder
+from kerasweep.jobs.store.artifacts import ArtifactRef
+
+ORDER_KINDS = (TrainOrder, StopOrder, DecidedOrder, ExitOrder)
 
 _ENDS = ("done", "failed", "released")
 _DEADLINE_S = 60.0
@@ -44,20 +51,23 @@ class Peer:
         )
         os.close(orders)
         os.close(events)
-        self._buffer = b""
+        self._reader, self._writer = PipeReader(EVENTS), PipeWriter()
+        self._arrived: deque[dict[str, Any]] = deque()
         self.seen: list[dict[str, Any]] = []
         self.decided: dict[tuple[str, str], Any] = {}
         self.ready = self.wait(lambda event: event["ev"] == "ready")
 
-    def send(self, **message: Any) -> None:
-        os.write(self._orders, json.dumps(message).encode() + b"\n")
+    def send(self, op: str, **fields: Any) -> None:
+        """Send an order, by its kind and its fields."""
+        kind = next(kind for kind in ORDER_KINDS if kind.kind == op)
+        os.write(self._orders, self._writer.line(kind(**fields)))
 
     def next_event(self) -> dict[str, Any]:
         """Return the next event, or fail after a deadline."""
         deadline_s = time.monotonic() + _DEADLINE_S
         with selectors.DefaultSelector() as selector:
             selector.register(self._events, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
+            while not self._arrived:
                 if not selector.select(max(0.0, deadline_s - time.monotonic())):
                     pytest.fail(
                         f"no event in {_DEADLINE_S} s; seen {self.seen[-3:]}; output: {self.output()}"
@@ -65,9 +75,8 @@ class Peer:
                 data = os.read(self._events, 1 << 16)
                 if not data:
                     pytest.fail(f"the trainer ended with {self.process.wait(10)}; output: {self.output()}")
-                self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        event: dict[str, Any] = json.loads(line)
+                self._arrived.extend(as_fields(event) for event in self._reader.feed(data))
+        event = self._arrived.popleft()
         self.seen.append(event)
         if event["ev"] == "decision":  # the records of this host agree with whoever asks first
             key = (event["run"].split("/")[0], event["key"])
@@ -141,20 +150,34 @@ def make_order(bundle: Path, run: str = "s1/0/1", **changes: Any) -> dict[str, A
     params = changes.pop("params", {})
     if not spec["parameters"]:
         spec["parameters"] = {name: {"values": [value]} for name, value in params.items() if "." not in name}
+    resume, older = changes.pop("resume", None), changes.pop("resume_older", [])
     message = {
         "op": "train",
         "run": run,
         "sweep": sweep,
+        "name": spec["name"],
         "trial": int(trial),
         "attempt": int(attempt),
         "params": params,
-    }
-    message |= {
         "seed": 11,
         "spec": spec,
         "entry": "train.py",
         "bundle": str(bundle),
-        "resume": None,
-        "resume_older": [],
+        "checkpoints": tuple(ArtifactRef(**ref) for ref in [resume, *older] if ref),
+        "engine": "fit",
+        "decisions": {},
+        "bar": None,
     }
-    return message | {"engine": "fit", "decisions": {}} | changes
+    return message | changes
+
+
+def as_fields(event: Any) -> dict[str, Any]:
+    """Return an event as a dict: its kind under `ev`, its fields, and what its facts hold."""
+    assert not isinstance(event, PipeDefect), event
+    fields = asdict(event)
+    fields |= fields.get("facts") or {}
+    if "model" in fields:
+        fields["artifacts"] = [fields["model"]] if fields["model"] else []
+    if "failure_class" in fields:
+        fields["class"] = fields["failure_class"]
+    return {"ev": event.kind, **fields}

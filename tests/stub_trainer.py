@@ -15,13 +15,28 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
 from kerasweep.jobs.errors import Damaged, OutOfReach
+from kerasweep.jobs.pipe import (
+    CheckpointEvent,
+    DoneEvent,
+    EngineEvent,
+    EpochEvent,
+    ExitOrder,
+    FailedEvent,
+    LogEvent,
+    ReadyEvent,
+    ReleasedEvent,
+    RunEvent,
+    StepEvent,
+    StopOrder,
+    TrainOrder,
+)
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.main import _flags, die_with
-from kerasweep.workers.trainer.outbox import Channel, read_messages
+from kerasweep.workers.trainer.outbox import Outbox, read_orders
 
 STEP_S = 0.02
 
@@ -29,36 +44,34 @@ STEP_S = 0.02
 class Stub:
     """One process; each run is a thread."""
 
-    def __init__(self, channel: Channel, artifacts: Artifacts) -> None:
-        self.channel, self.artifacts = channel, artifacts
+    def __init__(self, outbox: Outbox, artifacts: Artifacts) -> None:
+        self.outbox, self.artifacts = outbox, artifacts
         self.asked: dict[str, str] = {}
 
-    def train(self, order: dict[str, Any]) -> None:
+    def train(self, order: TrainOrder) -> None:
         """Train one attempt."""
         try:
             Run(self, order).train()
         except OutOfReach as exc:
-            self.channel.send(
-                "failed", order["run"], **{"class": "store", "message": str(exc), "traceback": ""}
-            )
+            self.outbox.send(FailedEvent(order.run, FailureClass.STORE, str(exc), "", 1))
 
 
 class Run:
     """One attempt."""
 
-    def __init__(self, stub: Stub, order: dict[str, Any]) -> None:
-        self.stub, self.order, self.name = stub, order, order["run"]
-        self.act = order["params"].get("act", "train")
-        self.first = order["attempt"] == 1
-        self.epochs = order["spec"]["training"]["epochs"]
-        self.epoch, self.chain = 0, f"{order['seed']}"
+    def __init__(self, stub: Stub, order: TrainOrder) -> None:
+        self.stub, self.order, self.name = stub, order, order.run
+        self.act = order.params.get("act", "train")
+        self.first = order.attempt == 1
+        self.epochs = order.spec["training"]["epochs"]
+        self.epoch, self.chain = 0, f"{order.seed}"
         self.history: list[float] = []
 
     def train(self) -> None:
         """Train from the newest checkpoint to the end."""
         self.resume()
-        engine = "fit" if self.order["engine"] == "fit" else "pack"
-        self.send("engine", engine=engine, reason="a stub")
+        engine = "fit" if self.order.engine == "fit" else "pack"
+        self.send(EngineEvent(self.name, engine, "a stub"))
         while self.epoch < self.epochs and not (self.epoch and self.asked == "stop"):
             if self.misbehave() or not self.train_epoch():
                 return
@@ -73,26 +86,38 @@ class Run:
             time.sleep(600)
         if act == "fork" and epoch == 2 and self.first:
             self.fork()
+        if act == "garble" and epoch == 2 and self.first:
+            self.write(b'%d epoch {"run":"' + self.name.encode() + b'","epoch":"two"}\n')
+            return True
+        if act == "lose" and epoch == 2 and self.first:
+            self.write(b"")
+            self.log("the message before this one got lost")
+            time.sleep(600)
         if act in ("user", "diverged", "memory") and epoch == 2:
-            self.send(
-                "failed", **{"class": act, "message": f"the stub was told: {act}", "traceback": "line 1"}
-            )
+            self.send(FailedEvent(self.name, FailureClass(act), f"the stub was told: {act}", "line 1", 1))
             return True
         return False
+
+    def write(self, line: bytes) -> None:
+        """Write a line of its own in the place of the next message."""
+        outbox = self.stub.outbox
+        with outbox._writer.lock:
+            number = int(outbox._writer.line(LogEvent(self.name, "")).split()[0])
+            os.write(outbox._descriptor, line and line % number)
 
     def fork(self) -> None:
         """Leave a child that holds the pipe open, and die."""
         fds = [int(word) for flag, word in zip(sys.argv, sys.argv[1:], strict=False) if flag.endswith("-fd")]
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], pass_fds=fds)
-        self.send("log", text=f"grandchild {child.pid}")
+        self.log(f"grandchild {child.pid}")
         os.kill(os.getpid(), signal.SIGKILL)
 
     def train_epoch(self) -> bool:
         """Train one epoch in small steps; return False when asked to leave."""
-        ends = time.monotonic() + float(self.order["params"].get("epoch_s", 0.0))
+        ends = time.monotonic() + float(self.order.params.get("epoch_s", 0.0))
         while time.monotonic() < ends:
             time.sleep(STEP_S)
-            self.send("step", step=1, steps_in_all=self.stub.channel.count(1))
+            self.send(StepEvent(self.name, 1, self.stub.outbox.count(1), 0))
             if self.left():
                 return False
         if self.left():
@@ -101,7 +126,7 @@ class Run:
         self.chain = hashlib.sha256(f"{self.chain}/{self.epoch}".encode()).hexdigest()
         value = int(self.chain[:8], 16) / 2**32
         self.history.append(value)
-        self.send("epoch", epoch=self.epoch, metrics={"loss": value, "val_loss": value}, seconds=0.1)
+        self.send(EpochEvent(self.name, self.epoch, {"loss": value, "val_loss": value}, 0.1))
         if self.epoch < self.epochs:
             self.save()
         return True
@@ -116,10 +141,10 @@ class Run:
         if self.asked in (None, "stop"):
             return False
         artifact = None if self.asked in ("cancel", "stale") else self.save()
-        self.send("released", why=self.asked, artifact=artifact)
+        self.send(ReleasedEvent(self.name, str(self.asked), artifact))
         return True
 
-    def save(self) -> dict[str, Any] | None:
+    def save(self) -> ArtifactRef | None:
         """Write a checkpoint."""
         if not self.epoch:
             return None
@@ -127,25 +152,25 @@ class Run:
         try:
             ref = self.put("checkpoint", json.dumps(content).encode())
         except OutOfReach as exc:
-            self.send("log", text=f"no checkpoint after epoch {self.epoch}: {exc}")
+            self.log(f"no checkpoint after epoch {self.epoch}: {exc}")
             return None
-        self.send("checkpoint", artifact=ref)
+        self.send(CheckpointEvent(self.name, ref))
         return ref
 
-    def put(self, kind: str, data: bytes) -> dict[str, Any]:
+    def put(self, kind: str, data: bytes) -> ArtifactRef:
         """Write an artifact."""
         order = self.order
-        folder = f"sweeps/{order['sweep']}/trials/{order['trial']}/{order['attempt']}"
+        folder = f"sweeps/{order.sweep}/trials/{order.trial}/{order.attempt}"
         key = f"{folder}/{kind}-{self.epoch}-{secrets.token_hex(4)}.json"
-        return asdict(ArtifactRef(kind, key, *self.stub.artifacts.put(key, data), self.epoch))
+        return ArtifactRef(kind, key, *self.stub.artifacts.put(key, data), self.epoch)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint."""
-        for ref in filter(None, [self.order["resume"], *self.order["resume_older"]]):
+        for ref in self.order.checkpoints:
             try:
-                content = json.loads(self.stub.artifacts.get(ref["key"], ref["sha256"]))
+                content = json.loads(self.stub.artifacts.get(ref.key, ref.sha256))
             except Damaged as exc:
-                self.send("log", text=f"checkpoint of epoch {ref['epoch']} refused: {exc}")
+                self.log(f"checkpoint of epoch {ref.epoch} refused: {exc}")
                 continue
             self.epoch, self.chain, self.history = content["epoch"], content["chain"], content["history"]
             return
@@ -154,38 +179,44 @@ class Run:
         """Tell the result."""
         value = min(self.history)
         best = self.history.index(value) + 1
-        model = self.put("model", self.chain.encode())
-        model["epoch"] = best
+        model = replace(self.put("model", self.chain.encode()), epoch=best)
         self.send(
-            "done",
-            digest=self.chain,
-            value=value,
-            best_epoch=best,
-            epochs=self.epoch,
-            metrics={"loss": value, "val_loss": value},
-            artifacts=[model],
-            stopped_early=self.epoch < self.epochs,
-            rss_bytes=(1 << 40) if self.act == "grow" else 0,
+            DoneEvent(
+                run=self.name,
+                digest=self.chain,
+                value=value,
+                best_epoch=best,
+                epochs=self.epoch,
+                metrics={"loss": value, "val_loss": value},
+                model=model,
+                stopped_early=self.epoch < self.epochs,
+                facts={},
+                rss_bytes=(1 << 40) if self.act == "grow" else 0,
+            )
         )
 
-    def send(self, event: str, **fields: Any) -> None:
+    def log(self, text: str) -> None:
+        """Write a line into the trial's log."""
+        self.send(LogEvent(self.name, text))
+
+    def send(self, event: RunEvent) -> None:
         """Send an event of this run."""
-        self.stub.channel.send(event, self.name, **fields)
+        self.stub.outbox.send(event)
 
 
 def main() -> None:
     """Serve the pipe."""
     flags = _flags(None)
     die_with(flags.parent_pid)
-    channel = Channel(flags.out_fd)
-    stub = Stub(channel, Artifacts(flags.artifacts))
-    channel.send("ready", pid=os.getpid(), devices=["stub"], versions={})
-    for message in read_messages(flags.in_fd):
-        if message["op"] == "train":
-            threading.Thread(target=stub.train, args=(message,), daemon=True).start()
-        elif message["op"] == "stop":
-            stub.asked[message["run"]] = message["why"]
-        elif message["op"] == "exit":
+    outbox = Outbox(flags.out_fd)
+    stub = Stub(outbox, Artifacts(flags.artifacts))
+    outbox.send(ReadyEvent(os.getpid(), ("stub",)))
+    for order in read_orders(flags.in_fd):
+        if isinstance(order, TrainOrder):
+            threading.Thread(target=stub.train, args=(order,), daemon=True).start()
+        elif isinstance(order, StopOrder):
+            stub.asked[order.run] = order.why
+        elif isinstance(order, ExitOrder):
             break
     os._exit(0)
 

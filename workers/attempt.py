@@ -10,10 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.errors import Damaged, OutOfReach, StaleAttempt
-from kerasweep.jobs.queue.hints import decode_metrics
+from kerasweep.jobs.errors import Damaged, OutOfReach, PipeDefect, StaleAttempt
+from kerasweep.jobs.pipe import (
+    CheckpointEvent,
+    DecisionEvent,
+    DoneEvent,
+    EngineEvent,
+    EpochEvent,
+    FailedEvent,
+    LogEvent,
+    NoteEvent,
+    ReleasedEvent,
+    TrainOrder,
+)
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.models import Claim, EpochRecord, Progress, Result
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, TrialState
@@ -21,7 +31,7 @@ from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
 from kerasweep.workers.slots import Slot
-from kerasweep.workers.trainers import Death, Event, Run
+from kerasweep.workers.trainers import Death, Heard, Run
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +119,7 @@ class Attempt:
 
     def _begun(self, bundle: Path) -> Run:
         """Give the trainer the run, and pass on what was asked before it had it."""
-        run = self.slot.trainer.train(str(self.key), self._message(bundle))
+        run = self.slot.trainer.train(self._order(bundle))
         with self._asking:
             self._running = True
             if self._asked:
@@ -138,104 +148,115 @@ class Attempt:
         """Stop before the lease is over, with a checkpoint: the store may yet answer in time to take it."""
         self.ask(_LEASE)
 
-    def _message(self, bundle: Path) -> dict[str, Any]:
-        claim, checkpoints = self.claim, [ref.to_json() for ref in self.claim.checkpoints]
-        return {
-            "sweep": self.key.sweep,
-            "trial": self.key.trial,
-            "attempt": self.key.attempt,
-            "params": dict(claim.params),
-            "seed": claim.seed,
-            "spec": claim.sweep.spec.model_dump(mode="json"),
-            "entry": claim.sweep.entry,
-            "bundle": str(bundle),
-            "resume": checkpoints[0] if checkpoints else None,
-            "resume_older": checkpoints[1:],
-            "engine": self._engine if claim.sweep.engine == "auto" else claim.sweep.engine,
-            "decisions": dict(claim.decisions),
-            "pack_limit": claim.pack_limit,
-            "bar": claim.bar,
-        }
-
-    def _heard(self, event: Event) -> Ending | None:
-        """Carry one event on; return how the attempt ends, if that is what it says."""
-        handler = getattr(self, f"_on_{event['ev']}", None)
-        return handler(event) if handler else None
-
-    def _on_engine(self, event: Event) -> None:
-        self._host.settle(self.slot, event["engine"] == "pack", self.claim.pack_limit)
-        self._ledger.write(self.key, log_line=f"engine {event['engine']}: {event.get('reason', '')}")
-
-    def _on_epoch(self, event: Event) -> None:
-        metrics = decode_metrics(event["metrics"])
-        self._ledger.write(self.key, epoch=EpochRecord(event["epoch"], metrics, event.get("seconds", 0.0)))
-
-    def _on_checkpoint(self, event: Event) -> None:
-        self._ledger.write(self.key, checkpoint=ArtifactRef(**event["artifact"]))
-
-    def _on_log(self, event: Event) -> None:
-        self._ledger.write(self.key, log_line=event["text"])
-
-    def _on_decision(self, event: Event) -> None:
-        binding = self._insist(
-            lambda: self._records.decide(
-                self.key.sweep, event["key"], event["value"], event.get("reason", "")
-            )
+    def _order(self, bundle: Path) -> TrainOrder:
+        claim = self.claim
+        return TrainOrder(
+            run=str(self.key),
+            sweep=self.key.sweep,
+            name=claim.sweep.name,
+            trial=self.key.trial,
+            attempt=self.key.attempt,
+            seed=claim.seed,
+            params=dict(claim.params),
+            spec=claim.sweep.spec.model_dump(mode="json"),
+            bundle=str(bundle),
+            entry=claim.sweep.entry,
+            checkpoints=claim.checkpoints,
+            engine=self._engine if claim.sweep.engine == "auto" else claim.sweep.engine,
+            decisions=dict(claim.decisions),
+            bar=claim.bar,
         )
-        self.slot.trainer.tell(str(self.key), event["key"], binding)
 
-    def _on_done(self, event: Event) -> Ending:
-        models = [ArtifactRef(**ref) for ref in event.get("artifacts", [])]
-        cut_short = Answer.STOP in self._heard_of and event.get("stopped_early", True)
-        state = TrialState.STOPPED if cut_short else TrialState.COMPLETED
+    def _heard(self, event: Heard) -> Ending | None:
+        """Pass one event on; return how the attempt ends, if that is what it says."""
+        match event:
+            case DoneEvent():
+                return self._finishing(event)
+            case FailedEvent():
+                return self._failed(event)
+            case ReleasedEvent():
+                return self._released(event)
+            case Death():
+                return self._bereaved(event)
+            case PipeDefect():
+                return self._misheard(event)
+        self._note(event)
+        return None
+
+    def _note(self, event: Heard) -> None:
+        match event:
+            case EngineEvent():
+                self._settle(event)
+            case EpochEvent():
+                self._ledger.write(self.key, epoch=EpochRecord(event.epoch, event.metrics, event.seconds))
+            case CheckpointEvent():
+                self._ledger.write(self.key, checkpoint=event.artifact)
+            case LogEvent():
+                self._ledger.write(self.key, log_line=event.text)
+            case NoteEvent():
+                self._ledger.write(self.key, log_line=f"note: {event.text}")
+            case DecisionEvent():
+                self._decide(event)
+
+    def _settle(self, event: EngineEvent) -> None:
+        self._host.settle(self.slot, event.engine == "pack", self.claim.pack_limit)
+        if event.reason:
+            self._ledger.write(self.key, log_line=f"trained by {event.engine}: {event.reason}")
+
+    def _decide(self, event: DecisionEvent) -> None:
+        binding = self._insist(
+            lambda: self._records.decide(self.key.sweep, event.key, event.value, event.reason)
+        )
+        self.slot.trainer.tell(str(self.key), event.key, binding)
+
+    def _finishing(self, event: DoneEvent) -> Ending:
+        cut_short = Answer.STOP in self._heard_of and event.stopped_early
         result = Result(
-            state=state,
-            value=float(event["value"]),
-            best_epoch=event["best_epoch"],
-            epochs=event["epochs"],
-            metrics=decode_metrics(event["metrics"]),
-            digest=event["digest"],
-            model=models[0] if models else None,
-            facts={
-                name: event[name]
-                for name in ("device", "versions", "engine", "pack", "notes")
-                if name in event
-            },
+            state=TrialState.STOPPED if cut_short else TrialState.COMPLETED,
+            value=event.value,
+            best_epoch=event.best_epoch,
+            epochs=event.epochs,
+            metrics=event.metrics,
+            digest=event.digest,
+            model=event.model,
+            facts=event.facts,
         )
         return lambda progress: self._records.finish(self.key, result, progress)
 
-    def _on_failed(self, event: Event) -> Ending:
-        failure = Failure(FailureClass(event["class"]), event["message"])
-        if event.get("traceback"):
-            self._ledger.write(self.key, log_line=event["traceback"])
-        if failure.cls is FailureClass.STORE:
-            return self._waiting(failure.message)
+    def _failed(self, event: FailedEvent) -> Ending:
+        if event.traceback:
+            self._ledger.write(self.key, log_line=event.traceback)
+        if event.failure_class is FailureClass.STORE:
+            return self._waiting(event.message)
+        failure = Failure(event.failure_class, event.message)
         if failure.cls is FailureClass.MACHINE:
             return self._leaving_a_sick_trainer(failure)
-        return self._failing(failure, event.get("pack", 1))
+        return self._failing(failure, event.width)
 
-    def _on_released(self, event: Event) -> Ending:
-        if event.get("artifact"):
-            self._ledger.write(self.key, checkpoint=ArtifactRef(**event["artifact"]))
-        return self._releasing(event["why"])
+    def _released(self, event: ReleasedEvent) -> Ending:
+        if event.artifact is not None:
+            self._ledger.write(self.key, checkpoint=event.artifact)
+        return self._releasing(event.why)
 
-    def _on_died(self, event: Event) -> Ending:
-        death: Death = event["death"]
+    def _misheard(self, defect: PipeDefect) -> Ending:
+        """End an attempt of which a message did not fit: what else was lost of it, nobody knows."""
+        self.slot.trainer.stop(str(self.key), str(Answer.STALE))
+        return self._failing(Failure(FailureClass.CRASH, f"a defect of kerasweep: {defect}"), 1)
+
+    def _bereaved(self, death: Death) -> Ending:
         if self._asked == Answer.CANCEL:
             return self._releasing(str(Answer.CANCEL))
         if self._host.preempting:
             return self._releasing("preempt")
         if death.unheard or (death.culprit and death.culprit != str(self.key)):
             return self._releasing("its trainer ended before it began, or was killed for another trial")
-        cls = (
-            FailureClass.HANG
-            if death.killed_for
-            else FailureClass.MEMORY
-            if death.by_kernel
-            else FailureClass.CRASH
-        )
+        cls = FailureClass.CRASH
+        if death.culprit:
+            cls = FailureClass.HANG
+        elif death.by_kernel:
+            cls = FailureClass.MEMORY
         how = death.killed_for or f"the trainer ended with {_described(death.code)}"
-        return self._failing(Failure(cls, how), event.get("width", 1))
+        return self._failing(Failure(cls, how), death.width)
 
     def _waiting(self, why: str) -> Ending:
         """Give the trial back because something does not answer; not so fast that it spins."""

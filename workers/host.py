@@ -166,11 +166,14 @@ class Host:
         return Trainer(devices, self._settings.artifacts, self._notify)
 
     def _take(self, sweep: str, pack_limit: int | None) -> Slot:
+        waited = False
         with self._changed:
             while not self.preempting:
                 slot = self._slots.take(sweep, pack_limit)
                 if slot is not None:
+                    slot.waited = waited
                     return slot
+                waited = True
                 self._changed.wait(1.0)
             raise Preempting
 

@@ -20,11 +20,13 @@ class Slot:
         trainer: where.
         sweep: the trial's.
         limit: how many may train in the trainer together, this one among them; None for all of its slots.
+        waited: whether it was not free at once.
     """
 
     trainer: Trainer
     sweep: str
     limit: int | None
+    waited: bool = False
 
 
 class Slots:

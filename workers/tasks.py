@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kerasweep.jobs.errors import OutOfReach
@@ -40,7 +42,7 @@ class Worker:
     def train(self, task_id: str, key: TrialKey) -> None:
         """Train a trial if it is there to be claimed; a hint too many ends here without a word."""
         try:
-            with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
+            with self._slot(key) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
                 if claim is None:
                     return
@@ -50,6 +52,19 @@ class Worker:
             log.info("trial %s is left to another worker", key)
         except OutOfReach as exc:
             log.warning("trial %s waits: %s", key, str(exc).splitlines()[0])
+
+    @contextmanager
+    def _slot(self, key: TrialKey) -> Iterator[Slot]:
+        """Wait for a slot, whose pack is no wider than the trial's next attempt may have.
+
+        The wait may be long, and another attempt of the trial may fail meanwhile for want of memory.
+        """
+        while True:
+            limit = self.records.pack_limit(key)
+            with self.host.slot(key.sweep, limit) as slot:
+                if not slot.waited or self.records.pack_limit(key) == limit:
+                    yield slot
+                    return
 
     def leave(self) -> None:
         """Sign off, and end the trainers; a second call waits for nothing and does nothing."""

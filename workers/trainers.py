@@ -8,7 +8,6 @@ writes, so that a stopped child can never block the host.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import queue
@@ -22,43 +21,74 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from kerasweep.jobs.errors import PipeDefect
 from kerasweep.jobs.kernel import cpu_seconds, kernel_kills
+from kerasweep.jobs.pipe import (
+    EVENTS,
+    DecidedOrder,
+    DoneEvent,
+    Event,
+    ExitOrder,
+    FailedEvent,
+    Order,
+    PipeReader,
+    PipeWriter,
+    ReadyEvent,
+    ReleasedEvent,
+    RunEvent,
+    StepEvent,
+    StopOrder,
+    TrainOrder,
+)
+from kerasweep.jobs.trial import Answer
 from kerasweep.workers.autoscale import StepCount
 from kerasweep.workers.devices import DeviceSet
 
 log = logging.getLogger(__name__)
 
-Event = dict[str, Any]
 _LONGEST_PAUSE_S = 30.0
 #: The descriptor itself: Celery puts an object without one in the place of `sys.stderr`.
 _STDERR = 2
 _LOOK_MS = 500
 _EXIT_S = 10.0
 _CHUNK_BYTES = 1 << 16
+#: So long may a trainer that is to be replaced take to end.
+_RETIRE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a trainer ended.
+
+    Args:
+        code: the exit code, or the signal's number, negative.
+        killed_for: why we killed it; empty where we did not.
+        culprit: the run that it was killed for; empty where it was for none.
+        by_kernel: whether the kernel ended it for want of memory.
+        unheard: whether the run never reached it, and so cannot be to blame.
+        width: how many runs it had.
+    """
+
+    code: int
+    killed_for: str
+    culprit: str
+    by_kernel: bool
+    unheard: bool
+    width: int
+
+
+#: What a run's host hears of it, in the end the death of its trainer or a message that did not fit.
+Heard = RunEvent | Death | PipeDefect
 
 
 @dataclass
 class Run:
-    """One attempt inside a trainer: the events that it sent, and when it last made a step."""
+    """One attempt inside a trainer: what was heard of it, and when it last made a step."""
 
     name: str
-    events: queue.Queue[Event] = field(default_factory=queue.Queue)
+    events: queue.Queue[Heard] = field(default_factory=queue.Queue)
     last_sign: float = field(default_factory=time.monotonic)
     began: bool = False
-
-
-@dataclass
-class Death:
-    """How a trainer ended: the signal or exit code, and why we killed it, if we did.
-
-    `unheard` says that the run never reached the trainer, and so cannot be to blame.
-    """
-
-    code: int
-    killed_for: str = ""
-    culprit: str = ""
-    by_kernel: bool = False
-    unheard: bool = False
 
 
 class Trainer:
@@ -79,16 +109,16 @@ class Trainer:
         self.steps = StepCount(0, 0.0)
         self.retiring = False
         self.leaving = False
-        self.versions: dict[str, str] = {}
         self.failed_starts = 0
-        self.last_words = ""
         self._artifacts_url = artifacts_url
         self._changed = changed
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
         self._outbox: queue.Queue[bytes | None] = queue.Queue()
+        self._writer = PipeWriter()
         self._process: subprocess.Popen[bytes] | None = None
-        self._death = Death(0)
+        #: Why the process that lives now was killed, and for which run.
+        self._killed: tuple[str, str] = ("", "")
         self._last_sign = time.monotonic()
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"trainer {devices.name}", daemon=True)
@@ -96,7 +126,8 @@ class Trainer:
     @property
     def pid(self) -> int | None:
         """The process that lives now."""
-        return self._process.pid if self._process else None
+        process = self._process
+        return process.pid if process else None
 
     @property
     def width(self) -> int:
@@ -106,7 +137,8 @@ class Trainer:
     @property
     def cpu_s(self) -> float:
         """The processor time that the process which lives now has taken, in seconds."""
-        return cpu_seconds(self.pid) if self.pid else 0.0
+        pid = self.pid
+        return cpu_seconds(pid) if pid else 0.0
 
     @property
     def available(self) -> bool:
@@ -117,25 +149,25 @@ class Trainer:
         """Start the process; `ready` tells when TensorFlow is loaded."""
         self._keeper.start()
 
-    def train(self, name: str, message: dict[str, Any]) -> Run:
-        """Give it a run; the run's events end with `done`, `failed`, `released` or `died`."""
-        run = Run(name)
+    def train(self, order: TrainOrder) -> Run:
+        """Give it a run; what is heard of the run ends with an end event, a death or a defect."""
+        run = Run(order.run)
         with self._lock:
-            self._runs[name] = run
+            self._runs[order.run] = run
             alive = self.ready
         if alive:
-            self._say({"op": "train", "run": name, **message})
+            self._say(order)
         else:
-            run.events.put({"ev": "died", "death": Death(0, unheard=True), "width": 1})
+            run.events.put(Death(0, "", "", by_kernel=False, unheard=True, width=1))
         return run
 
     def stop(self, name: str, why: str) -> None:
         """Ask it to end a run at its next step."""
-        self._say({"op": "stop", "run": name, "why": why})
+        self._say(StopOrder(name, why))
 
     def tell(self, name: str, key: str, value: Any) -> None:
-        """Answer a run's `decision`."""
-        self._say({"op": "decided", "run": name, "key": key, "value": value})
+        """Answer a run's `DecisionEvent`."""
+        self._say(DecidedOrder(name, key, value))
 
     def forget(self, name: str) -> None:
         """Drop a run that has ended."""
@@ -148,21 +180,35 @@ class Trainer:
         return time.monotonic() - last
 
     def kill(self, reason: str, culprit: str = "") -> None:
-        """End the process now; its runs hear `died` with the reason."""
-        process = self._process
-        if process and not _is_dead(process):
-            self._death = Death(-signal.SIGKILL, reason, culprit)
+        """End the process that lives now; its runs hear of its death with the reason."""
+        with self._lock:  # so that its keeper does not bury it, and start the next one, meanwhile
+            process = self._process
+            if process is not None:
+                self._kill(process, reason, culprit)
+
+    def _kill(self, process: subprocess.Popen[bytes], reason: str, culprit: str) -> None:
+        if self._process is process and not _is_dead(process):
+            self._killed = self._killed if self._killed[0] else (reason, culprit)
             os.kill(process.pid, signal.SIGKILL)  # its keeper reaps it
 
     def retire(self) -> None:
         """End the process, which has no runs now, so that a fresh one takes its place."""
         log.info("trainer %s holds %d MiB and is started anew", self.devices.name, self.rss_bytes >> 20)
-        self._say({"op": "exit"})
+        process = self._process
+        self._say(ExitOrder())
+        if process is not None:
+            timer = threading.Timer(_RETIRE_S, self._end_retired, (process,))
+            timer.daemon = True
+            timer.start()
+
+    def _end_retired(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._kill(process, "it did not end when it was to be replaced", "")
 
     def ask_to_end(self) -> None:
         """Tell it to end for good; while TensorFlow loads it would not hear, and has nothing to lose."""
         self._closing.set()
-        self._say({"op": "exit"})
+        self._say(ExitOrder())
         if not self.ready:
             self.kill("it has not begun")
 
@@ -174,8 +220,10 @@ class Trainer:
             self.kill("it did not end when asked")
             self._keeper.join(grace_s)
 
-    def _say(self, message: dict[str, Any]) -> None:
-        self._outbox.put(json.dumps(message).encode() + b"\n")
+    def _say(self, order: Order) -> None:
+        writer = self._writer
+        with writer.lock:
+            self._outbox.put(writer.line(order))
 
     def _keep(self) -> None:
         while not self._closing.is_set():
@@ -194,7 +242,7 @@ class Trainer:
         from_child, child_out = os.pipe()
         with os.fdopen(from_child, "rb", buffering=0) as pipe, os.fdopen(to_child, "wb", buffering=0) as sink:
             kills = kernel_kills()
-            self._outbox = queue.Queue()
+            self._outbox, self._writer = queue.Queue(), PipeWriter()
             try:
                 self._process = process = self._started(child_in, child_out)
             finally:
@@ -203,7 +251,8 @@ class Trainer:
             writer = threading.Thread(target=_write, args=(sink, self._outbox), daemon=True)
             writer.start()
             self._read(pipe.fileno(), process)
-            self._bury(_ended(process), kernel_kills() > kills)
+            _end(process)
+            self._bury(process, kernel_kills() > kills)
             self._outbox.put(None)
             writer.join()
 
@@ -219,54 +268,61 @@ class Trainer:
 
     def _read(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
         """Hear the process until its pipe ends, or it does: a child of its own may hold the pipe open."""
-        poll, rest = select.poll(), b""
+        poll, reader = select.poll(), PipeReader(EVENTS)
         poll.register(descriptor, select.POLLIN)
         while True:
             if poll.poll(_LOOK_MS):
                 data = os.read(descriptor, _CHUNK_BYTES)
                 if not data:
                     return
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._hear_line(line)
+                for event in reader.feed(data):
+                    self._hear(event)
             elif _is_dead(process):
                 return
 
-    def _hear_line(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            log.warning("trainer %s said what is no event: %.80r", self.devices.name, line)
-            return
-        self._hear(event)
-
-    def _hear(self, event: Event) -> None:
+    def _hear(self, event: Event | PipeDefect) -> None:
         self._last_sign = time.monotonic()
-        if event["ev"] == "ready":
-            self.versions, self.failed_starts = event.get("versions", {}), 0
-            log.info("trainer %s is ready (pid %s)", self.devices.name, self.pid)
-            sees_gpus = any("GPU" in device for device in event.get("devices", []))
-            self.blind = bool(self.devices.gpus) and not sees_gpus
-            if self.blind:
-                remedy = "is TensorFlow for CUDA installed (pip install 'kerasweep[cuda]')?"
-                log.warning("trainer %s sees no GPU and trains on the CPU; %s", self.devices.name, remedy)
-            self.ready = True
-            self._changed()
+        if isinstance(event, ReadyEvent):
+            self._begin(event)
+            return
+        if isinstance(event, PipeDefect) and event.run is None:
+            # Whose it was cannot be told, and one that is lost would be waited for.
+            log.error("trainer %s: %s", self.devices.name, event)
+            self.kill(f"a defect of kerasweep: {event}")
             return
         with self._lock:
-            run = self._runs.get(event.get("run", ""))
-        self.rss_bytes = event.get("rss_bytes", self.rss_bytes)
-        if event.get("steps_in_all", self.steps.made) != self.steps.made:
-            self.steps = StepCount(event["steps_in_all"], self._last_sign)
-        if run:
-            run.last_sign, run.began = self._last_sign, True
-            if event["ev"] != "step":
-                run.events.put(event)
+            run = self._runs.get(event.run or "")
+        if isinstance(event, (StepEvent, DoneEvent)):
+            self.rss_bytes = event.rss_bytes
+        if isinstance(event, StepEvent) and event.steps_in_all != self.steps.made:
+            self.steps = StepCount(event.steps_in_all, self._last_sign)
+        if run is None:
+            self._dismiss(event)
+            return
+        run.last_sign, run.began = self._last_sign, True
+        if not isinstance(event, StepEvent):
+            run.events.put(event)
 
-    def _bury(self, code: int, by_kernel: bool) -> None:
+    def _begin(self, event: ReadyEvent) -> None:
+        self.failed_starts = 0
+        log.info("trainer %s is ready (pid %s)", self.devices.name, event.pid)
+        self.blind = bool(self.devices.gpus) and not any("GPU" in device for device in event.devices)
+        if self.blind:
+            remedy = "is TensorFlow for CUDA installed (pip install 'kerasweep[cuda]')?"
+            log.warning("trainer %s sees no GPU and trains on the CPU; %s", self.devices.name, remedy)
+        self.ready = True
+        self._changed()
+
+    def _dismiss(self, event: RunEvent | PipeDefect) -> None:
+        """Stop a run that nobody waits for any more."""
+        if not isinstance(event, (DoneEvent, FailedEvent, ReleasedEvent)) and event.run:
+            self.stop(event.run, str(Answer.STALE))
+
+    def _bury(self, process: subprocess.Popen[bytes], by_kernel: bool) -> None:
         with self._lock:
-            death = self._death if self._death.killed_for else Death(code, by_kernel=by_kernel and code == -9)
-            self._death = Death(code)
+            code = process.wait()  # under the lock: from here on its number may be another process's
+            self._process = None
+            (killed_for, culprit), self._killed = self._killed, ("", "")
             self.failed_starts += 0 if self.ready else 1
             expected = self.retiring or self._closing.is_set()
             self.ready = self.retiring = False
@@ -274,8 +330,10 @@ class Trainer:
             runs, self._runs = list(self._runs.values()), {}
         if not expected:
             log.warning("trainer %s ended with code %d under %d runs", self.devices.name, code, len(runs))
+        by_kernel = by_kernel and code == -signal.SIGKILL and not killed_for
+        death = Death(code, killed_for, culprit, by_kernel, unheard=False, width=len(runs))
         for run in runs:
-            run.events.put({"ev": "died", "death": death, "width": len(runs)})
+            run.events.put(death)
         self._changed()
 
     def _command(self, child_in: int, child_out: int) -> list[str]:
@@ -310,11 +368,10 @@ def _is_dead(process: subprocess.Popen[bytes]) -> bool:
     return found is not None
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a child's end, take what it started down with it, and return its exit code."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a child's end, and take what it started down with it; it is not reaped here."""
     deadline = time.monotonic() + _EXIT_S
     while not _is_dead(process) and time.monotonic() < deadline:
         time.sleep(0.01)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # before it is reaped: the number is still its own
-    return process.wait()

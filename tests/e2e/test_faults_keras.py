@@ -295,3 +295,73 @@ def test_a_trainer_that_the_kernel_kills_for_its_memory_is_known_by_that(cluster
         cluster.close()
         until(lambda: not (group / "cgroup.procs").read_text(), 10)
         group.rmdir()
+
+
+#: Room for two trials at once, as on a small GPU; who is there is kept in files: a trial sees no other one.
+CROWDED = """
+import os
+import time
+import uuid
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+ROOM = {room!r}
+
+
+class Memory(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.mark = os.path.join(ROOM, uuid.uuid4().hex)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        open(self.mark, "w").close()
+        if sum(time.time() - entry.stat().st_mtime < 5 for entry in os.scandir(ROOM)) > 2:
+            os.unlink(self.mark)
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.05)
+
+    def on_train_end(self, logs=None):
+        os.unlink(self.mark)
+
+
+def callbacks():
+    return [Memory()]
+
+
+def load_data():
+    x = np.linspace(0, 1, 64, dtype="float32").reshape(-1, 2)
+    return {{"train": (x, x[:, 0]), "validation": (x, x[:, 0])}}
+
+
+def build_model(rate=0.1):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    return model
+"""
+
+
+@pytest.mark.slow
+def test_trials_that_run_out_of_memory_in_a_pack_end_in_smaller_ones(
+    cluster: Any, until: Any, tmp_path: Path
+) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    cluster.scheduler()
+    cluster.worker("--slots=8")
+    sweep = cluster.submit(
+        CROWDED.format(room=str(room)),
+        parameters={"rate": {"distribution": "log_uniform", "min": 0.001, "max": 0.1}},
+        method={"name": "random"},
+        training={"epochs": 10, "batch_size": 8, "xla": False},
+        budget={"max_trials": 10},
+    )
+    until(cluster.completed(sweep), 120)
+    trials = cluster.records.trials(sweep.id)
+    assert max(trial.attempt for trial in trials) > 1, "no trial ran out of memory"
+    assert {trial.failures for trial in trials} == {0}
+    reasons = [entry.reason for entry in cluster.records.journal(sweep.id)]
+    assert any("tried again in a pack of 4" in reason or "in a pack of 3" in reason for reason in reasons)

@@ -12,12 +12,14 @@ import psutil
 import pytest
 from stub_worker import stub_command
 
-from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.errors import InputError, PipeDefect
+from kerasweep.jobs.pipe import DoneEvent, TrainOrder
 from kerasweep.jobs.settings import Settings
+from kerasweep.workers import trainers
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import DeviceSet
 from kerasweep.workers.host import Host, Preempting
-from kerasweep.workers.trainers import Trainer
+from kerasweep.workers.trainers import Death, Run, Trainer
 
 Until = Callable[[Callable[[], object], float], None]
 
@@ -83,9 +85,80 @@ def test_a_trainer_that_still_loads_is_not_waited_for(
     assert time.monotonic() - began < 3, "one that hears nothing is given 5 s before it is killed"
 
 
-def test_a_host_that_has_to_end_neither_seats_nor_grows(host: Host) -> None:
+def test_a_host_that_has_to_end_neither_gives_slots_nor_grows(host: Host) -> None:
     host.preempt()
     host.rescale(Scale(2, 2))
     assert len(host.trainers) == 1
     with pytest.raises(Preempting), host.slot("a"):
         pass
+
+
+def an_order(trial: int = 0, **params: object) -> TrainOrder:
+    return TrainOrder(
+        run=f"s1/{trial}/1",
+        sweep="s1",
+        name="test",
+        trial=trial,
+        attempt=1,
+        seed=1,
+        params=params,
+        spec={"training": {"epochs": 3}},
+        bundle="",
+        entry="train.py",
+        checkpoints=(),
+        engine="fit",
+        decisions={},
+        bar=None,
+    )
+
+
+def heard(run: Run) -> list[object]:
+    """Return all that is heard of a run to its end."""
+    found: list[object] = []
+    while not isinstance(found[-1] if found else None, (DoneEvent, PipeDefect, Death)):
+        found.append(run.events.get(timeout=20))
+    return found
+
+
+def test_a_run_that_nobody_waits_for_is_stopped(host: Host, until: Until) -> None:
+    (trainer,) = host.trainers
+    trainer.train(an_order(epoch_s=600.0))
+    until(lambda: trainer.steps.made, 20)
+    trainer.forget("s1/0/1")
+
+    def stands_still() -> bool:
+        before = trainer.steps.made
+        time.sleep(0.3)
+        return trainer.steps.made == before
+
+    until(stands_still, 10)
+    assert isinstance(heard(trainer.train(an_order(1)))[-1], DoneEvent)
+
+
+def test_a_message_that_does_not_fit_ends_its_run_alone(host: Host) -> None:
+    (trainer,) = host.trainers
+    wrong, right = trainer.train(an_order(act="garble")), trainer.train(an_order(1, epoch_s=0.3))
+    defect = heard(wrong)[-1]
+    assert isinstance(defect, PipeDefect)
+    assert "epoch does not fit: epoch: " in str(defect)
+    assert isinstance(heard(right)[-1], DoneEvent)
+
+
+def test_a_message_that_got_lost_ends_the_trainer(host: Host) -> None:
+    (trainer,) = host.trainers
+    death = heard(trainer.train(an_order(act="lose")))[-1]
+    assert isinstance(death, Death)
+    assert "got lost" in death.killed_for
+
+
+def test_a_trainer_that_does_not_end_when_it_is_replaced_is_killed(
+    host: Host, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers, "_RETIRE_S", 0.5)
+    (trainer,) = host.trainers
+    pid = trainer.pid
+    assert pid is not None
+    psutil.Process(pid).suspend()
+    trainer.retiring = True
+    trainer.retire()
+    until(lambda: trainer.ready and trainer.pid not in (None, pid), 20)

@@ -1,21 +1,26 @@
-"""The trainer's side of the pipe to its host: JSON lines, on file descriptors of their own.
+"""The trainer's side of the pipe to its host, on file descriptors of its own.
 
-The job's prints go to stdout and stderr and can never reach the pipe.
+A job's prints go to stdout and stderr and never reach the pipe. A child that a job forks is no trainer: it
+holds neither end, and what it sends is dropped.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+
+from kerasweep.jobs.errors import PipeDefect
+from kerasweep.jobs.kernel import rss_bytes
+from kerasweep.jobs.pipe import ORDERS, Event, Order, PipeReader, PipeWriter, StepEvent
 
 _STEP_EVERY_S = 1.0
+_CHUNK_BYTES = 1 << 16
 
 
-class Channel:
+class Outbox:
     """Sends events, from any thread, whole lines at a time.
 
     Args:
@@ -24,9 +29,11 @@ class Channel:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lock = threading.Lock()
+        self._writer = PipeWriter()
         self._counting = threading.Lock()
         self._steps = 0
+        self._forked = False
+        os.register_at_fork(after_in_child=self._leave)
 
     def count(self, steps: int) -> int:
         """Count steps of any run; return how many there were in all."""
@@ -34,29 +41,35 @@ class Channel:
             self._steps += steps
             return self._steps
 
-    def send(self, event: str, run: str | None = None, **fields: Any) -> None:
+    def send(self, event: Event) -> None:
         """Send one event.
 
         Raises:
+            PipeDefect: its fields do not fit.
             BrokenPipeError: the host is gone.
         """
-        message = {"ev": event, **({} if run is None else {"run": run}), **fields}
-        line = memoryview(json.dumps(message, allow_nan=False).encode() + b"\n")
-        with self._lock:
+        if self._forked:
+            return
+        with self._writer.lock:
+            line = memoryview(self._writer.line(event))
             while line:
                 line = line[os.write(self._descriptor, line) :]
+
+    def _leave(self) -> None:
+        self._forked = True
+        _close(self._descriptor)
 
 
 class StepPulse:
     """Tells the host that a run makes steps, at most once a second.
 
     Args:
-        channel: where to.
+        outbox: where to.
         run: the run's name.
     """
 
-    def __init__(self, channel: Channel, run: str) -> None:
-        self._channel = channel
+    def __init__(self, outbox: Outbox, run: str) -> None:
+        self._outbox = outbox
         self._run = run
         self._sent_at_s = 0.0
         self._steps = 0
@@ -64,15 +77,24 @@ class StepPulse:
     def beat(self, steps: int = 1) -> None:
         """Count steps, and tell the host if it is time."""
         self._steps += steps
-        in_all = self._channel.count(steps)
+        in_all = self._outbox.count(steps)
         now_s = time.monotonic()
         if now_s - self._sent_at_s >= _STEP_EVERY_S:
             self._sent_at_s = now_s
-            self._channel.send("step", self._run, step=self._steps, steps_in_all=in_all)
+            self._outbox.send(StepEvent(self._run, self._steps, in_all, rss_bytes()))
 
 
-def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
-    """Yield the host's messages until the pipe ends."""
-    with os.fdopen(descriptor, "rb") as lines:
-        for line in lines:
-            yield json.loads(line)
+def read_orders(descriptor: int) -> Iterator[Order | PipeDefect]:
+    """Yield the host's orders until the pipe ends, and a defect in the place of each that does not fit."""
+    os.register_at_fork(after_in_child=lambda: _close(descriptor))
+    reader = PipeReader(ORDERS)
+    while data := os.read(descriptor, _CHUNK_BYTES):
+        yield from reader.feed(data)
+
+
+def _close(descriptor: int) -> None:
+    """Close a descriptor in a forked child, its number kept so that nothing else gets it."""
+    with contextlib.suppress(OSError):
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)

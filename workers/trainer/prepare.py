@@ -17,6 +17,7 @@ from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.feed import check_sizes
 from kerasweep.workers.trainer.hardware import Devices, scope_of
 from kerasweep.workers.trainer.job.callbacks import (
@@ -28,7 +29,6 @@ from kerasweep.workers.trainer.job.callbacks import (
 from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Part, weighted
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
 from kerasweep.workers.trainer.job.source import JobSource
-from kerasweep.workers.trainer.order import Order
 from kerasweep.workers.trainer.outbox import StepPulse
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
@@ -51,7 +51,7 @@ class Workshop:
         self._sources: OrderedDict[tuple[Path, str], tuple[JobSource, Program]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, order: Order, stop: StopFlag, pulse: StepPulse) -> TrialRun:
+    def open(self, order: Assignment, stop: StopFlag, pulse: StepPulse) -> TrialRun:
         """Make the run of an order.
 
         Raises:
@@ -86,7 +86,7 @@ class Workshop:
             order, source, model, train, data.validation, callbacks, training, stop, pulse, strategy
         )
 
-    def _curves(self, order: Order, training: Training) -> list[keras.callbacks.Callback]:
+    def _curves(self, order: Assignment, training: Training) -> list[keras.callbacks.Callback]:
         if training.tensorboard is None:
             return []
         # TensorBoard is loaded only where it is wanted: it takes longer than a small trial.
@@ -95,7 +95,7 @@ class Workshop:
         board = Board(self._artifacts, order.sweep, order.trial)
         return [Curves(board, order.params, training.tensorboard.histograms)]
 
-    def _source(self, order: Order) -> tuple[JobSource, Program]:
+    def _source(self, order: Assignment) -> tuple[JobSource, Program]:
         key = (order.bundle, order.entry)
         with self._lock:
             if key not in self._sources:
@@ -108,7 +108,7 @@ class Workshop:
             self._sources.move_to_end(key)
             return self._sources[key]
 
-    def _load_data(self, order: Order, source: JobSource, arguments: Mapping[str, Any]) -> JobData:
+    def _load_data(self, order: Assignment, source: JobSource, arguments: Mapping[str, Any]) -> JobData:
         def load() -> Any:
             # The data belong to the sweep: whichever trial comes first must find the same.
             with PROCESS_RANDOM:
@@ -118,7 +118,7 @@ class Workshop:
         return self._data.get(_data_key(order, arguments), load)
 
 
-def _check_batches(order: Order, train: Part) -> None:
+def _check_batches(order: Assignment, train: Part) -> None:
     if not isinstance(train, Arrays) and "training.batch_size" in order.params:
         raise JobError(
             FailureClass.USER,
@@ -127,7 +127,7 @@ def _check_batches(order: Order, train: Part) -> None:
         )
 
 
-def _data_key(order: Order, arguments: Mapping[str, Any]) -> str:
+def _data_key(order: Assignment, arguments: Mapping[str, Any]) -> str:
     text = json.dumps(
         [str(order.bundle), order.entry, order.spec.seed, arguments], sort_keys=True, default=repr
     )

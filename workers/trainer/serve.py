@@ -9,28 +9,35 @@ import select
 import threading
 import time
 import warnings
-from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.errors import JobError, PipeDefect
+from kerasweep.jobs.pipe import (
+    DecidedOrder,
+    ExitOrder,
+    FailedEvent,
+    LogEvent,
+    Order,
+    ReadyEvent,
+    StopOrder,
+    TrainOrder,
+)
 from kerasweep.jobs.store.artifacts import Artifacts
-from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.blame import translate
+from kerasweep.jobs.trial import Answer, FailureClass
+from kerasweep.workers.trainer.assignment import read_order
 from kerasweep.workers.trainer.engine import Engine
 from kerasweep.workers.trainer.fit import FitEngine
-from kerasweep.workers.trainer.hardware import Devices, versions
+from kerasweep.workers.trainer.hardware import Devices
 from kerasweep.workers.trainer.job.prints import Prints, RunLog
-from kerasweep.workers.trainer.order import read_order
-from kerasweep.workers.trainer.outbox import Channel, read_messages
+from kerasweep.workers.trainer.outbox import Outbox, read_orders
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
 from kerasweep.workers.trainer.pack.pack_engine import PackEngine
 from kerasweep.workers.trainer.pack.warm_up import warm_up
 from kerasweep.workers.trainer.prepare import Workshop
-from kerasweep.workers.trainer.session import Equipment, Session, failed
+from kerasweep.workers.trainer.session import Equipment, Session
 from kerasweep.workers.trainer.state.run import TrialRun
 
 log = logging.getLogger(__name__)
@@ -44,22 +51,25 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     """Train what the host orders, until it says `exit` or its pipe ends."""
     devices = Devices(threads, logical_cpus)
     _keep_quiet()
-    channel = Channel(out_fd)
-    channel.send("ready", pid=os.getpid(), devices=devices.names, versions=versions())
+    outbox = Outbox(out_fd)
+    outbox.send(ReadyEvent(os.getpid(), tuple(devices.names)))
     if not select.select([in_fd], [], [], _NO_HURRY_S)[0]:
         warm_up(devices.kind == "GPU")  # while the host gets ready to take hints
-    decisions, company = Decisions(channel), Company()
+    decisions, company = Decisions(outbox), Company()
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
-    trainer = Equipment(channel, artifacts, Workshop(devices, artifacts), choose)
-    attempts = Sessions(trainer, decisions, company)
+    equipment = Equipment(outbox, artifacts, Workshop(devices, artifacts), choose, company)
+    sessions = Sessions(equipment, decisions)
     # What is loaded by now stays: the collector need not look at it again after every trial.
     gc.collect()
     gc.freeze()
-    for message in read_messages(in_fd):
-        if message["op"] == "exit":
+    for order in read_orders(in_fd):
+        if isinstance(order, ExitOrder):
             return
-        attempts.handle(message)
+        if isinstance(order, PipeDefect) and order.run is None:
+            log.error("an order of the host: %s", order)
+            return  # whose it was cannot be told: the host learns of it by the end of this process
+        sessions.handle(order)
 
 
 def _keep_quiet() -> None:
@@ -94,7 +104,7 @@ class EngineChoice:
             return self._fit, "asked for"
         refusal = self._pack.refuses(run)
         if refusal is None:
-            return self._pack, "asked for" if asked == "pack" else "it can be packed"
+            return self._pack, "asked for" if asked == "pack" else ""
         if asked == "pack":
             raise JobError(
                 FailureClass.USER, f"the engine pack cannot train this trial: {refusal}; use the engine auto"
@@ -106,55 +116,56 @@ class Sessions:
     """The attempts that this process is at.
 
     Args:
-        trainer: what they share.
+        equipment: what they share.
         decisions: what their sweeps are bound to.
-        company: they join it.
     """
 
-    def __init__(self, trainer: Equipment, decisions: Decisions, company: Company) -> None:
-        self._trainer = trainer
+    def __init__(self, equipment: Equipment, decisions: Decisions) -> None:
+        self._equipment = equipment
         self._decisions = decisions
-        self._company = company
         self._prints = Prints()
         self._prints.install()
         self._live: dict[str, Session] = {}
         self._collected_at_s = time.monotonic()
         self._lock = threading.Lock()
 
-    def handle(self, message: dict[str, Any]) -> None:
-        """Do what the host asks: start a run, or stop one."""
-        if message["op"] == "train":
-            self._start(message)
-        elif message["op"] == "stop":
-            with self._lock:
-                attempt = self._live.get(message["run"])
-            if attempt is not None:
-                attempt.stop.ask(message["why"])
-        elif message["op"] == "decided":
-            with self._lock:
-                attempt = self._live.get(message["run"])
-            if attempt is not None:
-                self._decisions.hear(attempt.order.sweep, message["key"], message["value"])
-        else:
-            log.warning("unknown message from the host: %s", message["op"])
-
-    def _start(self, message: dict[str, Any]) -> None:
-        try:
-            order = read_order(message)
-        except Exception as exc:  # noqa: BLE001 - a spec of another version must not end the other runs
-            failure = translate(exc, Path(message.get("bundle", ".")))
-            self._trainer.channel.send("failed", message["run"], **failed(failure))
+    def handle(self, order: Order | PipeDefect) -> None:
+        """Do what the host asks: start a run, stop one, or pass an answer on."""
+        if isinstance(order, TrainOrder):
+            self._start(order)
             return
-        printed = RunLog(lambda text: self._trainer.channel.send("log", order.run, text=text))
-        attempt = Session(self._trainer, order, printed)
+        if isinstance(order, PipeDefect):
+            self._refuse(str(order.run), order)
         with self._lock:
-            self._live[attempt.order.run] = attempt
-        threading.Thread(target=self._work, args=(attempt,), name=attempt.order.run, daemon=True).start()
+            session = self._live.get(getattr(order, "run", None) or "")
+        if session is None:
+            return
+        if isinstance(order, DecidedOrder):
+            self._decisions.hear(session.order.sweep, order.key, order.value)
+        else:
+            session.stop.ask(order.why if isinstance(order, StopOrder) else str(Answer.STALE))
 
-    def _work(self, attempt: Session) -> None:
-        run = attempt.order.run
-        with self._company.joined(attempt.order.sweep), self._prints.into(attempt.printed):
-            attempt.work()
+    def _start(self, order: TrainOrder) -> None:
+        try:
+            assignment = read_order(order)
+        except ValueError as exc:  # a sweep file of another version must not end the other runs
+            self._refuse(order.run, exc)
+            return
+        outbox = self._equipment.outbox
+        printed = RunLog(lambda text: outbox.send(LogEvent(order.run, text)))
+        session = Session(self._equipment, assignment, printed)
+        with self._lock:
+            self._live[order.run] = session
+        threading.Thread(target=self._work, args=(session,), name=order.run, daemon=True).start()
+
+    def _refuse(self, run: str, why: Exception) -> None:
+        message = f"a defect of kerasweep: an order does not fit: {why}"
+        self._equipment.outbox.send(FailedEvent(run, FailureClass.CRASH, message, "", 1))
+
+    def _work(self, session: Session) -> None:
+        run = session.order.run
+        with self._equipment.company.joined(session.order.sweep) as leave, self._prints.into(session.printed):
+            session.work(leave)
         with self._lock:
             del self._live[run]
             idle = not self._live

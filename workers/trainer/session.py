@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import functools
-import resource
 import secrets
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 from keras.src.saving import saving_lib
 
 from kerasweep.jobs.errors import Damaged, JobError, OutOfReach
-from kerasweep.jobs.queue.hints import encode_metrics
+from kerasweep.jobs.kernel import rss_bytes
+from kerasweep.jobs.pipe import (
+    CheckpointEvent,
+    DoneEvent,
+    EndEvent,
+    EngineEvent,
+    EpochEvent,
+    FailedEvent,
+    LogEvent,
+    NoteEvent,
+    PhaseEvent,
+    ReleasedEvent,
+    RunEvent,
+)
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.blame import translate
 from kerasweep.workers.trainer.engine import Engine, Interrupted
 from kerasweep.workers.trainer.hardware import versions
 from kerasweep.workers.trainer.job.prints import RunLog
-from kerasweep.workers.trainer.order import Order
-from kerasweep.workers.trainer.outbox import Channel, StepPulse
+from kerasweep.workers.trainer.outbox import Outbox, StepPulse
+from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint
 from kerasweep.workers.trainer.state.digest import digest
@@ -32,7 +44,6 @@ from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRu
 
 _INSIST_S = 60.0
 _PAUSE_S = 5.0
-_ENDS = ("done", "failed", "released")
 
 # Keras means to remember which attributes it never saves, but looks for them under another name than it
 # wrote: at every save it would build a layer, a metric and an optimizer to ask them.
@@ -44,64 +55,79 @@ class Equipment:
     """What every attempt of this process uses.
 
     Args:
-        channel: to the host.
+        outbox: to the host.
         artifacts: where checkpoints and models go.
         workshop: makes runs.
         choose: finds the engine of a run, and says why.
+        company: the trials that train here.
     """
 
-    channel: Channel
+    outbox: Outbox
     artifacts: Artifacts
     workshop: Workshop
     choose: Callable[[TrialRun], tuple[Engine, str]]
+    company: Company
 
 
 class Session:
     """One attempt at a trial, in a thread of its own.
 
     Args:
-        trainer: what attempts share.
+        equipment: what sessions share.
         order: what the host asked for.
         printed: what the job prints; it is sent before the event that ends the attempt.
     """
 
-    def __init__(self, trainer: Equipment, order: Order, printed: RunLog) -> None:
+    def __init__(self, equipment: Equipment, order: Assignment, printed: RunLog) -> None:
         self.order = order
         self.printed = printed
         self.stop = StopFlag()
-        self._trainer = trainer
+        self._equipment = equipment
+        self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
         self._snapshot: Checkpoint | None = None
         self._saved_at_s = time.monotonic()
 
-    def work(self) -> None:
-        """Train, and tell the host how it ended. Never raises for the job's sake."""
+    def work(self, leave: Callable[[], None]) -> None:
+        """Train, and tell the host how it ended. Never raises for the job's sake.
+
+        Args:
+            leave: called before the host hears of the end and may send the next trial.
+        """
+        self._leave = leave
         try:
             self._train()
-        except Interrupted:
-            self._release()
         except BaseException as exc:  # noqa: BLE001 - the job's code may raise anything, SystemExit among it
-            self._send("failed", **failed(translate(exc, self.order.bundle)))
+            self._fail(translate(exc, self.order.bundle))
 
     def _train(self) -> None:
-        run = self._trainer.workshop.open(
-            self.order, self.stop, StepPulse(self._trainer.channel, self.order.run)
-        )
+        run = self._open()
         try:
+            if not self._resume(run) and self.order.checkpoints:
+                run.callbacks.close()
+                run = self._open()  # what was refused may have left its traces
             self._train_run(run)
+        except Interrupted:
+            self._release()  # before the callbacks publish what they hold: a preempted worker has little time
         finally:
             run.callbacks.close()
 
+    def _open(self) -> TrialRun:
+        pulse = StepPulse(self._equipment.outbox, self.order.run)
+        run = self._equipment.workshop.open(self.order, self.stop, pulse)
+        run.callbacks.train_begin()
+        return run
+
     def _train_run(self, run: TrialRun) -> None:
         self._leave_if_asked()
-        run.callbacks.train_begin()
-        self._resume(run)
-        engine, reason = self._trainer.choose(run)
-        self._send("engine", engine=engine.name, reason=reason)
+        engine, reason = self._equipment.choose(run)
+        self._send(EngineEvent(self.order.run, engine.name, reason))
+        self._send(PhaseEvent(self.order.run, "compiling"))
         logs: dict[str, float] = {}
         with engine.admit(run):
             for note in run.notes:
-                self._log(f"note: {note}")
+                self._send(NoteEvent(self.order.run, note))
+            self._send(PhaseEvent(self.order.run, "training"))
             self._saved_at_s = time.monotonic()
             while not run.over:
                 self._leave_if_asked(run)
@@ -111,7 +137,7 @@ class Session:
         self._finish(run, logs, engine.name)
 
     def _after_epoch(self, run: TrialRun, metrics: dict[str, float]) -> None:
-        self._send("epoch", epoch=run.epoch, metrics=encode_metrics(metrics), seconds=round(run.seconds, 6))
+        self._send(EpochEvent(self.order.run, run.epoch, metrics, round(run.seconds, 6)))
         diverged = run.diverged(metrics)
         if diverged is not None:
             raise JobError(
@@ -134,8 +160,11 @@ class Session:
     def _release(self) -> None:
         if not self.stop.at_once and self._snapshot is not None:
             self._save(self._snapshot)
-        artifact = None if self._saved is None else self._saved.to_json()
-        self._send("released", why=self.stop.why, artifact=artifact)
+        self._send(ReleasedEvent(self.order.run, self.stop.why or "preempt", self._saved))
+
+    def _fail(self, failure: JobError) -> None:
+        width = self._equipment.company.recent_width()
+        self._send(FailedEvent(self.order.run, failure.cls, failure.message, failure.traceback, width))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; where it cannot be written, training goes on and the next one tries again."""
@@ -144,52 +173,58 @@ class Session:
             return
         try:
             key = self._key("checkpoint", epoch, "npz")
-            sha256, size = self._trainer.artifacts.put(key, checkpoint.to_bytes())
+            sha256, size = self._equipment.artifacts.put(key, checkpoint.to_bytes())
         except OutOfReach as exc:
             self._log(f"no checkpoint after epoch {epoch}: {exc}")
             return
         finally:
             self._saved_at_s = time.monotonic()
         self._saved = ArtifactRef("checkpoint", key, sha256, size, epoch)
-        self._send("checkpoint", artifact=self._saved.to_json())
+        self._send(CheckpointEvent(self.order.run, self._saved))
 
-    def _resume(self, run: TrialRun) -> None:
-        """Go on from the newest checkpoint that is whole; say so where one is not."""
-        for ref in self.order.resume:
+    def _resume(self, run: TrialRun) -> bool:
+        """Resume from the newest whole checkpoint, naming those that are not; tell whether there was one."""
+        self._leave_if_asked()
+        for ref in self.order.checkpoints:
             try:
-                data = self._trainer.artifacts.get(ref.key, ref.sha256)
+                data = self._equipment.artifacts.get(ref.key, ref.sha256)
                 run.put(Checkpoint.from_bytes(data))
-            except (Damaged, ValueError) as exc:
+            except (Damaged, ValueError, LookupError, TypeError) as exc:
                 self._log(f"checkpoint of epoch {ref.epoch} refused, the one before it is used: {exc}")
                 continue
             self._saved = ArtifactRef("checkpoint", ref.key, ref.sha256, len(data), ref.epoch)
-            return
-        if self.order.resume:
+            return True
+        if self.order.checkpoints:
             self._log(
-                f"none of {len(self.order.resume)} checkpoints could be used: "
+                f"none of {len(self.order.checkpoints)} checkpoints could be used: "
                 "the trial starts again from epoch 1"
             )
+        return False
 
     def _finish(self, run: TrialRun, logs: dict[str, float], engine: str) -> None:
         if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights take their place
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)
         final = digest(run.model)
-        models = [] if self._is_outdone(run) else [self._save_model(run)]
+        model = None if self._is_outdone(run) else self._save_model(run)
         self._send(
-            "done",
-            digest=final,
-            value=run.best.value,
-            best_epoch=run.best.epoch,
-            epochs=run.epoch,
-            metrics=encode_metrics(run.best.metrics),
-            artifacts=[model.to_json() for model in models],
-            device=self._trainer.workshop.devices.description,
-            versions=versions(),
-            engine=engine,
-            notes=run.notes,
-            stopped_early=run.stopped_early,
-            rss_bytes=rss_bytes(),
+            DoneEvent(
+                run=self.order.run,
+                digest=final,
+                value=run.best.value,
+                best_epoch=run.best.epoch,
+                epochs=run.epoch,
+                metrics=run.best.metrics,
+                model=model,
+                stopped_early=run.stopped_early,
+                facts={
+                    "device": self._equipment.workshop.devices.description,
+                    "versions": versions(),
+                    "engine": engine,
+                    "notes": run.notes,
+                },
+                rss_bytes=rss_bytes(),
+            )
         )
 
     def _is_outdone(self, run: TrialRun) -> bool:
@@ -208,7 +243,7 @@ class Session:
             path = Path(folder) / "model.keras"
             with keras.saving.custom_object_scope(run.source.custom_objects):
                 run.model.save(path)
-            sha256, size = self._insist(lambda: self._trainer.artifacts.put_file(key, path))
+            sha256, size = self._insist(lambda: self._equipment.artifacts.put_file(key, path))
         return ArtifactRef("model", key, sha256, size, run.best.epoch)
 
     def _insist(self, put: Callable[[], tuple[str, int]]) -> tuple[str, int]:
@@ -233,20 +268,10 @@ class Session:
         return f"{folder}/{kind}-{epoch}-{secrets.token_hex(4)}.{suffix}"
 
     def _log(self, text: str) -> None:
-        self._send("log", text=text)
+        self._send(LogEvent(self.order.run, text))
 
-    def _send(self, event: str, **fields: Any) -> None:
-        if event in _ENDS:
+    def _send(self, event: RunEvent) -> None:
+        if isinstance(event, EndEvent):
             self.printed.flush(partial=True)
-        self._trainer.channel.send(event, self.order.run, **fields)
-
-
-def failed(failure: JobError) -> dict[str, Any]:
-    """Return the fields of a `failed` event."""
-    return {"class": failure.cls, "message": failure.message, "traceback": failure.traceback}
-
-
-def rss_bytes() -> int:
-    """Return the memory that this process holds now, in bytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+            self._leave()
+        self._equipment.outbox.send(event)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from kerasweep.workers.trainer.state.checkpoint import Checkpoint
+
 pytestmark = pytest.mark.tf
 
 JOB = """
@@ -103,6 +105,8 @@ def test_sends_events_in_order_and_a_model_that_is_what_its_digest_says(bench: B
     kinds = [event["ev"] for event in bench.peer.seen if event.get("run") == run]
     assert [kind for kind in kinds if kind not in ("step", "log")] == [
         "engine",
+        "phase",
+        "phase",
         "epoch",
         "epoch",
         "epoch",
@@ -286,7 +290,7 @@ def test_checkpoints_are_written_as_often_as_asked(bench: Bench) -> None:
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (ref["sha256"], ref["bytes"])
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "other trial", "none left"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "other trial", "other callbacks", "none left"])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(bench: Bench, damage: str) -> None:
     changes = {"training": {"epochs": 4}, "spec": {"checkpoints": {"every_s": 0, "keep_top": 1}}}
     run = bench.send(**changes)
@@ -300,6 +304,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(bench: Bench, d
         path.write_bytes(data[:-50])
     elif damage == "gone":
         path.unlink()
+    elif damage == "other callbacks":
+        for ref in refs:
+            ref["sha256"] = _with_other_callbacks(bench.peer.artifacts / ref["key"])
     elif damage == "none left":
         for ref in refs:
             (bench.peer.artifacts / ref["key"]).write_bytes(b"")
@@ -312,11 +319,20 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(bench: Bench, d
     assert "checkpoint of epoch 3 refused" in told
     assert end["digest"] == whole["digest"]
     first = bench.peer.of(again, "epoch")[0]["epoch"]
-    if damage in ("none left", "other trial"):
+    if damage in ("none left", "other trial", "other callbacks"):
         assert "starts again from epoch 1" in told
         assert first == 1
     else:
         assert first == 3
+
+
+def _with_other_callbacks(path: Path) -> str:
+    """Give a checkpoint a state of callbacks that does not fit; return its digest."""
+    whole = Checkpoint.from_bytes(path.read_bytes())
+    state = [{**callback, "state": {"kept": {"mystery": 1}}} for callback in whole.manifest["callbacks"]]
+    data = Checkpoint({**whole.manifest, "callbacks": state}, whole.arrays).to_bytes()
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def test_two_replicas_want_a_batch_that_divides_and_devices_enough(bench: Bench) -> None:

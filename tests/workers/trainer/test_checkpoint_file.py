@@ -20,7 +20,7 @@ from kerasweep.workers.trainer.state import checkpoint
 from kerasweep.workers.trainer.state.checkpoint import (
     Checkpoint,
     build_optimizer,
-    put_variables,
+    match_variables,
     take_variables,
 )
 from kerasweep.workers.trainer.state.digest import digest
@@ -61,9 +61,9 @@ def test_any_part_of_a_file_is_refused(data: st.DataObject) -> None:
 
 def test_a_file_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as later:
-        later.setattr(checkpoint, "FORMAT", 2)
+        later.setattr(checkpoint, "FORMAT", 7)
         data = Checkpoint({}, []).to_bytes()
-    with pytest.raises(Damaged, match="format must be 1, got 2"):
+    with pytest.raises(Damaged, match="format must be 2, got 7"):
         Checkpoint.from_bytes(data)
 
 
@@ -107,7 +107,10 @@ def test_a_callback_comes_back_with_all_that_is_state() -> None:
     same_variable, kept_function = fresh.variable, fresh.skipped
     manifest = Checkpoint({"state": state}, writer.arrays).to_bytes()
     back = Checkpoint.from_bytes(manifest)
-    StateReader(back.arrays).attributes(fresh, back.manifest["state"])
+    reader = StateReader(back.arrays)
+    reader.attributes(fresh, back.manifest["state"])
+    assert float(fresh.variable.value) == 1.0  # nothing is assigned before all of it was read
+    reader.apply()
 
     for name in ("plain", "nested", "counts", "ordered", "lists", "kept"):
         assert getattr(fresh, name) == getattr(used, name), name
@@ -128,6 +131,38 @@ def test_a_callback_comes_back_with_all_that_is_state() -> None:
     assert fresh.skipped is kept_function
 
 
+class Late(keras.callbacks.Callback):
+    """Gains what it keeps during the training, as many callbacks do."""
+
+    def train(self) -> None:
+        self.history = {"loss": [1.0]}
+        self.metric = keras.metrics.Mean(name="kept")
+        self.metric.update_state([1.0, 4.0])
+        self.generator = np.random.default_rng(1)
+        self.generator.normal()
+        self.random = random.Random(1)
+        self.seeds = keras.random.SeedGenerator(3)
+        self.seeds.next()
+        self.variable = keras.Variable(9.0)
+
+
+def test_a_callback_that_gained_attributes_while_it_trained_comes_back() -> None:
+    used, fresh = Late(), Late()
+    used.train()
+    writer = StateWriter()
+    state = writer.attributes(used)
+    back = Checkpoint.from_bytes(Checkpoint({"state": state}, writer.arrays).to_bytes())
+    reader = StateReader(back.arrays)
+    reader.attributes(fresh, back.manifest["state"])
+    reader.apply()
+    assert fresh.history == used.history
+    assert float(fresh.metric.result()) == 2.5
+    assert fresh.generator.normal() == used.generator.normal()
+    assert fresh.random.random() == used.random.random()
+    np.testing.assert_array_equal(fresh.seeds.state, used.seeds.state)
+    assert float(fresh.variable.value) == 9.0
+
+
 def small_model(units: int = 3, optimizer: str = "adam") -> Any:
     layers = [keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
@@ -141,7 +176,8 @@ def test_a_model_goes_on_with_the_seeds_of_its_dropout() -> None:
     x, y = np.ones((8, 2)), np.ones((8, 1))
     model.fit(x, y, verbose=0)
     names, arrays = take_variables(model)
-    put_variables(other, names, arrays)
+    for variable, value in match_variables(other, names, arrays):
+        variable.assign(value)
     assert digest(other) == digest(model)
     for one in (model, other):
         one.fit(x, y, verbose=0)
@@ -171,4 +207,4 @@ def test_what_was_taken_is_a_copy() -> None:
 def test_another_model_is_refused(units: int, optimizer: str) -> None:
     names, arrays = take_variables(small_model())
     with pytest.raises(Damaged, match="another model"):
-        put_variables(small_model(units, optimizer), names, arrays)
+        match_variables(small_model(units, optimizer), names, arrays)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kerasweep.workers.trainer.engine import Interrupted
-from kerasweep.workers.trainer.pack.memory import Places
+from kerasweep.workers.trainer.pack.memory import MemoryGate
 from kerasweep.workers.trainer.state.run import StopFlag
 
 pytestmark = pytest.mark.tf
@@ -19,7 +19,7 @@ IDLE, RUN, LIMIT = 100, 50, 260
 
 
 class Run:
-    """What `Places` asks of a run."""
+    """What `MemoryGate` asks of a run."""
 
     def __init__(self) -> None:
         self.stop = StopFlag()
@@ -43,17 +43,17 @@ class Memory:
 class Visit(threading.Thread):
     """A run that waits for a place in a thread of its own."""
 
-    def __init__(self, places: Places, memory: Memory) -> None:
+    def __init__(self, gate: MemoryGate, memory: Memory) -> None:
         super().__init__(daemon=True)
         self.run_: Any = Run()
         self.entered, self.leave = threading.Event(), threading.Event()
         self.interrupted = False
-        self._places, self._memory = places, memory
+        self._gate, self._memory = gate, memory
         self.start()
 
     def run(self) -> None:
         try:
-            with self._places.enter(self.run_, 10):
+            with self._gate.enter(self.run_, 10):
                 self._memory.inside += 1
                 self.entered.set()
                 self.leave.wait(30)
@@ -65,17 +65,17 @@ class Visit(threading.Thread):
 @pytest.fixture
 def visits() -> Iterator[Any]:
     memory = Memory()
-    places = Places(LIMIT, memory.used)
+    gate = MemoryGate(LIMIT, memory.used)
     found: list[Visit] = []
 
     def visit() -> Visit:
-        found.append(Visit(places, memory))
+        found.append(Visit(gate, memory))
         return found[-1]
 
     with ExitStack() as stack:
         stack.callback(lambda: [one.join(10) for one in found])
         stack.callback(lambda: [one.leave.set() for one in found])
-        yield visit, places
+        yield visit, gate
 
 
 def test_runs_enter_while_memory_lasts(visits: Any) -> None:
@@ -90,16 +90,16 @@ def test_runs_enter_while_memory_lasts(visits: Any) -> None:
 
 
 def test_one_run_enters_whatever_it_takes() -> None:
-    places = Places(0, lambda: IDLE)
-    with places.enter(Run(), 10**12):
+    gate = MemoryGate(0, lambda: IDLE)
+    with gate.enter(Run(), 10**12):
         pass
 
 
 def test_memory_that_ran_out_halves_the_pack(visits: Any) -> None:
-    visit, places = visits
+    visit, gate = visits
     inside = [visit(), visit()]
     assert all(one.entered.wait(10) for one in inside)
-    assert places.halve() == 1
+    assert gate.halve() == 1
     inside[0].leave.set()
     inside[0].join(10)
     late = visit()
@@ -109,10 +109,10 @@ def test_memory_that_ran_out_halves_the_pack(visits: Any) -> None:
 
 
 def test_a_run_that_waits_can_be_stopped(visits: Any) -> None:
-    visit, places = visits
+    visit, gate = visits
     inside = visit()
     assert inside.entered.wait(10)
-    places.halve()
+    gate.halve()
     late = visit()
     late.run_.stop.ask("pause")
     late.join(10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +13,8 @@ _WITHIN_S = 1.0
 #: Trials come one close behind the other; when none has for so long, all are here.
 _BETWEEN_S = 0.2
 _WAIT_S = 0.05
+#: So long ago a trial counts as company of one that fails now.
+_RECENT_S = 5.0
 
 
 class Company:
@@ -23,23 +25,50 @@ class Company:
         self._here: Counter[str] = Counter()
         self._graphs: dict[str, dict[str, str]] = {}
         self._joined_at_s: dict[str, float] = {}
+        self._widths: deque[tuple[float, int]] = deque()
 
     @contextmanager
-    def joined(self, sweep: str) -> Iterator[None]:
-        """Count a trial in until the context ends."""
+    def joined(self, sweep: str) -> Iterator[Callable[[], None]]:
+        """Count a trial in until the context ends, or until the function that it gives is called."""
         with self._changed:
             self._here[sweep] += 1
             self._joined_at_s[sweep] = time.monotonic()
+            self._note_width()
             self._changed.notify_all()
+        once = threading.Lock()
+
+        def leave() -> None:
+            if once.acquire(blocking=False):
+                self._leave(sweep)
+
         try:
-            yield
+            yield leave
         finally:
-            with self._changed:
-                self._here[sweep] -= 1
-                if not self._here[sweep]:
-                    del self._here[sweep], self._joined_at_s[sweep]
-                    self._graphs.pop(sweep, None)
-                self._changed.notify_all()
+            leave()
+
+    def _leave(self, sweep: str) -> None:
+        with self._changed:
+            self._note_width()
+            self._here[sweep] -= 1
+            if not self._here[sweep]:
+                del self._here[sweep], self._joined_at_s[sweep]
+                self._graphs.pop(sweep, None)
+            self._changed.notify_all()
+
+    def recent_width(self) -> int:
+        """Return the most trials that were here at once within the last seconds.
+
+        Memory that ran out under several trials fails one after the other: the last of them was not alone.
+        """
+        with self._changed:
+            self._note_width()
+            return max(1, *(width for _, width in self._widths))
+
+    def _note_width(self) -> None:
+        now_s = time.monotonic()
+        while self._widths and now_s - self._widths[0][0] > _RECENT_S:
+            self._widths.popleft()
+        self._widths.append((now_s, self._here.total()))
 
     def tell(self, sweep: str, run: str, graph: str) -> None:
         """Note the graph of one of a sweep's trials."""

@@ -6,24 +6,27 @@ import threading
 import time
 from typing import Any
 
+from kerasweep.jobs.pipe import DecisionEvent
 from kerasweep.workers.trainer.engine import Interrupted
-from kerasweep.workers.trainer.outbox import Channel
+from kerasweep.workers.trainer.outbox import Outbox
 from kerasweep.workers.trainer.state.run import TrialRun
 
 #: The records are asked for so long. An attempt whose records are away longer has lost its lease anyway.
 _ANSWER_WITHIN_S = 60.0
 _WAIT_S = 0.2
+#: Why a run is released whose question stays without an answer.
+NO_ANSWER = "the records did not answer"
 
 
 class Decisions:
     """The sweeps' decisions that this process knows of. Safe to share between threads.
 
     Args:
-        channel: to the host, which asks the records.
+        outbox: to the host, which asks the records.
     """
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._told = threading.Condition()
         self._known: dict[tuple[str, str], Any] = {}
 
@@ -42,11 +45,13 @@ class Decisions:
         with self._told:
             if wanted in self._known:
                 return self._known[wanted]
-        self._channel.send("decision", run.order.run, key=key, value=value, reason=reason)
+        self._outbox.send(DecisionEvent(run.order.run, key, value, reason))
         deadline_s = time.monotonic() + _ANSWER_WITHIN_S
         with self._told:
             while wanted not in self._known:
-                if run.stop.leaving or time.monotonic() > deadline_s:
+                if time.monotonic() > deadline_s:
+                    run.stop.ask(NO_ANSWER)
+                if run.stop.leaving:
                     raise Interrupted
                 run.pulse.beat(0)
                 self._told.wait(_WAIT_S)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import tensorflow as tf
 
-from kerasweep.jobs.kernel import free_bytes
+from kerasweep.jobs.kernel import free_bytes, rss_bytes
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.state.run import TrialRun
 
@@ -19,7 +17,7 @@ MEMORY_SHARE = 0.7
 _WAIT_S = 0.2
 
 
-class Places:
+class MemoryGate:
     """Lets runs in while there is memory for one more. Safe to share between threads.
 
     Args:
@@ -42,7 +40,7 @@ class Places:
 
     @contextmanager
     def enter(self, run: TrialRun, bytes_at_least: int) -> Iterator[None]:
-        """Wait for a place, and hold it until the context ends.
+        """Wait for memory, and hold it until the context ends.
 
         Args:
             run: who waits.
@@ -90,21 +88,16 @@ class Places:
             self._run_bytes = max(self._run_bytes // 2, grown // self._inside)
 
 
-def measured_places(gpu: bool) -> Places:
-    """Return places for what is free now, on top of what this process holds already."""
+def measured_gate(gpu: bool) -> MemoryGate:
+    """Return the gate for what is free now, on top of what this process holds already."""
     if gpu:
-        return Places(int(_gpu_bytes() * MEMORY_SHARE), gpu_used_bytes)
-    return Places(rss_bytes() + int(free_bytes() * MEMORY_SHARE), rss_bytes, free_bytes)
+        return MemoryGate(int(_gpu_bytes() * MEMORY_SHARE), gpu_used_bytes)
+    return MemoryGate(rss_bytes() + int(free_bytes() * MEMORY_SHARE), rss_bytes, free_bytes)
 
 
 def gpu_used_bytes() -> int:
     """Return the memory that this process holds on its first GPU now, in bytes."""
     return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
-
-
-def rss_bytes() -> int:
-    """Return the memory that this process holds now, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _gpu_bytes() -> int:

@@ -28,7 +28,7 @@ from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import seed_tensorflow
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
-from kerasweep.workers.trainer.pack.memory import measured_places
+from kerasweep.workers.trainer.pack.memory import measured_gate
 from kerasweep.workers.trainer.pack.programs import Bound, Material, Programs
 from kerasweep.workers.trainer.pack.resident import Resident, bytes_of
 from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop
@@ -71,8 +71,8 @@ class PackEngine:
         self._decisions = decisions
         self._company = company
         self._resident = Resident("GPU:0" if gpu else "CPU:0")
-        self._places = measured_places(gpu)
-        self._programs = Programs(int(self._places.limit_bytes * _FOR_PROGRAMS))
+        self._gate = measured_gate(gpu)
+        self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS))
         self._prepared: dict[TrialRun, _Prepared] = {}
 
     def refuses(self, run: TrialRun) -> str | None:
@@ -90,7 +90,7 @@ class PackEngine:
     @contextmanager
     def admit(self, run: TrialRun) -> Iterator[None]:
         """Wait for memory, and bind a program to the run's variables."""
-        with self._places.enter(run, _bytes_of_variables(run.model)), self._counting_memory():
+        with self._gate.enter(run, _bytes_of_variables(run.model)), self._counting_memory():
             try:
                 self._prepared[run] = self._prepare(run)
                 run.notes.extend(self._prepared[run].bound.notes)
@@ -193,7 +193,7 @@ class PackEngine:
             yield
         except Exception as exc:
             if is_memory(exc):
-                self._places.halve()
+                self._gate.halve()
             raise
 
     def _refuses_model(self, model: keras.Model) -> str | None:
@@ -207,10 +207,10 @@ class PackEngine:
 
     def _refuses_size(self, run: TrialRun) -> str | None:
         wanted = sum(bytes_of(part) for part in (run.train, run.validation) if isinstance(part, Arrays))
-        if wanted > self._places.limit_bytes // 2:
+        if wanted > self._gate.limit_bytes // 2:
             return (
                 f"its data take {wanted / 2**20:.0f} MiB, more than half of the "
-                f"{self._places.limit_bytes / 2**20:.0f} MiB that this trainer may use"
+                f"{self._gate.limit_bytes / 2**20:.0f} MiB that this trainer may use"
             )
         return None
 

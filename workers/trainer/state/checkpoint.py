@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kerasweep.jobs.errors import Damaged
 from kerasweep.workers.trainer.state.digest import optimizers_of, plain_path, replicas_of
 
-FORMAT = 1
+FORMAT = 2
 _NATIVE_KINDS = frozenset("biufcSUMm")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -80,13 +80,18 @@ def take_variables(model: keras.Model) -> tuple[dict[str, Any], list[NDArray[Any
     return names, [np.array(one.numpy()) for variable in variables for one in replicas_of(variable)]
 
 
-def put_variables(model: keras.Model, names: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
-    """Give a model and its optimizers the values of a checkpoint.
+def match_variables(
+    model: keras.Model, names: dict[str, Any], arrays: list[NDArray[Any]]
+) -> list[tuple[Any, NDArray[Any]]]:
+    """Pair every variable of a model and its optimizers with its value in a checkpoint; assign nothing.
 
     Args:
-        model: built and compiled as the one that was taken down.
+        model: built and compiled as the one that was saved.
         names: as `take_variables` returned them.
         arrays: in the same order; what follows them is not looked at.
+
+    Returns:
+        Variables, one for each replica, and their values.
 
     Raises:
         Damaged: they belong to another model.
@@ -103,10 +108,22 @@ def put_variables(model: keras.Model, names: dict[str, Any], arrays: list[NDArra
     found = [_name(variable) for variable in targets]
     if found != names["variables"]:
         raise Damaged(_difference(names["variables"], found))
-    values = iter(arrays)
-    for variable in targets:
-        for one in replicas_of(variable):
-            one.assign(next(values))
+    replicas = [(variable, one) for variable in targets for one in replicas_of(variable)]
+    if len(arrays) < len(replicas):
+        raise Damaged(f"the checkpoint must hold {len(replicas)} variables, got {len(arrays)} arrays")
+    return [
+        (one, _fitting(variable, array)) for (variable, one), array in zip(replicas, arrays, strict=False)
+    ]
+
+
+def _fitting(variable: Any, array: NDArray[Any]) -> NDArray[Any]:
+    wanted = (tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype))
+    if (array.shape, array.dtype.name) != wanted:
+        raise Damaged(
+            f"the checkpoint holds {array.dtype.name} {array.shape} for {plain_path(variable)}, "
+            f"which is {wanted[1]} {wanted[0]}"
+        )
+    return array
 
 
 def build_optimizer(model: keras.Model) -> None:

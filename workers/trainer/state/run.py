@@ -14,13 +14,13 @@ import numpy as np
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, not_reported
 from kerasweep.workers.trainer.job.data import Part, Stream
 from kerasweep.workers.trainer.job.source import JobSource
-from kerasweep.workers.trainer.order import Order
 from kerasweep.workers.trainer.outbox import StepPulse
 from kerasweep.workers.trainer.state.best import BestSoFar
-from kerasweep.workers.trainer.state.checkpoint import Checkpoint, put_variables, take_variables
+from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variables, take_variables
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
 #: A stop waits for the end of the epoch for so long; longer epochs are left in the middle.
@@ -34,8 +34,8 @@ _AT_ONCE = 2
 class StopFlag:
     """Says whether a run was asked to stop, why, and when.
 
-    `stop` ends the trial after its epoch, with the result it has; `pause` and `preempt` leave it to be gone
-    on with; anything else (`cancel`, `stale`) wants nothing of it any more.
+    `stop` ends the trial after its epoch, with the result it has; `pause` and `preempt` stop it so that
+    it can be resumed; anything else (`cancel`, `stale`) wants nothing of it any more.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class TrialRun:
         seconds: how long the last epoch took; 0 before the first of this process.
     """
 
-    order: Order
+    order: Assignment
     source: JobSource
     model: keras.Model
     train: Part
@@ -193,11 +193,11 @@ class TrialRun:
         return Checkpoint(manifest, writer.arrays)
 
     def put(self, checkpoint: Checkpoint) -> None:
-        """Go on from a state that was taken down, in this process or in another.
+        """Resume from a saved state, of this process or another; all of it is checked before any is assigned.
 
         Raises:
             Damaged: it belongs to another trial, or to another version of the job.
-            ValueError: the callbacks are others.
+            ValueError, LookupError, TypeError: the callbacks are others, or the content is malformed.
         """
         manifest, arrays = checkpoint.manifest, checkpoint.arrays
         if manifest["trial"] != [self.order.sweep, self.order.trial]:
@@ -205,16 +205,18 @@ class TrialRun:
         found = [type(callback).__name__ for callback in self.callbacks.all]
         if found != [content["type"] for content in manifest["callbacks"]]:
             raise ValueError("the checkpoint has other callbacks than the job")
-        put_variables(self.model, manifest["variables"], arrays)
+        variables = match_variables(self.model, manifest["variables"], arrays)
         reader = StateReader(arrays)
         for callback, content in zip(self.callbacks.all, manifest["callbacks"], strict=True):
             reader.attributes(callback, content["state"])
         for part, state in zip(self._streams, manifest["datasets"], strict=True):
             reader.attributes(part.dataset, state)
-        for name, content in manifest["best"].items():
-            setattr(self.best, name, reader.value(content))
-        self.model.stop_training = manifest["stop_training"]
-        self.epoch = manifest["epoch"]
+        reader.attributes(self.best, manifest["best"])
+        stop_training, epoch = bool(manifest["stop_training"]), int(manifest["epoch"])
+        for variable, value in variables:
+            variable.assign(value)
+        reader.apply()
+        self.model.stop_training, self.epoch = stop_training, epoch
 
 
 def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:

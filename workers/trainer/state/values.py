@@ -6,8 +6,10 @@ What cannot be taken down (functions, open files, the model itself) is left as t
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -27,6 +29,9 @@ _MAPPINGS: dict[str, Callable[[list[Any]], Any]] = {
     "OrderedDict": OrderedDict,
     "Counter": lambda items: Counter(dict(items)),
 }
+_GENERATORS: dict[str, Callable[[], Any]] = {
+    "generator": np.random.default_rng, "random_state": np.random.RandomState, "random": random.Random,
+}  # fmt: skip
 _PLAIN = (bool, int, str, type(None))
 _DEPTH = 12
 
@@ -83,7 +88,7 @@ class StateWriter:
         if isinstance(value, np.ndarray):
             return self.array(value)
         if isinstance(value, (keras.Variable, tf.Variable)):
-            return {"variable": self.array(value.numpy())}
+            return {"variable": {**self.array(value.numpy()), "keras": isinstance(value, keras.Variable)}}
         if isinstance(value, tf.Tensor):
             return {"tensor": self.array(value.numpy())}
         return self._container(value, depth + 1)
@@ -103,7 +108,8 @@ class StateWriter:
         if isinstance(value, random.Random):
             return {"random": self.value(value.getstate(), depth)}
         if isinstance(value, (keras.Metric, keras.random.SeedGenerator)):
-            return {"variables": [self.array(variable.numpy()) for variable in _variables(value)]}
+            values = [self.array(variable.numpy()) for variable in _variables(value)]
+            return {"variables": {"values": values, **_described(value)}}
         return self._object(value, depth)
 
     def _object(self, value: Any, depth: int) -> Any:
@@ -119,11 +125,11 @@ class StateWriter:
                     content[name] = self.value(item, depth)
                 except Skipped:
                     continue
-        return {"object": content}
+        return {"object": {"state": content, **_described(value)}}
 
 
 class StateReader:
-    """Puts back what a `StateWriter` took down.
+    """Restores what a `StateWriter` saved: everything is read and checked before any is assigned.
 
     Args:
         arrays: those that the writer set aside.
@@ -131,21 +137,28 @@ class StateReader:
 
     def __init__(self, arrays: list[NDArray[Any]]) -> None:
         self._arrays = arrays
+        self._assignments: list[Callable[[], object]] = []
+
+    def apply(self) -> None:
+        """Assign everything that was read."""
+        for assign in self._assignments:
+            assign()
+        self._assignments = []
 
     def attributes(self, owner: Any, state: Mapping[str, Any]) -> None:
-        """Give an object its attributes back.
+        """Read an object's attributes, to be assigned by `apply`.
 
         Raises:
-            ValueError: the state belongs to another kind of object.
+            ValueError, LookupError, TypeError: the state belongs to another kind of object.
         """
         for name, content in state.items():
             present = getattr(owner, name, None)
             value = self.value(content, present)
             if value is not present:
-                setattr(owner, name, value)
+                self._assignments.append(partial(setattr, owner, name, value))
 
     def value(self, content: Mapping[str, Any], present: Any = None) -> Any:
-        """Return the value; what can only be changed in place is changed in `present` and returned."""
+        """Return the value; what can only be changed in place is changed in `present` by `apply`."""
         [(kind, inner)] = content.items()
         if kind == "plain":
             return inner
@@ -183,24 +196,67 @@ class StateReader:
         return _MAPPINGS[kind](items)
 
     def _in_place(self, kind: str, inner: Any, present: Any) -> Any:
-        if present is None:
-            raise ValueError(f"a callback's state holds a {kind} that a fresh one does not have")
+        """Restore what keeps its identity; what the object gained during the training is made anew."""
         if kind == "variable":
-            present.assign(self._arrays[inner["array"]])
+            array = self._arrays[inner["array"]]
+            if present is None:
+                return keras.Variable(array) if inner["keras"] else tf.Variable(array)
+            self._assign(present, array)
         elif kind == "variables":
-            for variable, content in zip(_variables(present), inner, strict=True):
-                variable.assign(self._arrays[content["array"]])
-        elif kind == "generator":
-            present.bit_generator.state = self.value(inner)
-        elif kind == "random_state":
-            present.set_state(self.value(inner))
-        elif kind == "random":
-            present.setstate(self.value(inner))
+            present = _made(inner) if present is None else present
+            for variable, content in zip(_variables(present), inner["values"], strict=True):
+                self._assign(variable, self._arrays[content["array"]])
+        elif kind in _GENERATORS:
+            present = _GENERATORS[kind]() if present is None else present
+            self._assignments.append(partial(_set_generator, present, self.value(inner)))
         elif kind == "object":
-            self.attributes(present, inner)
+            present = _made(inner) if present is None else present
+            self.attributes(present, inner["state"])
         else:
             raise ValueError(f"a callback's state holds an unknown kind {kind!r}")
         return present
+
+    def _assign(self, variable: Any, array: NDArray[Any]) -> None:
+        if tuple(variable.shape) != array.shape:
+            raise ValueError(
+                f"a callback's variable has the shape {tuple(variable.shape)}, got {array.shape}"
+            )
+        self._assignments.append(partial(variable.assign, array))
+
+
+def _set_generator(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)
+
+
+def _described(value: Any) -> dict[str, Any]:
+    """Say how an object can be made anew where a fresh callback does not have it yet."""
+    if isinstance(value, keras.Metric) and not is_job_class(type(value)):
+        return {"metric": keras.saving.serialize_keras_object(value)}
+    return {"class": [type(value).__module__, type(value).__qualname__]}
+
+
+def _made(inner: Mapping[str, Any]) -> Any:
+    """Make an object as `_described` says, without its state.
+
+    Raises:
+        ValueError: its class is not to be found in the job.
+    """
+    if "metric" in inner:
+        return keras.saving.deserialize_keras_object(inner["metric"])
+    module, name = inner["class"]
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, keras.random.SeedGenerator):
+        return found(seed=0)
+    if not isinstance(found, type) or not is_job_class(found):
+        raise ValueError(f"a callback's state holds a {module}.{name}, which the job does not have")
+    return object.__new__(found)
 
 
 def _variables(owner: Any) -> list[Any]:

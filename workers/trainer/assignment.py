@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kerasweep.jobs.pipe import TrainOrder
+from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.sweepfile.training import Training
 
@@ -16,21 +18,13 @@ _SPECS_KEPT = 8
 
 
 @dataclass(frozen=True)
-class CheckpointRef:
-    """A checkpoint to go on from."""
-
-    key: str
-    sha256: str
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Order:
+class Assignment:
     """One attempt at a trial.
 
     Args:
         run: the attempt's name on the pipe.
         sweep: the sweep's id.
+        name: the sweep's name.
         trial: from 0.
         attempt: from 1.
         seed: the trial's, 31 bits.
@@ -38,7 +32,7 @@ class Order:
         spec: the sweep file.
         bundle: the folder that holds the job's files.
         entry: the job's file in it.
-        resume: checkpoints to try, the newest first.
+        checkpoints: to resume from, the newest first.
         engine: auto, fit or pack.
         decisions: what was measured once for the sweep, by key.
         bar: a value worse than this is behind the trials whose models are kept; None where there are too few.
@@ -46,6 +40,7 @@ class Order:
 
     run: str
     sweep: str
+    name: str
     trial: int
     attempt: int
     seed: int
@@ -53,7 +48,7 @@ class Order:
     spec: SweepSpec
     bundle: Path
     entry: str
-    resume: tuple[CheckpointRef, ...] = ()
+    checkpoints: tuple[ArtifactRef, ...] = ()
     engine: str = "auto"
     decisions: Mapping[str, Any] = field(default_factory=dict)
     bar: float | None = None
@@ -75,21 +70,25 @@ def _read_spec(text: str) -> SweepSpec:
     return SweepSpec.model_validate(json.loads(text))
 
 
-def read_order(message: Mapping[str, Any]) -> Order:
-    """Read the host's `train` message."""
-    refs = [message.get("resume"), *message.get("resume_older", [])]
-    return Order(
-        run=message["run"],
-        sweep=message["sweep"],
-        trial=message["trial"],
-        attempt=message["attempt"],
-        seed=message["seed"],
-        params=message["params"],
-        spec=_read_spec(json.dumps(message["spec"])),
-        bundle=Path(message["bundle"]),
-        entry=message["entry"],
-        resume=tuple(CheckpointRef(ref["key"], ref["sha256"], ref["epoch"]) for ref in refs if ref),
-        engine=message.get("engine", "auto"),
-        decisions=message.get("decisions", {}),
-        bar=message.get("bar"),
+def read_order(order: TrainOrder) -> Assignment:
+    """Read the host's order; the sweep file in it is parsed once for all trials of a sweep.
+
+    Raises:
+        ValidationError: the sweep file is not one of this version.
+    """
+    return Assignment(
+        run=order.run,
+        sweep=order.sweep,
+        name=order.name,
+        trial=order.trial,
+        attempt=order.attempt,
+        seed=order.seed,
+        params=order.params,
+        spec=_read_spec(json.dumps(order.spec)),
+        bundle=Path(order.bundle),
+        entry=order.entry,
+        checkpoints=order.checkpoints,
+        engine=order.engine,
+        decisions=order.decisions,
+        bar=order.bar,
     )
