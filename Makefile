@@ -20,12 +20,13 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 MADE    := $(VENV)/.python-$(VERSION)
 RUNTIME := $(VENV)/.runtime-$(VERSION)
 TOOLS   := $(VENV)/.tools-$(VERSION)
+SITE    := $(VENV)/.site-$(VERSION)
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test lint check bench chaos install lock clean
+.PHONY: help demo test lint check bench chaos docs install lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 12
@@ -66,6 +67,10 @@ bench: $(TOOLS)  ## measure what a sweep costs beside its arithmetic, and compar
 	@$(BIN)/python benchmarks/draw.py --results $(RESULTS)
 	@echo "bench: figures in $(RESULTS), drawn in docs/benchmarks.svg"
 
+docs: $(SITE)  ## build the documentation site into ./site, strictly
+	@echo "docs: mkdocs"
+	@DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+
 install: $(RUNTIME)  ## make .venv and install kerasweep with its CPU worker
 
 lock: $(MADE)  ## write constraints.txt anew from pyproject.toml
@@ -104,4 +109,9 @@ $(RUNTIME): $(MADE) pyproject.toml constraints.txt
 $(TOOLS): $(RUNTIME)
 	@echo "install: what the tests and the linters need"
 	@$(PIP) --editable '.[test,lint]'
+	@touch $@
+
+$(SITE): $(RUNTIME)
+	@echo "install: what the documentation site needs"
+	@$(PIP) --editable '.[docs]'
 	@touch $@
