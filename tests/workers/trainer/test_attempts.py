@@ -218,7 +218,7 @@ def test_data_that_are_none_are_refused(bench: Bench, form: str, words: list[str
 def test_metrics_of_a_diverged_epoch_are_kept(bench: Bench) -> None:
     run = bench.send(params={"learning_rate": 1e38})
     assert bench.peer.end(run)["class"] == "diverged"
-    assert bench.peer.of(run, "epoch")[0]["metrics"]["loss"] == "inf"
+    assert bench.peer.of(run, "epoch")[0]["metrics"]["loss"] == math.inf
 
 
 def test_the_traceback_begins_in_the_job(bench: Bench) -> None:
