@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from kerasweep.jobs.errors import InputError
@@ -61,8 +62,9 @@ def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | No
     """Read `KERASWEEP_…`; a flag that is not None wins.
 
     Raises:
-        InputError: a number that is none, or not above 0.
+        InputError: a flag that is no setting; a duration that is not a number above 0.
     """
+    _expect_known(flags)
     environ = os.environ if environ is None else environ
     values: dict[str, str | float] = {}
     for field in fields(Settings):
@@ -80,10 +82,19 @@ def to_env(settings: Settings) -> dict[str, str]:
     return {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
 
 
+def _expect_known(flags: Iterable[str]) -> None:
+    known = [field.name for field in fields(Settings)]
+    for flag in flags:
+        if flag not in known:
+            near = get_close_matches(flag, known, n=1, cutoff=0.5)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown setting {flag!r}; {meant}The settings are {', '.join(known)}")
+
+
 def _number(name: str, value: str | float) -> float:
     try:
         number = float(value)
-    except ValueError as exc:
+    except (TypeError, ValueError) as exc:
         raise InputError(
             f"{PREFIX}{name.upper()} must be a number, got {value!r}; unset it for the default"
         ) from exc

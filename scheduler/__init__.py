@@ -1,1 +1,17 @@
 """The side that decides what is trained next, again, and which trial is best."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerasweep.scheduler.client.client import Client as Client
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Client` when it is first asked for; `kerasweep.Client` is the same one."""
+    if name == "Client":
+        from kerasweep.scheduler.client.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

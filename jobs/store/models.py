@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import SweepSpec
@@ -136,6 +136,15 @@ class JournalEntry:
     event: str
     reason: str
     state: str | None = None
+
+
+class LogLine(NamedTuple):
+    """A line that a trial printed; ids grow in the order of writing, not of being seen."""
+
+    id: int
+    trial: int
+    attempt: int
+    text: str
 
 
 @dataclass(frozen=True)

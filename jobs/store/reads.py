@@ -17,6 +17,7 @@ from kerasweep.jobs.store.models import (
     AttemptRecord,
     EpochRecord,
     JournalEntry,
+    LogLine,
     SweepRecord,
     TrialRecord,
 )
@@ -24,6 +25,7 @@ from kerasweep.jobs.store.ranking import ranked
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
+from kerasweep.jobs.store.tail import LogTail, lines_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
 
 #: Among so many of the newest sweeps is the nearest name looked for, and so many are listed.
@@ -160,21 +162,18 @@ class RecordReads:
             known = set(conn.execute(select(t.artifacts.c.key)).scalars())
             return known | set(conn.execute(select(t.sweeps.c.bundle_key)).scalars())
 
-    def logs(self, sweep: str, trial: int | None = None, after: int = 0) -> list[tuple[int, int, int, str]]:
-        """Return log lines behind line `after`, as (line id, trial, attempt, text)."""
-        query = select(t.logs).where(t.logs.c.sweep == sweep, t.logs.c.id > after).order_by(t.logs.c.id)
-        if trial is not None:
-            query = query.where(t.logs.c.trial == trial)
+    def logs(self, sweep: str, trial: int | None = None) -> list[LogLine]:
+        """Return the log lines of a sweep's trials, or of one."""
         with self._db.reading() as conn:
-            return [(row.id, row.trial, row.attempt, row.text) for row in conn.execute(query)]
+            return [LogLine._make(row) for row in conn.execute(lines_of(sweep, trial))]
 
-    def journal(self, sweep: str, after: int = 0) -> list[JournalEntry]:
-        """Return the sweep's decisions behind entry `after`, oldest first."""
-        query = (
-            select(t.journal)
-            .where(t.journal.c.sweep == sweep, t.journal.c.id > after)
-            .order_by(t.journal.c.id)
-        )
+    def log_tail(self, sweep: str, trial: int | None = None) -> LogTail:
+        """Return a way to read log lines as they are written, each once."""
+        return LogTail(self._db, sweep, trial)
+
+    def journal(self, sweep: str) -> list[JournalEntry]:
+        """Return the sweep's decisions, oldest first."""
+        query = select(t.journal).where(t.journal.c.sweep == sweep).order_by(t.journal.c.id)
         with self._db.reading() as conn:
             return [journal_of(row) for row in conn.execute(query)]
 

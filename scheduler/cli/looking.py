@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from kerasweep.scheduler.client import report
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.tail import LogTail
 
 _FOLLOW_S = 0.5
 
@@ -119,7 +122,8 @@ def logs(
     found = client.sweep(sweep)
     if trial is not None:
         found.trial(trial)
-    documents = report.log_documents(client.records.logs(found.id, trial))
+    tail = client.records.log_tail(found.id, trial)
+    documents = report.log_documents(tail.read())
     if not follow and output is not OutputFormat.TABLE:
         emit(documents, output, lambda: tables.listing(documents))
         return
@@ -129,17 +133,15 @@ def logs(
         say(f"nothing was printed; `kerasweep journal {which}` tells what was decided, and why")
     if follow:
         with contextlib.suppress(KeyboardInterrupt):  # the way to leave
-            _follow_logs(found, trial, documents[-1]["id"] if documents else 0, output)
+            _follow_logs(found, tail, trial, output)
 
 
-def _follow_logs(sweep: Sweep, trial: int | None, after: int, output: OutputFormat) -> None:
-    """Print what comes behind line `after`, until the sweep has ended."""
+def _follow_logs(sweep: Sweep, tail: LogTail, trial: int | None, output: OutputFormat) -> None:
+    """Print what comes, until the sweep has ended."""
     ended = False
     while not ended:
         ended = sweep.state.final  # asked first, so that its last lines are printed too
-        documents = report.log_documents(sweep.client.records.logs(sweep.id, trial, after))
-        _print_logs(documents, output, trial)
-        after = documents[-1]["id"] if documents else after
+        _print_logs(report.log_documents(tail.read()), output, trial)
         if not ended:
             time.sleep(_FOLLOW_S)
 

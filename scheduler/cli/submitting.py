@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kerasweep.jobs.errors import OutOfReach
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
@@ -58,9 +60,10 @@ def submit(
     typer.echo(sweep.id)
     trials = wording.count(sweep.record.max_trials, "trial")
     say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
-    waiting = sweep.status()["waiting"]
-    if waiting:
-        say(f"waiting: {waiting}")
+    with suppress(OutOfReach):  # it is submitted all the same
+        waiting = sweep.status()["waiting"]
+        if waiting:
+            say(f"waiting: {waiting}")
 
 
 @command(SET_UP, "kerasweep init", "kerasweep init mlp", "kerasweep init wide_and_deep my-project")

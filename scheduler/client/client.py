@@ -64,17 +64,16 @@ class Client(Connections):
             InputError: the sweep file or the job cannot be meant; nothing was written.
             OutOfReach: the store, the artifacts or Redis do not answer.
         """
-        from kerasweep.jobs.sweepfile.spec import load_spec, parse_spec
         from kerasweep.scheduler.client.sweep import Sweep
         from kerasweep.scheduler.deciding.submission import submit
 
-        path = Path(job_folder or ".") / "sweep" if isinstance(source, Mapping) else Path(source)
-        spec = parse_spec(source) if isinstance(source, Mapping) else load_spec(path)
-        if job_folder is not None:
-            path = Path(job_folder) / path.name
-        if name is not None:
-            spec = parse_spec({**spec.model_dump(mode="json"), "name": name})
         done = submit(
-            path, records=self.records, artifacts=self.artifacts, queue=self.queue, engine=engine, spec=spec
+            source if isinstance(source, Mapping) else Path(source),
+            records=self.records,
+            artifacts=self.artifacts,
+            queue=self.queue,
+            engine=engine,
+            folder=None if job_folder is None else Path(job_folder),
+            name=name,
         )
         return Sweep(self, done.sweep)

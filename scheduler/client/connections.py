@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kerasweep.jobs.errors import NotFound, OutOfReach, without_password
-from kerasweep.jobs.settings import Settings, from_env
+from kerasweep.jobs.settings import Settings, from_env, to_env
 
 if TYPE_CHECKING:
     from kerasweep.jobs.queue.broker import HintQueue
@@ -27,14 +27,14 @@ class Connections:
 
     Args:
         settings: where things are; by default from the environment (`KERASWEEP_…`).
-        flags: single settings that win over the environment, such as `home` or `store_url`.
+        flags: single settings that win over those, such as `home` or `store_url`.
 
     Raises:
-        InputError: a setting that cannot be meant.
+        InputError: an unknown setting, or a value that it cannot have.
     """
 
     def __init__(self, settings: Settings | None = None, **flags: str | float | None) -> None:
-        self.settings = settings or from_env(None, **flags)
+        self.settings = from_env(None if settings is None else to_env(settings), **flags)
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,14 @@ from kerasweep.jobs.trial import FINAL, TrialState
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef
-    from kerasweep.jobs.store.models import EpochRecord, JournalEntry, ProcessRecord, SweepRecord, TrialRecord
+    from kerasweep.jobs.store.models import (
+        EpochRecord,
+        JournalEntry,
+        LogLine,
+        ProcessRecord,
+        SweepRecord,
+        TrialRecord,
+    )
 
 Document = dict[str, Any]
 
@@ -192,16 +199,9 @@ def journal_documents(entries: Iterable[JournalEntry]) -> list[Document]:
     ]
 
 
-def log_documents(lines: Iterable[tuple[int, int, int, str]]) -> list[Document]:
-    """Return log lines, which come as (line id, trial, attempt, text)."""
-    return [
-        {"id": line, "trial": trial, "attempt": attempt, "text": text} for line, trial, attempt, text in lines
-    ]
-
-
-def worker_documents(workers: Iterable[ProcessRecord]) -> list[Document]:
-    """Return live workers and what they offer."""
-    return [{"worker": one.id, "seen_s": round(one.age_s, 1), **one.facts} for one in workers]
+def log_documents(lines: Iterable[LogLine]) -> list[Document]:
+    """Return log lines."""
+    return [line._asdict() for line in lines]
 
 
 def waiting_reason(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.code.bundle import bundle
+from kerasweep.jobs.code.bundle import Bundle, bundle
 from kerasweep.jobs.code.program import check, read_program
-from kerasweep.jobs.errors import OutOfReach, SpecError
+from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
@@ -19,7 +19,7 @@ from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.sheet import read_sheet
-from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec
+from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance, send_hints
 
@@ -30,45 +30,77 @@ _GIT_S = 5.0
 
 @dataclass(frozen=True)
 class Submitted:
-    """A sweep on record; `hinted` tells whether its trials' hints reached Redis already."""
+    """A sweep on record; `announced` tells whether workers were told of its first trials already."""
 
     sweep: SweepRecord
-    trials: int
-    hinted: bool
+    announced: bool
 
 
 def submit(
-    path: Path,
+    source: Path | Mapping[str, Any],
     *,
     records: Records,
     artifacts: Artifacts,
     queue: HintQueue | None,
     engine: str = "auto",
-    spec: SweepSpec | None = None,
+    folder: Path | None = None,
+    name: str | None = None,
 ) -> Submitted:
     """Submit a sweep.
 
     Args:
-        path: the sweep file; the job's path in it is relative to this file's folder.
+        source: the sweep file, or its content.
         records: where the sweep is written.
         artifacts: where the job's bundle is kept.
         queue: where the hints go; None where no Redis runs yet: the scheduler sends them later.
         engine: auto, fit or pack.
-        spec: the sweep file's content, where it has been read, or made, already.
+        folder: where the job's path starts; by default the sweep file's folder, or the current one.
+        name: another name than the sweep file's.
 
     Raises:
-        InputError: the sweep file or the job cannot be meant; nothing was written.
-        OutOfReach: Redis, the store or the artifacts do not answer; nothing was submitted.
+        InputError: the sweep file or the job is not valid; nothing was written.
+        OutOfReach: Redis, the store or the artifacts do not answer; nothing was submitted, or the message
+            says that this is not known. Once the sweep is on record, an outage is only logged.
     """
-    spec = spec or load_spec(path)
-    job = path.parent / spec.job
-    check(spec, read_program(job), lambda: _lines_of(path))
+    spec, lines = _read(source, name)
+    job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
+    packed = _pack(spec, job, lines)
+    if queue:
+        queue.ping()
+    sweep = _record(spec, packed, source_of(job), engine, records, artifacts)
+    return Submitted(sweep, _begin(records, queue, sweep))
+
+
+def _read(
+    source: Path | Mapping[str, Any], name: str | None
+) -> tuple[SweepSpec, Callable[[], Mapping[Place, int]]]:
+    """Return the sweep file's content, and what finds the line of each of its keys."""
+    spec = parse_spec(source) if isinstance(source, Mapping) else load_spec(source)
+    if name is not None:
+        spec = parse_spec({**spec.model_dump(mode="json"), "name": name})
+    return spec, dict if isinstance(source, Mapping) else lambda: read_sheet(source).lines
+
+
+def _pack(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]]) -> Bundle:
+    """Check the job against the sweep file, and pack it with what travels with it."""
+    check(spec, read_program(job), lines)
     packed = bundle(job, spec.files)
     for note in packed.notes:
         log.warning("%s", note)
-    if queue:
-        queue.ping()
-    sha256, size = artifacts.put(f"bundles/{packed.sha256}.zip", packed.data)
+    return packed
+
+
+def _record(
+    spec: SweepSpec,
+    packed: Bundle,
+    origin: Mapping[str, Any],
+    engine: str,
+    records: Records,
+    artifacts: Artifacts,
+) -> SweepRecord:
+    """Put the bundle into the store and the sweep on record, without trials yet."""
+    key = f"bundles/{packed.sha256}.zip"
+    sha256, size = artifacts.put(key, packed.data)
     sweep = SweepRecord(
         id=hints.new_sweep_id(),
         name=spec.name,
@@ -76,36 +108,43 @@ def submit(
         spec=spec,
         max_trials=spec.planned_trials(),
         entry=packed.entry,
-        bundle=ArtifactRef("bundle", f"bundles/{packed.sha256}.zip", sha256, size),
+        bundle=ArtifactRef("bundle", key, sha256, size),
         engine=engine,
-        source=source_of(job),
+        source=origin,
         message="",
         created_at=0.0,
         finished_at=None,
     )
-    records.create_sweep(sweep)
-    advance(records, sweep.id)
-    return Submitted(sweep, sweep.max_trials, _hinted(records, queue, sweep.id))
-
-
-def _lines_of(path: Path) -> Mapping[Place, int]:
-    """Return the line of each key of a sweep file; none where the sweep did not come from one."""
     try:
-        return read_sheet(path).lines
-    except SpecError:
-        return {}
-
-
-def _hinted(records: Records, queue: HintQueue | None, sweep: str) -> bool:
-    """Send the first hints; the sweep stands without them, and the scheduler sends them again."""
-    if queue is None:
-        return False
-    try:
-        send_hints(records, queue, sweep)
+        records.create_sweep(sweep)
     except OutOfReach as exc:
-        log.warning("the sweep is submitted; its hints wait: %s", str(exc).splitlines()[0])
+        remedy = (
+            f"Whether sweep {sweep.id} was recorded is not known: `kerasweep status {sweep.id}` tells once "
+            "it answers. Submit again only if there is no such sweep."
+        )
+        raise OutOfReach(exc.what, exc.url, remedy) from exc
+    return sweep
+
+
+def _begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> bool:
+    """Decide on the first trials and announce them; the scheduler does what an outage keeps from being done.
+
+    Returns:
+        Whether workers were told.
+    """
+    try:
+        advance(records, sweep.id)
+        if queue is not None:
+            send_hints(records, queue, sweep.id)
+    except OutOfReach as exc:
+        outage = str(exc).splitlines()[0]
+        log.warning(
+            "sweep %s is submitted and stands; a scheduler starts its trials after this outage: %s",
+            sweep.id,
+            outage,
+        )
         return False
-    return True
+    return queue is not None
 
 
 def source_of(job: Path) -> Mapping[str, Any]:

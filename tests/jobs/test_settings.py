@@ -55,3 +55,18 @@ def test_times_fit_together() -> None:
     settings = Settings()
     assert settings.flush_s < settings.renew_s < settings.self_stop_s < settings.lease_s
     assert settings.reach_s < settings.self_stop_s
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("store", "unknown setting 'store'; did you mean 'store_url'? The settings are home, broker_url, "),
+        ("brokerurl", "did you mean 'broker_url'?"),
+        ("lease", "did you mean 'lease_s'?"),
+        ("zzz", "unknown setting 'zzz'; The settings are"),
+    ],
+)
+def test_an_unknown_setting_is_refused_by_name(flag: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        from_env({}, **{flag: "x"})
+    assert said in str(refused.value)

@@ -12,7 +12,9 @@ from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress
+from kerasweep.jobs.store.progress import write_progress
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.store.sql.moves import lock_held
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
 
 SWEEP = "abcd1234"
@@ -165,14 +167,44 @@ class TestOddValues:
         add_trials(records, SWEEP, [0], params)
         assert claim(records).params == params
 
-    def test_log_lines_are_given_from_where_one_left_off(self, records: Records) -> None:
+    def test_log_lines_of_a_sweep_and_of_one_trial(self, records: Records) -> None:
         put_sweep(records, 2)
         keys = [claim(records, trial=number).key for number in (0, 1)]
         records.record([Progress(key, logs=(f"{key.trial}a", f"{key.trial}b")) for key in keys], LEASE_S)
-        lines = records.logs(SWEEP)
-        assert [text for *_, text in lines] == ["0a", "0b", "1a", "1b"]
-        assert [text for *_, text in records.logs(SWEEP, after=lines[1][0])] == ["1a", "1b"]
-        assert [text for *_, text in records.logs(SWEEP, trial=0, after=lines[0][0])] == ["0b"]
+        assert [line.text for line in records.logs(SWEEP)] == ["0a", "0b", "1a", "1b"]
+        assert [line.text for line in records.logs(SWEEP, trial=0)] == ["0a", "0b"]
+
+
+class TestLogTail:
+    def test_gives_each_line_once(self, records: Records) -> None:
+        put_sweep(records, 2)
+        keys = [claim(records, trial=number).key for number in (0, 1)]
+        tail, of_one = records.log_tail(SWEEP), records.log_tail(SWEEP, 1)
+        assert tail.read() == []
+        for text in ("a", "b"):
+            records.record([Progress(key, logs=(f"{key.trial}{text}",)) for key in keys], LEASE_S)
+            assert [line.text for line in tail.read()] == [f"0{text}", f"1{text}"]
+            assert [line.text for line in of_one.read()] == [f"1{text}"]
+        assert tail.read() == of_one.read() == []
+
+    def test_skips_no_line_that_is_committed_late_in_postgresql(self, postgres_url: str) -> None:
+        """The line with the lower id is seen after those with the higher ones, and nothing twice."""
+        records = Records(postgres_url)
+        put_sweep(records, 3)
+        keys = [claim(records, trial=number).key for number in range(3)]
+        tail = records.log_tail(SWEEP)
+        with records._db.writing() as slow:
+            assert lock_held(slow, keys[0]) is not None
+            write_progress(slow, [Progress(keys[0], logs=("slow",))], 0.0)
+            for number in (1, 2):
+                records.record([Progress(keys[number], logs=(f"quick {number}",))], LEASE_S)
+                assert [line.text for line in tail.read()] == [f"quick {number}"]
+                assert tail.read() == []
+        assert [line.text for line in tail.read()] == ["slow"]
+        assert tail.read() == []
+        assert tail._returned == set(), "every transaction has ended, so nothing need be remembered"
+        assert [line.text for line in records.logs(SWEEP)] == ["slow", "quick 1", "quick 2"]
+        records.close()
 
 
 def quickest(call: Callable[[], object]) -> float:
