@@ -36,11 +36,17 @@ class Settings:
     reach_s: float = 5.0
     trainer_rss_limit_mib: float = 4096.0
     orphan_grace_s: float = 3600.0
+    delete_grace_s: float = 300.0
 
     @property
     def embedded_broker(self) -> bool:
         """Whether the broker is this machine's own, under `home`."""
         return not self.broker_url
+
+    @property
+    def together(self) -> bool:
+        """Whether records and artifacts both lie under `home`, and so are copied and moved together."""
+        return not self.store_url and not self.artifacts_url
 
     @property
     def home_path(self) -> Path:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +138,68 @@ class Artifacts:
                 "The destination", str(target), "Check that it has room and can be written.", str(exc)
             ) from exc
 
+    def peek(self, key: str) -> bytes | None:
+        """Return the bytes of a key that no record has a digest of, or None where there is none.
+
+        Raises:
+            OutOfReach: the place does not answer.
+        """
+        with self._translated():
+            try:
+                return bytes(self._fs.cat_file(self._path(key)))
+            except FileNotFoundError:
+                self._expect_root()
+                return None
+
+    @property
+    def place(self) -> str:
+        """What tells a folder from a copy of it; of an object store, its address.
+
+        Raises:
+            OutOfReach: the folder does not answer.
+        """
+        if not self._local:
+            return str(self._root)
+        with self._translated():
+            return f"folder {Path(self._root).stat().st_ino}"
+
+    def age_s(self, key: str) -> float:
+        """Return how long ago a key was written, in seconds, on the clock of the place and of this machine.
+
+        Raises:
+            OutOfReach: the place does not answer; the key being gone already is age 0.
+        """
+        with self._translated():
+            try:
+                written: datetime = self._fs.modified(self._path(key))
+                return (datetime.now(UTC) - written).total_seconds()
+            except FileNotFoundError:
+                return 0.0
+
     def delete(self, key: str) -> None:
         """Remove a key; one that is gone already is no error."""
         with self._translated(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
+
+    def delete_below(self, prefix: str) -> int:
+        """Remove all that lies below a prefix, folders and all; return how many bytes it held."""
+        path = self._path(prefix)
+        with self._translated():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(path):
+                return 0
+            held = int(self._fs.du(path))
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(path, recursive=True)
+            return held
+
+    def drop_empty_folders(self, prefix: str) -> None:
+        """Remove the folders below a prefix that hold nothing; an object store has none."""
+        if self._local:
+            with self._translated():
+                for folder, _, _ in os.walk(self._path(prefix), topdown=False):
+                    with contextlib.suppress(OSError):  # not empty
+                        os.rmdir(folder)
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the keys below a prefix, sorted; temporary files are not among them."""

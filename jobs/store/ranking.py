@@ -26,7 +26,9 @@ def bar_of(conn: Connection, sweep: SweepRecord) -> float | None:
 
     It is that of the last of the best `keep_top`. Trials that count never cease to, so it only rises.
     """
-    keep = sweep.spec.checkpoints.keep_top
+    keep = sweep.spec.checkpoints.kept
+    if keep is None:
+        return None
     if not keep:
         return -math.inf if _less_is_better(sweep) else math.inf
     last = ranked(sweep).with_only_columns(_VALUE).offset(keep - 1).limit(1)

@@ -111,8 +111,8 @@ class RecordReads:
                 raise no_such_trial(conn, key.sweep, key.trial)
             return trial_of(row)
 
-    def best(self, sweep: SweepRecord, limit: int = 1) -> list[TrialRecord]:
-        """Return the best trials that count, the best first; of equals the lower number."""
+    def best(self, sweep: SweepRecord, limit: int | None = 1) -> list[TrialRecord]:
+        """Return the best trials that count, or all, the best first; of equals the lower number."""
         with self._db.reading() as conn:
             return [trial_of(row) for row in conn.execute(ranked(sweep).limit(limit))]
 

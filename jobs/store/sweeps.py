@@ -148,12 +148,6 @@ class SweepRecords:
             if decision.trial_state(key.trial) not in FINAL:
                 decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, key.trial, reason)
 
-    def forget_artifacts(self, keys: Sequence[str]) -> None:
-        """Take artifacts off the records; their files go afterwards."""
-        with self._db.writing() as conn:
-            for some in _chunks(sorted(keys)):
-                conn.execute(t.artifacts.delete().where(t.artifacts.c.key.in_(some)))
-
 
 def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: float) -> list[TrialKey]:
     """Take a sweep's late trials back; one whose attempt writes at this very moment is left alone."""

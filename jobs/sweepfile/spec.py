@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kerasweep.jobs.sweepfile import template
 from kerasweep.jobs.sweepfile.block import Block, Count, Natural, NotNegative, Positive, Text, rule_broken
@@ -106,13 +115,27 @@ class Retries(Block):
         return {**bounds, **interruptions}.get(cls, self.max_failures)
 
 
+# The tags stand in the path of an error, whose last key is what the message names.
+KeptModels = Annotated[
+    Annotated[Natural, Tag("keep_top")] | Annotated[Literal["all"], Tag("all")],
+    Discriminator(lambda given: "all" if given == "all" else "keep_top"),
+]
+
+
 class Checkpoints(Block):
     """How often a trial's whole state is kept, and how much of it."""
 
     every_s: NotNegative = Field(
         default=30.0, description="Seconds between two checkpoints; 0 is every epoch"
     )
-    keep_top: Natural = Field(default=3, description="How many of the best trials keep their model file")
+    keep_top: KeptModels = Field(
+        default=3, description="How many of the best trials keep their model file, or all"
+    )
+
+    @property
+    def kept(self) -> int | None:
+        """How many of the best trials keep their model file; None for all of them."""
+        return None if self.keep_top == "all" else self.keep_top
 
 
 class SweepSpec(Block):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Annotated, Any
 
+import typer
+
+from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler.cli.commands import SET_UP, Output, command, group
-from kerasweep.scheduler.cli.output import OutputFormat, emit
+from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.show import tables
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 db = group("db", SET_UP, "Look at the store's tables, and bring them up to date.")
 
@@ -28,6 +34,37 @@ def upgrade(client: Client, output: Output = OutputFormat.TABLE) -> None:
     """
     document = client.upgrade_store()
     emit(document, output, lambda: tables.sentence(_upgraded(document)))
+
+
+@command(SET_UP, "kerasweep db adopt", "kerasweep db adopt --yes", parent=db)
+def adopt(client: Client, yes: Yes = False) -> None:
+    """Make this store the one that deletes in its artifacts.
+
+    Schedulers delete only what their own store made. A copy of a store deletes nothing: after a backup was
+    restored, or a store moved, this says that the other one is no longer in use.
+    """
+    doubt = client.ownership.doubt()
+    if doubt is None:
+        say("this store may delete in its artifacts already")
+        return
+    say(f"until now: {doubt.partition(';')[0]}")
+    confirm("Is the other store, if there is one, no longer in use?", yes)
+    client.ownership.adopt()
+    say("this store may delete in its artifacts now")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something that cannot be taken back.
+
+    Raises:
+        InputError: there is nobody to ask, or the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError("this must be confirmed, and nobody is there to be asked; add --yes")
+    if not typer.confirm(question, err=True):
+        raise InputError("nothing was changed")
 
 
 def _upgraded(document: dict[str, Any]) -> str:

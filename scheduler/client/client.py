@@ -76,4 +76,5 @@ class Client(Connections):
             folder=None if job_folder is None else Path(job_folder),
             name=name,
         )
+        self.mark_artifacts()
         return Sweep(self, done.sweep)

@@ -14,6 +14,7 @@ from kerasweep.jobs.settings import Settings, from_env, to_env
 if TYPE_CHECKING:
     from kerasweep.jobs.queue.broker import HintQueue
     from kerasweep.jobs.store.artifacts import Artifacts
+    from kerasweep.jobs.store.identity import Ownership
     from kerasweep.jobs.store.models import ProcessRecord
     from kerasweep.jobs.store.records import Records
 
@@ -88,6 +89,20 @@ class Connections:
         server = RedisServer(redis_folder(self.settings))
         return server.url if server.folder.is_dir() and server.answers() else None
 
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Whether this store may delete what lies in its artifacts."""
+        from kerasweep.jobs.store.identity import Ownership
+
+        return Ownership(self.records, self.artifacts, together=self.settings.together)
+
+    def mark_artifacts(self) -> None:
+        """Mark the artifacts as this store's unless they are; where that fails, a scheduler does it."""
+        try:
+            self.ownership.claim()
+        except OutOfReach as exc:
+            log.warning("the artifacts are not marked yet: %s", str(exc).splitlines()[0])
+
     def workers(self) -> list[ProcessRecord]:
         """Return the workers that were seen alive within the last half minute."""
         return self.records.workers() if self.has_store() else []
@@ -103,6 +118,7 @@ class Connections:
 
     def close(self) -> None:
         """Close every connection; the client may be used again."""
+        self.__dict__.pop("ownership", None)
         for name in ("records", "queue"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:

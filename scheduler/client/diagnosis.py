@@ -189,6 +189,7 @@ def _store(client: Client) -> Iterator[Finding]:
     place = without_password(client.settings.store)
     counted = f"{wording.count(len(sweeps), 'sweep')}, {len(open_ones)} not ended"
     yield Finding("store", Health.OK, f"{place}: {counted}")
+    yield from _ownership(client)
     if not workers:
         yield Finding("workers", Health.NOTE, "none is alive", "Start one: kerasweep worker")
     for worker in workers:
@@ -206,6 +207,16 @@ def _store(client: Client) -> Iterator[Finding]:
             yield Finding("waiting", Health.NOTE, f"sweep {sweep.name} ({sweep.id}): {reason}")
         elif sweep.record.state is SweepState.RUNNING:
             yield Finding("sweep", Health.OK, f"{sweep.name} ({sweep.id}) runs")
+
+
+def _ownership(client: Client) -> Iterator[Finding]:
+    try:
+        doubt = client.ownership.doubt()
+    except OutOfReach:
+        return  # told by another check
+    if doubt:
+        what, _, remedy = doubt.partition("; ")
+        yield Finding("deleting", Health.NOTE, f"schedulers of this store delete nothing: {what}", remedy)
 
 
 def _will_be_made(check: str, path: Path) -> Finding:

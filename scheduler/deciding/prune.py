@@ -1,8 +1,8 @@
-"""Artifacts that nothing needs any more go: old checkpoints, models behind the best, what no record names.
+"""Artifacts that nothing needs any more are deleted: old checkpoints, models behind the best, orphans.
 
-Safe beside running attempts, without any waiting: a checkpoint or a model carries its attempt's number in its
-key, and an attempt that is over can put nothing on record any more. So what such an attempt wrote and no
-record names is nobody's, however young it is.
+Safe beside running attempts: a checkpoint or a model carries its attempt's number in its key, and an attempt
+that is over can put nothing on record any more. So what it wrote and no record names is an orphan.
+All of it waits for a grace first, and nothing is deleted unless it is certain that this very store made it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import re
 
 from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.identity import Ownership
 from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import COUNTED, TrialState
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: The checkpoints of an unfinished trial that are kept: one in force, and one in case it is damaged.
 _KEPT_CHECKPOINTS = 2
+#: A checkpoint is followed by another soon, so it waits no longer than this.
+_CHECKPOINT_GRACE_S = 60.0
 _OF_ATTEMPT = re.compile(r"sweeps/[^/]+/trials/(\d+)/(\d+)/[^/]+")
 
 
@@ -28,47 +31,77 @@ class Pruner:
     Args:
         records: they say what is needed.
         artifacts: where it lies.
-        grace_s: how long a half-written file must have lain untouched before it goes.
+        ownership: says whether this store may delete there.
+        leftover_s: how long a half-written file must have lain untouched before it is deleted.
+        grace_s: how long an artifact that nothing needs waits before it is deleted.
     """
 
-    def __init__(self, records: Records, artifacts: Artifacts, grace_s: float) -> None:
-        self._records, self._artifacts, self._grace_s = records, artifacts, grace_s
+    def __init__(
+        self,
+        records: Records,
+        artifacts: Artifacts,
+        ownership: Ownership,
+        *,
+        leftover_s: float,
+        grace_s: float,
+    ) -> None:
+        self._records, self._artifacts, self._ownership = records, artifacts, ownership
+        self._leftover_s, self._grace_s = leftover_s, grace_s
         self._settled: set[str] = set()
+        self._doubt: str | None = None
 
     def round(self) -> int:
-        """Do one round; return how many artifacts went.
+        """Do one round; return how many artifacts were deleted.
 
-        A sweep that had ended before the round is looked at no more, unless it goes on.
+        A sweep that had ended before the round, and of which nothing waits to be deleted, is not looked at
+        again unless it goes on.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer; the next round goes on from there.
+            OutOfReach: the store or the artifacts do not answer; the next round starts there.
         """
-        removed = 0
-        for sweep in self._records.sweeps():
-            if not sweep.state.final:
-                self._settled.discard(sweep.id)
-            elif sweep.id in self._settled:
-                continue
-            running = self._records.counts(sweep.id).get(TrialState.RUNNING)  # before what it may yet write
-            removed += self._drop_unneeded(sweep) + self._drop_orphans(sweep)
-            if sweep.state.final and not running:
-                self._settled.add(sweep.id)
-        return removed + self._artifacts.sweep_temporary(self._grace_s)
+        due = self._due()
+        removed = sum(self._prune(sweep) for sweep in due) if due and self._may_delete() else 0
+        return removed + (0 if self._doubt else self._artifacts.sweep_temporary(self._leftover_s))
 
-    def _drop_unneeded(self, sweep: SweepRecord) -> int:
+    def _due(self) -> list[SweepRecord]:
+        sweeps = self._records.sweeps()
+        self._settled -= {sweep.id for sweep in sweeps if not sweep.state.final}
+        return [sweep for sweep in sweeps if sweep.id not in self._settled]
+
+    def _may_delete(self) -> bool:
+        doubt = self._ownership.renew()
+        if doubt is not None and doubt != self._doubt:
+            log.warning("nothing is deleted: %s", doubt)
+        self._doubt = doubt
+        return doubt is None
+
+    def _prune(self, sweep: SweepRecord) -> int:
+        running = self._records.counts(sweep.id).get(TrialState.RUNNING)  # before what it may yet write
+        dropped, waiting = self._drop_unneeded(sweep)
+        orphaned, young = self._drop_orphans(sweep)
+        if sweep.state.final and not running and not waiting and not young:
+            self._artifacts.drop_empty_folders(f"sweeps/{sweep.id}")
+            self._settled.add(sweep.id)
+        return dropped + orphaned
+
+    def _drop_unneeded(self, sweep: SweepRecord) -> tuple[int, int]:
+        """Delete what nothing needs; return how many went and how many wait."""
+        grace_s = {"checkpoint": min(self._grace_s, _CHECKPOINT_GRACE_S), "model": self._grace_s}
         keys = unneeded(self._records, sweep)
-        if keys:
-            self._records.forget_artifacts(keys)  # first: a record must never point to nothing
-            for key in keys:
+        over = self._records.set_aside(sweep.id, keys, grace_s)
+        if over:
+            self._records.forget_artifacts(over)  # first: a record must never point to nothing
+            for key in over:
                 self._artifacts.delete(key)
-        return len(keys)
+        return len(over), len(keys) - len(over)
 
-    def _drop_orphans(self, sweep: SweepRecord) -> int:
+    def _drop_orphans(self, sweep: SweepRecord) -> tuple[int, int]:
         keys = orphans(self._records, self._artifacts, sweep.id)
-        for key in keys:
-            log.warning("%s is on no record, and nobody can put it there any more: it goes", key)
+        over = [key for key in keys if self._artifacts.age_s(key) >= self._grace_s]
+        for key in over:
+            log.warning("%s is on no record, and nobody can put it there any more: it is deleted", key)
             self._artifacts.delete(key)
-        return len(keys)
+        return len(over), len(keys) - len(over)
 
 
 def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
@@ -81,7 +114,7 @@ def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
     for trial, refs in records.artifacts(sweep.id, kind="checkpoint").items():
         kept = 0 if states.get(trial) in COUNTED else _KEPT_CHECKPOINTS
         keys += [ref.key for ref in refs[kept:]]
-    best = {trial.number for trial in records.best(sweep, sweep.spec.checkpoints.keep_top)}
+    best = {trial.number for trial in records.best(sweep, sweep.spec.checkpoints.kept)}
     for trial, refs in records.artifacts(sweep.id, kind="model").items():
         if states.get(trial) in COUNTED and trial not in best:
             keys += [ref.key for ref in refs]

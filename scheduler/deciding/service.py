@@ -24,6 +24,7 @@ from kerasweep.jobs.queue.channel import tolerate_garbage
 from kerasweep.jobs.queue.loop import run_until_told
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.identity import Ownership
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sql.database import wait_for
 from kerasweep.scheduler.deciding.advance import advance, send_hints
@@ -90,7 +91,10 @@ def main() -> int:
     )
     settings = from_env()
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
-    pruner = Pruner(records, Artifacts(settings.artifacts), settings.orphan_grace_s)
+    artifacts = Artifacts(settings.artifacts)
+    ownership = Ownership(records, artifacts, together=settings.together)
+    graces = {"leftover_s": settings.orphan_grace_s, "grace_s": settings.delete_grace_s}
+    pruner = Pruner(records, artifacts, ownership, **graces)
     ended = threading.Event()
     name = f"scheduler-{hints.new_sweep_id()[:6]}@{platform.node()}"
     rounds = threading.Thread(

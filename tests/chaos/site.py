@@ -35,6 +35,7 @@ SETTINGS = Settings(
     reach_s=2.0,
     prune_s=2.0,
     orphan_grace_s=15.0,
+    delete_grace_s=4.0,
 )
 _END_S = 20.0
 _RESTART_S = 0.5

@@ -222,6 +222,7 @@ def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
         grace_s=20.0,
         reach_s=2.0,
         prune_s=0.5,
+        delete_grace_s=0.5,
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, epoch, result
 
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+from kerasweep.jobs.store.identity import Ownership
 from kerasweep.jobs.store.models import Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import AttemptKey, SweepState, TrialState
@@ -38,7 +42,12 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 @pytest.fixture
 def pruner(records: Records, artifacts: Artifacts) -> Pruner:
-    return Pruner(records, artifacts, grace_s=3600.0)
+    return a_pruner(records, artifacts)
+
+
+def a_pruner(records: Records, artifacts: Artifacts, grace_s: float = 0.0) -> Pruner:
+    ownership = Ownership(records, artifacts, together=False)
+    return Pruner(records, artifacts, ownership, leftover_s=3600.0, grace_s=grace_s)
 
 
 def put(artifacts: Artifacts, key: AttemptKey, kind: str, number: int) -> ArtifactRef:
@@ -111,7 +120,7 @@ def test_nothing_of_another_store_is_touched(artifacts: Artifacts, pruner: Prune
     for key in keys:
         artifacts.put(key, b"of another store")
     assert pruner.round() == 0
-    assert sorted(artifacts.keys()) == sorted(keys)
+    assert set(keys) <= set(artifacts.keys())
 
 
 def test_a_sweep_that_ended_is_tidied_once_and_again_when_it_goes_on(
@@ -130,3 +139,77 @@ def test_a_sweep_that_ended_is_tidied_once_and_again_when_it_goes_on(
     end(SweepState.RUNNING)
     assert pruner.round() == 1
     assert stray.key not in artifacts.keys("sweeps")
+
+
+def test_what_nothing_needs_waits_for_a_grace(
+    records: Records, artifacts: Artifacts, clock: FakeClock
+) -> None:
+    for trial, value in enumerate([0.5, 0.1, 0.4, 0.2]):
+        finish(records, artifacts, trial, value)
+    running = train(records, artifacts, 4, 4)
+    pruner = a_pruner(records, artifacts, 300.0)
+    assert pruner.round() == 0
+    clock.pass_s(61.0)
+    assert pruner.round() == 3 * 4 + 2, "a checkpoint is followed by another soon"
+    clock.pass_s(200.0)
+    assert pruner.round() == 0
+    clock.pass_s(40.0)
+    assert pruner.round() == 1, "the model behind the best three"
+    kept = {trial: [ref.epoch for ref in refs] for trial, refs in records.artifacts(SWEEP).items()}
+    assert kept == {1: [3], 2: [3], 3: [3], running.trial: [4, 3]}
+
+
+def test_what_is_needed_again_stays(records: Records, artifacts: Artifacts, clock: FakeClock) -> None:
+    key = train(records, artifacts, 0, 3)
+    pruner = a_pruner(records, artifacts, 50.0)
+    assert pruner.round() == 0
+    (newest, *_) = records.artifacts(SWEEP)[0]
+    records.forget_artifacts([newest.key])
+    clock.pass_s(51.0)
+    pruner.round()
+    assert [ref.epoch for ref in records.artifacts(SWEEP)[0]] == [2, 1]
+    assert key.trial == 0
+
+
+def test_an_orphan_waits_by_its_own_age(records: Records, artifacts: Artifacts, clock: FakeClock) -> None:
+    running = train(records, artifacts, 0, 1)
+    stray = put(artifacts, running, "checkpoint", 2)
+    clock.pass_s(LEASE_S + 1)
+    records.expire_leases()
+    assert a_pruner(records, artifacts, 300.0).round() == 0
+    path = Path(artifacts.uri(stray.key).removeprefix("file://"))
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 301.0))
+    assert a_pruner(records, artifacts, 300.0).round() == 1
+
+
+def test_a_copy_of_the_records_deletes_nothing(
+    records: Records, artifacts: Artifacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for trial, value in enumerate([0.5, 0.1, 0.4, 0.2]):
+        finish(records, artifacts, trial, value)
+    Ownership(records, artifacts, together=False).claim()
+    with (
+        closing(sqlite3.connect(tmp_path / "store.db")) as old,
+        closing(sqlite3.connect(tmp_path / "copy.db")) as new,
+    ):
+        old.backup(new)
+    before = artifacts.keys()
+    with closing(Records(f"sqlite:///{tmp_path / 'copy.db'}")) as copy:
+        pruner = a_pruner(copy, artifacts)
+        assert [pruner.round() for _ in range(3)] == [0, 0, 0]
+    assert artifacts.keys() == before
+    assert [line for line in caplog.messages if "copy" in line] == caplog.messages[:1], "said once"
+    assert a_pruner(records, artifacts).round() == 13
+
+
+def test_a_sweep_that_ended_leaves_no_empty_folders(
+    records: Records, artifacts: Artifacts, pruner: Pruner, tmp_path: Path
+) -> None:
+    for trial in range(4):
+        finish(records, artifacts, trial, 0.1 * trial)
+    with records.deciding(SWEEP) as decision:
+        decision.set_state(SweepState.COMPLETED, "for the test")
+    pruner.round()
+    folders = [path for path in (tmp_path / "artifacts" / "sweeps").rglob("*") if path.is_dir()]
+    assert [path for path in folders if not any(path.iterdir())] == []
+    assert len(artifacts.keys("sweeps")) == 3

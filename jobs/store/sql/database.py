@@ -17,7 +17,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.store.sql import versions
-from kerasweep.jobs.store.sql.drivers import LOCK_WAIT_S, NOW, is_outage, open_engine, read_url, reason_of
+from kerasweep.jobs.store.sql.drivers import (
+    LOCK_WAIT_S,
+    NOW,
+    is_outage,
+    open_engine,
+    place_on_server,
+    read_url,
+    reason_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +88,23 @@ class Database:
     def now(self, conn: Connection) -> float:
         """Return the store's own time, in seconds since 1970."""
         return self._clock() if self._clock else float(conn.execute(NOW[conn.dialect.name]).scalar_one())
+
+    def place(self, conn: Connection) -> str:
+        """Return what tells this database from a copy: a file's inode, or a server's own numbers."""
+        if self._file:
+            return f"file {self._file.stat().st_ino}"
+        return place_on_server(conn)
+
+    def compact(self) -> None:
+        """Give the room of deleted rows back to the file system; PostgreSQL does so by itself.
+
+        Raises:
+            OutOfReach: somebody writes, or there is no room for the copy that SQLite makes.
+        """
+        if self._file:
+            with self.translated(), self._turn_taken(), self._engine.connect() as conn:
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    conn.connection.cursor().execute(statement)  # outside of any transaction
 
     def close(self) -> None:
         """Close every connection."""

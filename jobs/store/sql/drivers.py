@@ -103,6 +103,15 @@ def is_outage(exc: DBAPIError) -> bool:
     return bool(names & _POSTGRES_OUTAGES)
 
 
+def place_on_server(conn: Connection) -> str:
+    """Return which database this is: its oid, and its cluster's identifier where one may ask for it."""
+    oid = conn.execute(text("select oid from pg_database where datname = current_database()")).scalar_one()
+    if conn.execute(text("select has_function_privilege('pg_control_system()', 'execute')")).scalar_one():
+        cluster = conn.execute(text("select system_identifier from pg_control_system()")).scalar_one()
+        return f"cluster {cluster} database {oid}"
+    return f"database {oid}"
+
+
 def reason_of(exc: DBAPIError) -> str:
     """Return the first line of what the driver said."""
     lines = str(exc.orig).strip().splitlines() or [type(exc.orig).__name__]

@@ -1,0 +1,180 @@
+"""Whether a store may delete what lies in its artifacts: only the store that made them may.
+
+A store's identity stands in its records and, with the place of its database, in a marker beside the
+artifacts. So a copy of the records is told from the original, whose place is another, and records from a
+backup are told from newer ones by the generation, which grows in the records first and then in the marker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import select
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+
+log = logging.getLogger(__name__)
+
+_ADOPT = "`kerasweep db adopt` makes this store the one that may, where the other is no longer in use"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which store this is.
+
+    Args:
+        id: its UUID, in hexadecimal.
+        place: where its database is, so that a copy has another.
+        generation: how often its schedulers have looked after the artifacts.
+        claims: whether it may mark artifacts as its own where no marker is.
+    """
+
+    id: str
+    place: str
+    generation: int
+    claims: bool
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What lies beside the artifacts; `root` tells their folder from a copy of it."""
+
+    store: str
+    place: str
+    root: str
+    generation: int
+
+    @classmethod
+    def read(cls, artifacts: Artifacts, store: str) -> Marker | None:
+        """Return the marker of a store, or None where there is none.
+
+        Raises:
+            OutOfReach: the artifacts do not answer.
+        """
+        data = artifacts.peek(_key(store))
+        if data is None:
+            return None
+        try:
+            found = json.loads(data)
+            return cls(str(found["store"]), str(found["place"]), str(found["root"]), int(found["generation"]))
+        except (ValueError, KeyError, TypeError):
+            return cls(store, "a marker that cannot be read", "", 0)
+
+    def write(self, artifacts: Artifacts) -> None:
+        """Write the marker.
+
+        Raises:
+            OutOfReach: the artifacts do not answer.
+        """
+        artifacts.put(_key(self.store), json.dumps(asdict(self)).encode())
+
+
+class IdentityRecords:
+    """The identity's side of the records."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def identity(self) -> Identity:
+        """Return which store this is."""
+        with self._db.reading() as conn:
+            row = conn.execute(select(t.store)).one()
+            return Identity(row.id, self._db.place(conn), row.generation, row.claims)
+
+    def next_generation(self, *, above: int = 0) -> int:
+        """Count the generation on, beyond `above`; return it. From now on this store claims its artifacts."""
+        with self._db.writing() as conn:
+            found = conn.execute(select(t.store.c.generation).with_for_update()).scalar_one()
+            generation = max(int(found), above) + 1
+            conn.execute(t.store.update().values(generation=generation, claims=True))
+            return generation
+
+
+class Ownership:
+    """Decides whether a store may delete in its artifacts.
+
+    Args:
+        records: the store's records.
+        artifacts: its artifacts.
+        together: whether both lie in one home folder, and so are copied and moved together.
+    """
+
+    def __init__(self, records: IdentityRecords, artifacts: Artifacts, *, together: bool) -> None:
+        self._records, self._artifacts, self._together = records, artifacts, together
+
+    def doubt(self) -> str | None:
+        """Return why this store may not delete, or None where it may.
+
+        Raises:
+            OutOfReach: the store or the artifacts do not answer.
+        """
+        mine = self._records.identity()
+        return self._doubt(mine, Marker.read(self._artifacts, mine.id))
+
+    def claim(self) -> None:
+        """Mark the artifacts as this store's where no marker is and it may.
+
+        Raises:
+            OutOfReach: the store or the artifacts do not answer.
+        """
+        mine = self._records.identity()
+        if Marker.read(self._artifacts, mine.id) is None and self._doubt(mine, None) is None:
+            self._write(mine, 0)
+
+    def renew(self) -> str | None:
+        """Count the generation on where this store may delete; return why not otherwise.
+
+        Raises:
+            OutOfReach: the store or the artifacts do not answer.
+        """
+        mine = self._records.identity()
+        marker = Marker.read(self._artifacts, mine.id)
+        doubt = self._doubt(mine, marker)
+        if doubt is None:
+            self._write(mine, 0)
+        return doubt
+
+    def adopt(self) -> None:
+        """Make this store the one that may delete, whatever the marker says.
+
+        Raises:
+            OutOfReach: the store or the artifacts do not answer.
+        """
+        mine = self._records.identity()
+        marker = Marker.read(self._artifacts, mine.id)
+        self._write(mine, marker.generation if marker else 0)
+
+    def _write(self, mine: Identity, above: int) -> None:
+        generation = self._records.next_generation(above=above)  # first: never behind the marker
+        Marker(mine.id, mine.place, self._artifacts.place, generation).write(self._artifacts)
+
+    def _doubt(self, mine: Identity, marker: Marker | None) -> str | None:
+        if marker is None:
+            older = "the store was made before stores had an identity, and may be a copy of another"
+            return None if mine.claims or self._together else f"{older}; {_ADOPT}"
+        moved = self._together and marker.root != self._artifacts.place
+        if marker.place != mine.place and not moved:
+            return f"the artifacts belong to another store, of which this one is a copy; {_ADOPT}"
+        if marker.generation > mine.generation and not moved:
+            return f"the records are older than the artifacts, as from a backup; {_ADOPT}"
+        return None
+
+
+def expect_ownership(ownership: Ownership) -> None:
+    """See that this store may delete.
+
+    Raises:
+        InputError: it may not; the message says why.
+    """
+    doubt = ownership.doubt()
+    if doubt is not None:
+        raise InputError(f"only the store that made artifacts may delete them; {doubt}")
+
+
+def _key(store: str) -> str:
+    return f"stores/{store}.json"
