@@ -15,7 +15,7 @@ from kerasweep.jobs.excerpt import TRACEBACK_CHARS, excerpt, words_of
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.symptoms import is_machine, is_of_files
 
-_MESSAGE_CHARS = 400
+_MESSAGE_CHARS = 800
 _NOT_UNDER_XLA = (
     "XLA has no deterministic form of an operation of this model (max-pooling's gradient is one), and "
     "results must repeat; set training.xla to auto or false, and jit_compile=False in model.compile"
@@ -23,7 +23,12 @@ _NOT_UNDER_XLA = (
 _WHERE, _CAUSE, _ARGUMENTS = (
     "Exception encountered when calling ",
     "Error encountered:",
-    "Arguments received by ",
+    ("Arguments received by ", "Call arguments received by ", "Example:"),
+)
+#: Lines of TensorFlow's that say where an operation was made, not what is wrong with it.
+_NOISE = re.compile(
+    r"Detected at node|File \"|<stack traces|Graph execution error|\[\[\{\{node|Original stack trace|"
+    r"Traceback \(most recent|\d+ root error|\d+ successful operations|\d+ derived errors|Node: "
 )
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _OWN_FOLDER = str(Path(__file__).resolve().parent)
@@ -66,12 +71,21 @@ def is_memory(exc: BaseException) -> bool:
 
 
 def _first_line(exc: BaseException) -> str:
-    """Return in one line what went wrong; Keras says first in which layer it did, and last with what."""
+    """Return in one line what went wrong and what helps.
+
+    Keras says first in which layer it did, then with what, and gives the remedy last; TensorFlow wraps its
+    words in where each operation was made. What only repeats the traceback is left out.
+    """
     lines = [line.strip() for line in _STYLE.sub("", words_of(exc)).splitlines() if line.strip()]
-    if not lines or not lines[0].startswith(_WHERE):
-        return (lines or ["no message"])[0][:_MESSAGE_CHARS]
-    cause = " ".join(takewhile(lambda line: not line.startswith(_ARGUMENTS), lines[1:]))
-    return f"{lines[0]} {cause.rpartition(_CAUSE)[2].strip()}"[:_MESSAGE_CHARS]
+    told = [
+        line
+        for line in takewhile(lambda line: not line.startswith(_ARGUMENTS), lines)
+        if not _NOISE.match(line)
+    ]
+    text = " ".join(told or lines[:1] or ["no message"])
+    if text.startswith(_WHERE) and _CAUSE in text:
+        text = f"{told[0]} {text.rpartition(_CAUSE)[2].strip()}"
+    return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 1].rsplit(' ', 1)[0]}…"
 
 
 def _traceback_of(exc: BaseException) -> str:

@@ -12,7 +12,8 @@ Not brought back: the state of random Keras layers inside `dataset.map`; put the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -25,6 +26,10 @@ from kerasweep.jobs.seeds import epoch_order
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.job.data import Arrays, Part, Stream
+from kerasweep.workers.trainer.sequences import PyDatasetFeed
+
+#: How far a dataset of unknown length is read to find its end.
+_MOST_COUNTED, _COUNT_S = 100_000, 300.0
 
 
 class Feed(Protocol):
@@ -85,12 +90,21 @@ class DatasetFeed:
         dataset: the job's.
         steps: batches of an epoch, taken from one iterator that goes on; None for a whole iteration.
         replicas: batches that do not fill them evenly are dropped.
+        key: of `training`, which says how many batches to take of a dataset that never ends.
+        waiting: called while a dataset is counted.
 
     Raises:
-        JobError: it never ends, or is empty.
+        JobError: it never ends, as far as can be told, or is empty.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, steps: int | None, replicas: int) -> None:
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        steps: int | None,
+        replicas: int,
+        key: str = "steps_per_epoch",
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         if replicas > 1 and not _always_fills(dataset, replicas):
             dataset = dataset.filter(lambda *batch: _rows_of(batch) % replicas == 0)
         self._dataset = dataset.repeat() if steps and not _endless(dataset) else dataset
@@ -98,10 +112,10 @@ class DatasetFeed:
         self._size = steps or int(self._dataset.cardinality())
         self._iterator: Iterator[Any] | None = None
         if self._size == int(tf.data.INFINITE_CARDINALITY):
-            raise _wrong("a dataset that never ends needs training.steps_per_epoch, got none; set it")
+            raise _wrong(f"a dataset that never ends needs training.{key}, got none; set it")
         self.counted = self._size < 0
         if self.counted:
-            self._size = int(dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+            self._size = _count(dataset, key, waiting)
         if not self._size:
             raise _wrong(
                 f"a dataset must have a batch that {replicas} devices can share, got none; check its size"
@@ -133,20 +147,6 @@ class DatasetFeed:
         return self._iterator
 
 
-class PyDatasetFeed:
-    """A `keras.utils.PyDataset` as it is; its attributes travel in the checkpoint."""
-
-    def __init__(self, dataset: keras.utils.PyDataset) -> None:
-        self._dataset = dataset
-
-    def skip(self, epochs: int) -> None:
-        """Do nothing: its attributes are put back."""
-
-    def batches(self, epoch: int) -> Any:
-        """Return it."""
-        return self._dataset
-
-
 def check_sizes(part: Part, training: Training, replicas: int) -> None:
     """Refuse sizes that Keras would take and make something else of.
 
@@ -163,27 +163,52 @@ def check_sizes(part: Part, training: Training, replicas: int) -> None:
         _check_steps(part.rows, training, replicas)
 
 
-def train_feed(part: Part, training: Training, seed: int, replicas: int) -> Feed:
-    """Return the feed of the training data."""
+def steps_of(part: Part, training: Training, replicas: int) -> int | None:
+    """Return how many steps an epoch has, None where that is not known before it."""
+    if training.steps_per_epoch:
+        return training.steps_per_epoch
+    if isinstance(part, Arrays):
+        return part.rows // training.batch_size if replicas > 1 else -(-part.rows // training.batch_size)
+    if part.keeps_state:
+        found: int | None = part.dataset.num_batches
+        return found
+    count = int(part.dataset.cardinality()) if isinstance(part.dataset, tf.data.Dataset) else -1
+    return count if count > 0 else None
+
+
+def train_feed(
+    part: Part, training: Training, seed: int, replicas: int, waiting: Callable[[], None] = lambda: None
+) -> Feed:
+    """Return the feed of the training data; `waiting` is called while a dataset is counted."""
     if isinstance(part, Stream):
-        return _stream_feed(part, training.steps_per_epoch, replicas)
+        if part.keeps_state:
+            order = seed if training.shuffle else None
+            return _py_feed(part, training.class_weight, order, training.steps_per_epoch, "steps_per_epoch")
+        return DatasetFeed(part.dataset, training.steps_per_epoch, replicas, waiting=waiting)
     order = seed if training.shuffle else None
     return ArrayFeed(part, training.batch_size, order, replicas, drop_rest=replicas > 1)
 
 
-def validation_feed(part: Part, training: Training, replicas: int) -> Feed:
+def validation_feed(
+    part: Part, training: Training, replicas: int, waiting: Callable[[], None] = lambda: None
+) -> Feed:
     """Return the feed of the validation data: a new iteration in each epoch, whatever its steps."""
     if isinstance(part, Stream):
-        if training.validation_steps and isinstance(part.dataset, tf.data.Dataset):
-            part = Stream(part.dataset.take(training.validation_steps))
-        return _stream_feed(part, None, replicas)
+        if part.keeps_state:
+            return _py_feed(part, None, None, training.validation_steps, "validation_steps")
+        dataset = part.dataset
+        if training.validation_steps and isinstance(dataset, tf.data.Dataset):
+            dataset = dataset.take(training.validation_steps)
+        return DatasetFeed(dataset, None, replicas, "validation_steps", waiting)
     return ArrayFeed(part, training.batch_size, None, replicas, drop_rest=False)
 
 
-def _stream_feed(part: Stream, steps: int | None, replicas: int) -> Feed:
-    if isinstance(part.dataset, keras.utils.PyDataset):
-        return PyDatasetFeed(part.dataset)
-    return DatasetFeed(part.dataset, steps, replicas)
+def _py_feed(
+    part: Stream, class_weight: Mapping[int, float] | None, seed: int | None, steps: int | None, key: str
+) -> PyDatasetFeed:
+    if part.dataset.num_batches is None and not steps:
+        raise _wrong(f"a PyDataset without an end needs training.{key}, got none; set it")
+    return PyDatasetFeed(part.dataset, class_weight, seed, steps if key == "steps_per_epoch" else None)
 
 
 def _check_batch(rows: int, training: Training, replicas: int) -> None:
@@ -217,6 +242,7 @@ def _wrong(message: str) -> JobError:
 def _cut_into_batches(tensors: Any, batch_size: int, rows: int, order: NDArray[np.int64] | None) -> Any:
     """Return a dataset of batches of the first `rows` rows, the last one partial where they do not divide."""
     whole = rows // batch_size * batch_size
+    tensors = keras.tree.lists_to_tuples(tensors)  # as Keras does; a dataset would stack a list
     with tf.device("CPU:0"):
         if order is not None:
             tensors = keras.tree.map_structure(lambda tensor: tf.gather(tensor, order), tensors)
@@ -239,6 +265,24 @@ def _one_pipeline(dataset: Any) -> Any:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
+
+
+def _count(dataset: tf.data.Dataset, key: str, waiting: Callable[[], None]) -> int:
+    """Read a dataset to its end, and count its batches.
+
+    Raises:
+        JobError: no end is in sight.
+    """
+    give_up_s, count = time.monotonic() + _COUNT_S, 0
+    for count, _ in enumerate(dataset, 1):
+        waiting()
+        if count >= _MOST_COUNTED or time.monotonic() > give_up_s:
+            raise _wrong(
+                "a dataset that does not tell its length is read once to its end, which did not come in "
+                f"{count:,} batches; set training.{key}, or tell its length by "
+                "tf.data.experimental.assert_cardinality"
+            )
+    return count
 
 
 def _always_fills(dataset: Any, replicas: int) -> bool:

@@ -7,14 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
-
-import keras
-import numpy as np
 
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
 from kerasweep.workers.trainer.hardware import scope_of
+from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_tensorflow
 from kerasweep.workers.trainer.state.run import TrialRun
@@ -38,10 +37,7 @@ class FitEngine:
     def admit(self, run: TrialRun) -> Iterator[None]:
         """Wait until no other trial trains here; then give the run what it is fed with."""
         while not self._turn.acquire(timeout=_WAIT_S):
-            if run.stop.leaving:
-                raise Interrupted
-            # A run that waits is not stuck: the one that it waits for is watched by itself.
-            run.pulse.beat(0)
+            _wait(run)  # a run that waits is not stuck: the one that it waits for is watched by itself
         try:
             self._open(run)
             run.notes.extend(self._notes(run))
@@ -52,10 +48,11 @@ class FitEngine:
 
     def _open(self, run: TrialRun) -> None:
         replicas = run.replicas
-        self._train = train_feed(run.train, run.training, run.order.seed, replicas)
+        counting = partial(_wait, run)
+        self._train = train_feed(run.train, run.training, run.order.seed, replicas, counting)
         self._validation = None
         if run.validation is not None:
-            self._validation = validation_feed(run.validation, run.training, replicas)
+            self._validation = validation_feed(run.validation, run.training, replicas, counting)
             self._validation.skip(run.epoch)
         self._train.skip(run.epoch)
         if isinstance(self._train, DatasetFeed) and run.strategy is not None:
@@ -109,6 +106,13 @@ class FitEngine:
         return hooks.logs
 
 
+def _wait(run: TrialRun) -> None:
+    """Stay alive in the host's eyes, and able to stop, between two epochs."""
+    if run.stop.leaving:
+        raise Interrupted
+    run.pulse.beat(0)
+
+
 def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:
     """Have `fit` make several steps in a call from the next epoch on, where only the speed changes by it.
 
@@ -146,7 +150,7 @@ def _build_at_once(run: TrialRun, batch: Any) -> None:
     run.model._maybe_symbolic_build = lambda **_: None
 
 
-class StepHooks(keras.callbacks.CallbackList):
+class StepHooks(TrialCallbackList):
     """Stands in for the list of callbacks within one epoch's `fit`.
 
     It passes on what happens within the epoch; beginnings and ends of epochs and of the training are the
@@ -154,20 +158,19 @@ class StepHooks(keras.callbacks.CallbackList):
     """
 
     def __init__(self, run: TrialRun) -> None:
-        super().__init__()
+        super().__init__(run.callbacks.in_steps)
         self.logs: dict[str, float] = {}
         self.steps = 0
         #: The shortest time from the end of a step to the end of the next.
         self.fastest_s = _STOPPED_WITHIN_S
         self._stepped_at_s = 0.0
         self._run = run
-        self._inner = run.callbacks.in_steps
         self._stop_training = bool(getattr(run.model, "stop_training", False))
 
     @property
     def job_code(self) -> bool:
         """Whether callbacks run within the epoch."""
-        return bool(self._inner)
+        return bool(self.callbacks)
 
     def on_train_begin(self, logs: Any = None) -> None:
         # `fit` has just cleared it; a callback may have set it at the start of the epoch.
@@ -183,8 +186,8 @@ class StepHooks(keras.callbacks.CallbackList):
         self.logs = dict(logs or {})
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        for callback in self._inner:
-            callback.on_train_batch_begin(batch, logs)
+        if self.callbacks:
+            super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now_s = time.monotonic()
@@ -192,34 +195,22 @@ class StepHooks(keras.callbacks.CallbackList):
         self._stepped_at_s = now_s
         self.steps += 1
         self._step()
-        for callback in self._inner:
-            callback.on_train_batch_end(batch, _plain(logs))
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        for callback in self._inner:
-            callback.on_test_begin(logs)
-
-    def on_test_end(self, logs: Any = None) -> None:
-        for callback in self._inner:
-            callback.on_test_end(logs)
+        if self.callbacks:  # looking at the logs waits for the step
+            super().on_train_batch_end(batch, logs)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        for callback in self._inner:
-            callback.on_test_batch_begin(batch, logs)
+        if self.callbacks:
+            super().on_test_batch_begin(batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self._step()
-        for callback in self._inner:
-            callback.on_test_batch_end(batch, _plain(logs))
+        if self.callbacks:
+            super().on_test_batch_end(batch, logs)
 
     def _step(self) -> None:
         self._run.pulse.beat()
         if self._run.must_leave():
             raise Interrupted
-
-
-def _plain(logs: Any) -> dict[str, Any]:
-    return {name: float(value) if np.ndim(value) == 0 else value for name, value in (logs or {}).items()}
 
 
 def _limits(run: TrialRun) -> dict[str, Any]:
@@ -229,7 +220,7 @@ def _limits(run: TrialRun) -> dict[str, Any]:
     cut = isinstance(run.validation, Stream) and not run.validation.keeps_state
     if run.validation is not None and not cut:
         limits["validation_steps"] = training.validation_steps
-    if isinstance(run.train, Stream):
-        # With arrays the class weights are sample weights already.
+    if isinstance(run.train, Stream) and not run.train.keeps_state:
+        # With arrays the class weights are sample weights already, and the feed of a PyDataset applies them.
         limits["class_weight"] = training.class_weight
     return limits

@@ -18,7 +18,7 @@ from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
-from kerasweep.workers.trainer.feed import check_sizes
+from kerasweep.workers.trainer.feed import check_sizes, steps_of
 from kerasweep.workers.trainer.hardware import Devices, scope_of
 from kerasweep.workers.trainer.job.callbacks import (
     TrialCallbacks,
@@ -65,7 +65,8 @@ class Workshop:
         data = self._load_data(order, source, routed.get("load_data", {}))
         training = order.training
         _check_batches(order, data.train)
-        check_sizes(data.train, training, 1 if strategy is None else strategy.num_replicas_in_sync)
+        replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+        check_sizes(data.train, training, replicas)
         with PROCESS_RANDOM, scope_of(strategy):
             seed_everything(order.seed, source.draws_from_tensorflow)
             model = _build(source, routed.get("build_model", {}), data.train, training.batch_size)
@@ -78,7 +79,9 @@ class Workshop:
                 *declared_last(training, order.spec.metric),
                 *self._curves(order, training),
             ]
-            callbacks = TrialCallbacks(ordered, model, training.epochs, order.seed)
+            callbacks = TrialCallbacks(
+                ordered, model, training.epochs, order.seed, steps_of(data.train, training, replicas)
+            )
         train: Part = data.train
         if isinstance(train, Arrays):
             train = weighted(train, training.class_weight)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
+from keras.src.utils.python_utils import pythonify_logs
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.seeds import epoch_seed
@@ -103,10 +105,10 @@ class MonitorCheck(keras.callbacks.Callback):
         """Look the metrics up among those that were reported so far."""
         for block, callback in self._watching.items():
             monitor = callback.monitor
+            key = f"training.{block}.monitor"
             if monitor not in (logs or {}):
-                raise JobError(
-                    FailureClass.USER, not_reported(f"training.{block}.monitor", monitor, logs or {})
-                )
+                raise JobError(FailureClass.USER, not_reported(key, monitor, logs or {}))
+            expect_number(key, monitor, (logs or {})[monitor])
             if callback.monitor_op is None:
                 try:
                     callback._set_monitor_op()
@@ -119,31 +121,35 @@ class MonitorCheck(keras.callbacks.Callback):
 
 
 class TrialCallbacks:
-    """A trial's callbacks, driven epoch by epoch.
+    """A trial's callbacks, called epoch by epoch as `fit` calls them.
 
-    All of them get the same `logs`, so that a job's callback may add a metric that those after it watch.
+    Keras' own `CallbackList` does it, so each hook gets what it gets under `fit`: `logs` is a dict always,
+    the same one for all callbacks, so that a job's callback may add a metric that those after it watch.
 
     Args:
-        callbacks: in the order in which they are called.
-        model: the trial's.
-        epochs: how many there will be at most.
-        seed: the trial's; Python's and NumPy's generators are set from it before each epoch's hooks, so
+        callbacks: in the order of their calls.
+        model: theirs.
+        epochs: of the trial.
+        seed: of the trial; the process's generators are set from it before each epoch's hooks, so
             that a resumed trial draws what an undisturbed one does.
+        steps: of an epoch, where that is known before it, as in `fit`.
     """
 
     def __init__(
-        self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, epochs: int, seed: int
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        model: keras.Model,
+        epochs: int,
+        seed: int,
+        steps: int | None = None,
     ) -> None:
-        self.all = list(callbacks)
-        self.history = keras.callbacks.History()
-        self.all.append(self.history)
+        self._list = TrialCallbackList(
+            list(callbacks), add_history=True, model=model, verbose=0, epochs=epochs, steps=steps
+        )
+        self.all: list[keras.callbacks.Callback] = self._list.callbacks
         self._seed = seed
         # Only what a job brings may draw from the process's random numbers; of the rest, packs need not wait.
         self._may_draw = any(map(_runs_job_code, self.all))
-        for callback in self.all:
-            callback.set_params({"verbose": 0, "epochs": epochs, "steps": None})
-            callback.set_model(model)
-        model.history = self.history
 
     @property
     def in_steps(self) -> list[keras.callbacks.Callback]:
@@ -153,20 +159,25 @@ class TrialCallbacks:
     def train_begin(self) -> None:
         """Begin; callbacks forget here what they knew, so a state is put back after it."""
         with self._in_turn(epoch_seed(self._seed, 0)):
-            for callback in self.all:
-                callback.on_train_begin()
+            self._list.on_train_begin()
 
     def epoch_begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1."""
         with self._in_turn(epoch_seed(self._seed, epoch)):
-            for callback in self.all:
-                callback.on_epoch_begin(epoch - 1)
+            self._list.on_epoch_begin(epoch - 1)
 
-    def epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """End an epoch, counted from 1; callbacks may add to `logs`."""
+    def epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
+        """End an epoch, counted from 1.
+
+        Args:
+            epoch: which.
+            logs: what was measured.
+
+        Returns:
+            The logs with what callbacks made of them.
+        """
         with self._in_turn(epoch_seed(self._seed, -epoch)):
-            for callback in self.all:
-                callback.on_epoch_end(epoch - 1, logs)
+            return self._list.end_epoch(epoch - 1, logs)
 
     def close(self) -> None:
         """Let go of what callbacks of ours hold open, however the attempt ended."""
@@ -174,11 +185,10 @@ class TrialCallbacks:
             if getattr(callback, "stateless", False):
                 callback.close()
 
-    def train_end(self, logs: dict[str, Any]) -> None:
+    def train_end(self, logs: Mapping[str, Any]) -> None:
         """End."""
         with self._in_turn(epoch_seed(self._seed, _LAST)):
-            for callback in self.all:
-                callback.on_train_end(logs)
+            self._list.on_train_end(logs)
 
     @contextmanager
     def _in_turn(self, seed: int) -> Iterator[None]:
@@ -188,6 +198,20 @@ class TrialCallbacks:
         with PROCESS_RANDOM:
             seed_python_and_numpy(seed)
             yield
+
+
+class TrialCallbackList(keras.callbacks.CallbackList):
+    """Keras' list of callbacks, each called in the thread of the trial."""
+
+    def _configure_async_dispatch(self, callbacks: Any) -> None:
+        """Leave it out: what a callback does by the side would not be the same each time."""
+
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
+        """Call the hooks of an epoch's end; return the logs that they shared."""
+        shared: dict[str, Any] = pythonify_logs(dict(logs))
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, shared)
+        return shared
 
 
 def declared_first(training: Training) -> list[keras.callbacks.Callback]:
@@ -233,6 +257,27 @@ def not_reported(what: str, name: str, metrics: Mapping[str, Any]) -> str:
         return f"{message}; return 'validation' from load_data to get val_ metrics"
     near = difflib.get_close_matches(name, list(metrics), n=1)
     return f"{message}; did you mean {near[0]!r}?" if near else f"{message}; add it in model.compile"
+
+
+def expect_number(what: str, name: str, value: Any) -> None:
+    """Refuse a metric that is watched and has several values, such as one for each class.
+
+    Args:
+        what: the key of the sweep file that names the metric.
+        name: the metric.
+        value: as reported.
+
+    Raises:
+        JobError: it is not one number.
+    """
+    if np.size(value) == 1:
+        return
+    raise JobError(
+        FailureClass.USER,
+        f"{what} must be a metric of one number, got {name!r} with {np.size(value)} values (shape "
+        f"{np.shape(value)}), such as one for each class; average them in model.compile, as in "
+        f'keras.metrics.F1Score(average="macro"), or let a callback add their mean to `logs`',
+    )
 
 
 def check_callbacks(returned: Any) -> list[keras.callbacks.Callback]:

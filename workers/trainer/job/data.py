@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.job.arrays import ROLES, check_spec, to_array
 
 _PARTS = ("train", "validation", "test")
 _KEPT = 2
@@ -160,6 +161,7 @@ def read_data(loaded: Any) -> JobData:
 def read_part(name: str, part: Any) -> Part:
     """Check one part of the data, and freeze it."""
     if isinstance(part, (tf.data.Dataset, keras.utils.PyDataset, tf.distribute.DistributedDataset)):
+        check_spec(name, part)
         return Stream(part)
     if isinstance(part, list) and 1 <= len(part) <= 3:
         part = tuple(part)
@@ -167,7 +169,10 @@ def read_part(name: str, part: Any) -> Part:
         part = (part,)
     if not 1 <= len(part) <= 3:
         raise _wrong(f"load_data's {name!r} must be (x, y) or (x, y, sample_weight), got {len(part)} values")
-    frozen = [None if values is None else _freeze(name, values) for values in part]
+    frozen = [
+        None if values is None else _freeze(name, role, values)
+        for role, values in zip(ROLES, part, strict=False)
+    ]
     x, y, weight = (*frozen, None, None)[:3]
     lengths = {len(array) for array in keras.tree.flatten((x, y, weight)) if array is not None}
     if len(lengths) != 1:
@@ -199,29 +204,20 @@ def weighted(part: Arrays, class_weight: Mapping[int, float] | None) -> Arrays:
         raise _wrong(
             f"class_weight needs a model with one target array, got {_kind(part.y)}; use sample weights"
         )
-    classes = part.y
-    if classes.ndim > 1 and classes.shape[-1] > 1:
-        classes = np.argmax(classes, axis=-1)
+    classes = np.argmax(part.y, axis=-1) if part.y.ndim > 1 and part.y.shape[-1] > 1 else part.y
     weights = np.ones(part.rows, dtype=keras.config.floatx())
+    rounded = np.round(classes.reshape(part.rows)).astype("int32")
     for number, weight in class_weight.items():
-        weights[classes.reshape(part.rows).astype(np.int64) == int(number)] = weight
+        weights[rounded == int(number)] = weight
     return replace(part, weight=weights, _tensors=[])
 
 
-def _freeze(name: str, values: Any) -> Any:
-    return keras.tree.map_structure(lambda value: _read_only(name, value), values)
+def _freeze(name: str, role: str, values: Any) -> Any:
+    return keras.tree.map_structure(lambda value: _read_only(to_array(name, role, value)), values)
 
 
-def _read_only(name: str, value: Any) -> NDArray[Any]:
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array itself where its dtype is right already: no copy of large data."""
-    if isinstance(value, (int, float, str, bytes, type(None))) or not hasattr(value, "__len__"):
-        raise _wrong(
-            f"load_data's {name!r} must be arrays, dicts and tuples of arrays, a tf.data.Dataset or a "
-            f"keras.utils.PyDataset, got {_kind(value)}; convert it with numpy.asarray"
-        )
-    array = np.asarray(value)
-    if array.ndim == 0:
-        raise _wrong(f"load_data's {name!r} must have rows, got {_kind(value)} without a first axis")
     if np.issubdtype(array.dtype, np.floating) and array.dtype.name != keras.config.floatx():
         array = array.astype(keras.config.floatx())
     array = array.view()

@@ -15,7 +15,7 @@ from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
-from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, not_reported
+from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, expect_number, not_reported
 from kerasweep.workers.trainer.job.data import Part, Stream
 from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
@@ -153,11 +153,15 @@ class TrialRun:
         Raises:
             JobError: the model does not report the sweep's metric.
         """
-        shared = {name: plain for name, value in _flat(logs) if (plain := _number(value)) is not None}
-        self.callbacks.epoch_end(self.epoch + 1, shared)
+        reported = {
+            name: value if (plain := _number(value)) is None else plain for name, value in _flat(logs)
+        }
+        shared = self.callbacks.epoch_end(self.epoch + 1, reported)
         metrics = {name: plain for name, value in shared.items() if (plain := _number(value)) is not None}
         self.epoch += 1
         self.seconds = time.monotonic() - self._started_at_s
+        if self.best.metric in shared:
+            expect_number("metric.name", self.best.metric, shared[self.best.metric])
         if self.best.metric not in metrics:
             raise JobError(FailureClass.USER, not_reported("metric.name", self.best.metric, metrics))
         if self.diverged(metrics) is None:

@@ -1,0 +1,139 @@
+"""What `fit` is fed from a `keras.utils.PyDataset`, epoch by epoch, as a single `fit` would read it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+from kerasweep.jobs.seeds import epoch_order
+
+#: Arrays up to this size may be what a PyDataset counts or shuffles by.
+_SMALL_BYTES = 1 << 20
+
+
+class PyDatasetFeed:
+    """Batches of a `keras.utils.PyDataset`, whose attributes travel in the checkpoint.
+
+    `fit(shuffle=True)` draws the order of its batches anew for each epoch, and so does this, from the
+    trial's seed and the epoch. The adapter is one for all epochs, as within a single `fit`: the first
+    batches are looked at once, and `on_epoch_end` is called as often.
+
+    Args:
+        dataset: the job's.
+        class_weight: weight of each class, or None.
+        seed: of the order; None leaves the batches as they are.
+        steps: batches of an epoch, of one iteration that goes on from epoch to epoch; None for all of them.
+
+    Raises:
+        JobError: it never ends.
+    """
+
+    def __init__(
+        self,
+        dataset: keras.utils.PyDataset,
+        class_weight: Mapping[int, float] | None,
+        seed: int | None,
+        steps: int | None,
+    ) -> None:
+        self._dataset, self._looked = dataset, False
+        self._ordered = _Ordered(dataset, seed, steps)
+        self._adapter = _PyDatasetAdapter(self._ordered, class_weight)
+
+    def skip(self, epochs: int) -> None:
+        """Have the next epoch follow so many: its attributes are put back, its order is drawn for itself."""
+        self._adapter.begun = epochs > 0
+
+    def batches(self, epoch: int) -> Any:
+        """Return what `fit` takes for an epoch."""
+        if not self._looked:  # the first batches, before they are reordered
+            with _unchanged(self._dataset) if self._adapter.begun else contextlib.nullcontext():
+                self._adapter.get_tf_dataset()
+            self._looked = True
+        self._ordered.begin(epoch)
+        return self._adapter
+
+
+@contextmanager
+def _unchanged(dataset: keras.utils.PyDataset) -> Iterator[None]:
+    """Take back what looking at batches changes: an undisturbed training looked before its first epoch."""
+    generators = (random.getstate(), np.random.get_state())
+    kept = {name: copy.deepcopy(value) for name, value in vars(dataset).items() if _is_counter(value)}
+    states = {
+        name: copy.deepcopy(value.bit_generator.state)
+        for name, value in vars(dataset).items()
+        if isinstance(value, np.random.Generator)
+    }
+    try:
+        yield
+    finally:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+        vars(dataset).update(kept)
+        for name, state in states.items():
+            vars(dataset)[name].bit_generator.state = state
+
+
+def _is_counter(value: Any) -> bool:
+    small = isinstance(value, np.ndarray) and value.nbytes <= _SMALL_BYTES
+    return small or isinstance(value, (int, float, np.random.RandomState, random.Random))
+
+
+class _Ordered(keras.utils.PyDataset):
+    """A `PyDataset` in the order of an epoch; the arguments are those of `PyDatasetFeed`."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, seed: int | None, steps: int | None) -> None:
+        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
+        self._dataset, self._seed, self._steps = dataset, seed, steps
+        self._first = 0
+        self._orders: dict[int, Any] = {}
+
+    def begin(self, epoch: int) -> None:
+        """Stand at the first batch of an epoch, counted from 1."""
+        size = self._dataset.num_batches
+        self._orders = {}
+        if size is None or self._seed is None:
+            self._first = (epoch - 1) * (self._steps or 0)
+            return
+        self._first = (epoch - 1) * (self._steps or size)
+        passes = range(self._first // size, (self._first + (self._steps or size) - 1) // size + 1)
+        self._orders = {number: epoch_order(self._seed, number + 1, size) for number in passes}
+
+    @property
+    def num_batches(self) -> int | None:
+        return self._steps or self._dataset.num_batches
+
+    def __getitem__(self, index: int) -> Any:
+        size = self._dataset.num_batches
+        at = self._first + index
+        if size is None:
+            return self._dataset[at]
+        number, at = divmod(at, size)
+        return self._dataset[int(self._orders[number][at]) if number in self._orders else at]
+
+    def on_epoch_begin(self) -> None:
+        self._dataset.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self._dataset.on_epoch_end()
+
+
+class _PyDatasetAdapter(PyDatasetAdapter):
+    """Keras' adapter, for one `fit` an epoch."""
+
+    def __init__(self, dataset: _Ordered, class_weight: Mapping[int, float] | None) -> None:
+        super().__init__(dataset, class_weight=class_weight)
+        self.begun = False
+
+    def on_epoch_end(self) -> None:
+        """Pass the end of an epoch on, and the one call before the first, which every `fit` makes."""
+        if self._within_epoch or not self.begun:
+            super().on_epoch_end()
+        self.begun = True
