@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kerasweep.jobs.errors import DestinationError, InputError
 
-JOB_FILE, SWEEP_FILE = "train.py", "sweep.yaml"
+JOB_FILE = "train.py"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ Everything is imported when it is first asked for: `import kerasweep` loads neit
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ __all__ = ["Client", "__version__", *_ERRORS]
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return version("kerasweep")
+        return import_module("importlib.metadata").version("kerasweep")
     if name == "Client":
         return import_module("kerasweep.scheduler.client.client").Client
     if name in _ERRORS:

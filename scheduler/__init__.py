@@ -1,4 +1,4 @@
-"""The side that decides what is trained next, again, and which trial is best."""
+"""The side that decides which trial is trained next, which is retried, and which is best."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Commands(TyperGroup):
             if exc.errno == errno.EPIPE:  # the reader has seen enough, as in `kerasweep trials | head`
                 raise
             raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
-        except Exception as exc:  # the one place where what nobody foresaw is told
+        except Exception as exc:  # the one place where unforeseen errors are reported
             raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

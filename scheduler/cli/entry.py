@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-#: In which order help lists the commands: the way that a person takes.
+#: The order in which help lists the commands: the order in which people need them.
 _ORDER = (
     *("run", "submit", "worker", "scheduler", "flower"),
     *("ls", "status", "trials", "watch", "logs", "journal", "tensorboard"),

@@ -1,4 +1,4 @@
-"""From errors to what a person reads and the exit code: the only place where they are printed.
+"""Turns errors into messages and exit codes; the only place where they are printed.
 
 0 done · 1 the sweep or the command failed · 2 the input was wrong · 3 something needed is out of reach.
 """

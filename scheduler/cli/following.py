@@ -18,7 +18,7 @@ from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, comma
 from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import OutputFormat, console, emit, line, say
 from kerasweep.scheduler.cli.submitting import EngineName, NewName
-from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.local.children import expect_keras
@@ -37,15 +37,15 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
     With `-o json`, print one line of JSON for each trial that has ended, and the status at the end.
     """
     if output not in (OutputFormat.TABLE, OutputFormat.JSON):
-        raise typer.BadParameter(f"what goes on is printed as table or json, got {output.value!r}")
+        raise typer.BadParameter(f"the view is printed as table or json, got {output.value!r}")
     found = client.sweep(sweep)
     try:
         state = live.follow(_view(found, output), lambda: False)
     except KeyboardInterrupt:
-        say(f"sweep {found.name} goes on; `kerasweep watch {found.handle}` shows it again")
+        say(f"sweep {found.name} continues; `kerasweep watch {found.handle}` shows it again")
         return
     if output is OutputFormat.JSON:
-        line(found.status())
+        line(report.status_document(found.status()))
     if state is SweepState.FAILED:
         raise _failure(found)
 
@@ -67,7 +67,7 @@ def run(
         str | None,
         typer.Option(
             metavar="SWEEP",
-            help="Go on with a sweep that was cut off.",
+            help="Resume a sweep that was cut off.",
             autocompletion=completion.sweeps,
             show_default=False,
         ),
@@ -82,7 +82,7 @@ def run(
 
     It starts all that is needed, shows the trials, ends with the winner, and leaves nothing running.
 
-    Ctrl-C ends it in order: what is trained is kept, and `--resume` goes on from there.
+    Ctrl-C ends it in order: what is trained is kept, and `--resume` continues from there.
     A second Ctrl-C ends it at once.
     """
     sweep = _begin(client, file, resume, name, engine)
@@ -94,7 +94,7 @@ def run(
 def _begin(
     client: Client, file: Path | None, resume: str | None, name: str | None, engine: EngineName
 ) -> Sweep:
-    """Submit the sweep, or find the one to go on with."""
+    """Submit the sweep, or find the one to resume."""
     if (file is None) == (resume is None):
         raise InputError(
             "a run needs a sweep file, or --resume SWEEP, and not both; see `kerasweep run --help`"
@@ -131,39 +131,39 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
 
             live.follow(_view(here.sweep(sweep.id), output, kept=True), tick)
             if interrupts:
-                say("ending: trials are being put aside (Ctrl-C again ends at once)")
+                say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
         if interrupts and not sweep.state.final:
             _take_back(client)
             _hold_back(client, sweep)
             raise KerasweepError(
                 f"stopped before its end: {_what_is_done(sweep)}\n"
-                f"`kerasweep run --resume {sweep.handle}` goes on"
+                f"`kerasweep run --resume {sweep.handle}` resumes it"
             )
 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:
-    """Say which other sweeps the worker will find in the store of this folder."""
+    """Say which other sweeps the worker will find in this store."""
     if not client.settings.embedded_broker:
         return
     others = [one.handle for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
     if others:
         named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
-        say(f"not ended here, and trained beside it: {named} (`kerasweep pause NAME` holds a sweep back)")
+        say(f"also unfinished in this store, and trained too: {named} (`kerasweep pause NAME` pauses one)")
 
 
 def _take_back(client: Client) -> None:
-    """Queue again what a worker that was ended at once had in hand; a store that is away waits for it."""
+    """Requeue the trials of a worker that was killed; if the store is out of reach, a later run does."""
     with suppress(KerasweepError):
         client.records.bury_the_dead()
         client.records.expire_leases()
 
 
 def _hold_back(client: Client, sweep: Sweep) -> None:
-    """Pause a sweep that nothing trains any more, so that the next run in this folder trains its own."""
+    """Pause a sweep that nothing trains any more, so that the next run in this folder trains only its own."""
     if client.settings.embedded_broker:
         from kerasweep.scheduler.deciding import control
 
-        # It may have ended, or been paused, a moment ago; a store that is away keeps it as it is.
+        # It may just have ended, or been paused; if the store is out of reach it stays as it is.
         with suppress(KerasweepError):
             control.pause(client.records, sweep.id, reason="its run was told to end")
             sweep.refresh()
@@ -174,14 +174,14 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
     state, best = sweep.record.state, sweep.best_record()
     if output is not OutputFormat.TABLE:
         document: dict[str, Any] = {"sweep": sweep.id, "name": sweep.name}
-        document |= sweep.best() if best else {"trial": None}
+        document |= report.best_document(sweep.best()) if best else {"trial": None}
         emit({**document, "state": str(state), "message": sweep.record.message}, output, _nothing)
     if state is SweepState.FAILED:
         raise _failure(sweep)
     if best is None:
         raise KerasweepError(f"sweep {sweep.name} is {state} and has no winner: {_what_is_done(sweep)}")
     if output is OutputFormat.TABLE:
-        shown = sweep.best()
+        shown = report.best_document(sweep.best())
         typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
         typer.echo(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")

@@ -31,7 +31,7 @@ class SortOrder(StrEnum):
 
 
 Follow = Annotated[
-    bool, typer.Option("--follow", "-f", help="Go on printing what comes, until the sweep has ended.")
+    bool, typer.Option("--follow", "-f", help="Keep printing new lines until the sweep has ended.")
 ]
 
 
@@ -44,7 +44,7 @@ def ls(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """List the sweeps, the newest first."""
-    documents = [sweep.status() for sweep in client.sweeps(state)]
+    documents = [report.status_document(sweep.status()) for sweep in client.sweeps(state)]
     if not documents and output is OutputFormat.TABLE:
         say(
             "no sweeps yet; `kerasweep init mlp` makes a first one"
@@ -61,7 +61,7 @@ def status(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE
 
     Also what is best so far, and what it waits for.
     """
-    document = client.sweep(sweep).status()
+    document = report.status_document(client.sweep(sweep).status())
     emit(document, output, lambda: tables.status(document))
 
 
@@ -83,7 +83,7 @@ def trials(
 ) -> None:
     """List trials, with parameters and results."""
     found = client.sweep(sweep)
-    documents = found.trial_documents(state)
+    documents = [report.trial_document(one) for one in found.trial_list(state)]
     if sort is SortOrder.VALUE:
         sign = 1.0 if found.spec.metric.goal == "minimize" else -1.0
         documents.sort(
@@ -137,7 +137,7 @@ def logs(
 
 
 def _follow_logs(sweep: Sweep, tail: LogTail, trial: int | None, output: OutputFormat) -> None:
-    """Print what comes, until the sweep has ended."""
+    """Print new lines until the sweep has ended."""
     ended = False
     while not ended:
         ended = sweep.state.final  # asked first, so that its last lines are printed too

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 # Flower's own run-time buckets end at 10 s, and trainings are longer; distant workers take more than its 1 s.
 _BUCKETS_S = "60,600,3600,14400,86400"
 _INSPECT_MS = 10_000
-# What the child ended with, and what that means for whoever asked it to end: killed by our SIGTERM is done.
+# Exit codes of a child that was asked to stop, and what to report: killed by our SIGTERM is success.
 _EXIT_CODES = {0: 0, 2: 2, 3: 3, 128 + signal.SIGTERM: 0}
-# The child has its own grace; only what overruns it is killed.
+# The child has its own grace period and is killed only after it.
 _SPARE_S = 5.0
 
 
@@ -52,7 +52,7 @@ def worker(
     ] = EngineName.AUTO,
     name: Annotated[str | None, typer.Option(help="Its name in lists and logs.", show_default=False)] = None,
 ) -> None:
-    """Train trials, until told to end.
+    """Train trials until stopped.
 
     It is started again if it dies.
     SIGTERM and Ctrl-C end it in order: its trials are checkpointed and queued again.
@@ -65,7 +65,7 @@ def worker(
 
 @command(RUN, "kerasweep scheduler", "kerasweep scheduler --broker redis://10.0.0.5:6379/0")
 def scheduler(client: Client) -> None:
-    """Decide which trial comes next, until told to end.
+    """Decide which trial comes next, until stopped.
 
     It also finds again what got lost.
     Without a broker's URL it runs a Redis of its own under the home folder, for this machine alone.
@@ -132,7 +132,7 @@ def tensorboard(
 
 
 def check_flower(address: str, basic_auth: str | None) -> None:
-    """See that Flower can run, and that nobody unasked can look.
+    """Check that Flower can run, and that strangers cannot reach it.
 
     Raises:
         InputError: Flower is not installed, or has an open address without a password.
@@ -149,7 +149,7 @@ def check_flower(address: str, basic_auth: str | None) -> None:
 
 
 def expect_free(address: str, port: int) -> None:
-    """See that a server may listen there.
+    """Check that a server may listen there.
 
     Raises:
         InputError: something else does, or the address is not this machine's.
@@ -199,7 +199,7 @@ def _keep(client: Client, name: str, module: str, words: Sequence[str]) -> None:
             settings = replace(settings, broker_url=redis.url)
         else:
             client.expect_broker(settings.broker_url)
-        client.records.close()  # opened once, to say at once if the store is out of reach
+        client.records.close()  # opened to fail now if the store is out of reach
         code = supervise(_child(settings, name, module, words, redis))
     raise typer.Exit(_EXIT_CODES.get(code, 1))
 

@@ -13,6 +13,7 @@ from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, TrialNu
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
@@ -46,7 +47,7 @@ TrialOption = Annotated[
 def best(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
     """Show the winner, and where its model lies."""
     found = client.sweep(sweep)
-    document = found.best()
+    document = report.best_document(found.best())
     emit(document, output, lambda: tables.best(document, found.spec.metric.name))
 
 
@@ -93,10 +94,10 @@ def fetch(
     if format_ is ExportFormat.KERAS and outputs is None:
         files, export = [found.fetch(destination, trial=chosen.number, force=force).name], None
     else:
-        export = found.export(
+        done = found.export(
             destination, format_, trial=chosen.number, outputs=outputs, tolerance=tolerance, force=force
         )
-        files = [*export["files"], "export.json"]
+        files, export = [*done.files, "export.json"], dict(done.document)
     document |= {"folder": str(destination), "files": [*files, "result.json"], "export": export}
     emit(document, output, lambda: tables.sentence(_fetched(document, found)))
 
@@ -120,7 +121,7 @@ def show(
     found = client.sweep(sweep)
     chosen = found.chosen(trial)
     epochs = client.records.epochs(found.id, chosen.number).get(chosen.number, [])
-    document = report.trial_document(chosen) | {"curves": report.epoch_documents(epochs)}
+    document = report.trial_document(Trial.of(chosen)) | {"curves": report.epoch_documents(epochs)}
     document["model"], unseen = _model(found, chosen.number) if layers else (None, "")
     emit(document, output, lambda: tables.trial(document, found.spec.metric.name, unseen))
     if diagram is not None:
@@ -151,7 +152,7 @@ def evaluate(
         "trial": chosen.number,
         "data": str(data),
         "metrics": metrics,
-        "recorded": report.trial_document(chosen)["metrics"],
+        "recorded": report.trial_document(Trial.of(chosen))["metrics"],
     }
     emit(document, output, lambda: tables.evaluation(document))
 

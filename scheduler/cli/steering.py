@@ -18,7 +18,7 @@ from kerasweep.scheduler.show import tables
 def pause(
     client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
-    """Stop a sweep or a trial, to go on later."""
+    """Pause a sweep or a trial, so that it can be resumed."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.pause(trial), output)
 
@@ -27,7 +27,7 @@ def pause(
 def resume(
     client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
-    """Go on with what was paused, where it stopped."""
+    """Resume what was paused, where it stopped."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.resume(trial), output)
 
@@ -36,7 +36,7 @@ def resume(
 def cancel(
     client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
-    """End a sweep or a trial; what is done stays."""
+    """Cancel a sweep or a trial; results so far are kept."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.cancel(trial), output)
 
@@ -57,7 +57,7 @@ def extend(
     max_trials: Annotated[int, typer.Option(min=1, help="How many trials the sweep may have in all.")],
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Give a sweep more trials; those that are done stay."""
+    """Give a sweep more trials; finished ones are kept."""
     found = client.sweep(sweep)
     _print_done(found, None, found.extend(max_trials), output)
 
@@ -71,6 +71,6 @@ def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat
         "done": done,
     }
     emit(document, output, lambda: tables.sentence(done))
-    waiting = sweep.status()["waiting"]
+    waiting = sweep.status().waiting
     if waiting and sweep.record.state is SweepState.RUNNING:
         say(f"waiting: {waiting}")

@@ -60,8 +60,8 @@ def submit(
     typer.echo(sweep.id)
     trials = wording.count(sweep.record.max_trials, "trial")
     say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
-    with suppress(OutOfReach):  # it is submitted all the same
-        waiting = sweep.status()["waiting"]
+    with suppress(OutOfReach):  # the sweep is submitted whatever this read gives
+        waiting = sweep.status().waiting
         if waiting:
             say(f"waiting: {waiting}")
 

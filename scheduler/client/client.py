@@ -20,7 +20,7 @@ from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.client.connections import Connections
 
 if TYPE_CHECKING:
-    from kerasweep.scheduler.client.sweep import Sweep
+    from kerasweep.scheduler.client.sweep import Sweep, Sweeps
 
 
 class Client(Connections):
@@ -38,11 +38,12 @@ class Client(Connections):
         self.expect_store(name)
         return Sweep(self, self.records.find_sweep(name))
 
-    def sweeps(self, states: Sequence[SweepState] | None = None) -> list[Sweep]:
-        """Return the sweeps, newest first."""
-        from kerasweep.scheduler.client.sweep import Sweep
+    def sweeps(self, states: Sequence[SweepState] | None = None) -> Sweeps:
+        """Return the sweeps, newest first; a table in a notebook."""
+        from kerasweep.scheduler.client.sweep import Sweep, Sweeps
 
-        return [Sweep(self, record) for record in self.records.sweeps(states)] if self.has_store() else []
+        records = self.records.sweeps(states) if self.has_store() else []
+        return Sweeps(Sweep(self, record) for record in records)
 
     def submit(
         self,

@@ -1,4 +1,4 @@
-"""The way to a store, its artifacts and its Redis, each opened when it is first needed."""
+"""Connections to a store, its artifacts and its Redis, each opened when it is first needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SQLITE = "sqlite:///"
 
 
 class Connections:
-    """Where things are, and the ways there. Safe to keep.
+    """Where a store, its artifacts and its Redis are, and the connections to them.
 
     Args:
         settings: where things are; by default from the environment (`KERASWEEP_…`).
@@ -50,7 +50,7 @@ class Connections:
 
     @cached_property
     def records(self) -> Records:
-        """The records; made where there are none.
+        """The records; created where there are none.
 
         Raises:
             OutOfReach: the database does not answer.
@@ -64,7 +64,7 @@ class Connections:
         """The artifacts.
 
         Raises:
-            OutOfReach: their place cannot be written.
+            OutOfReach: they cannot be written to.
         """
         from kerasweep.jobs.store.artifacts import Artifacts
 
@@ -72,7 +72,7 @@ class Connections:
 
     @cached_property
     def queue(self) -> HintQueue | None:
-        """The way to Redis; None where the embedded one does not run, since no worker could hear a hint."""
+        """The connection to Redis; None where the embedded one does not run."""
         url = self.broker_url()
         if url is None:
             return None
@@ -104,20 +104,20 @@ class Connections:
             log.warning("the artifacts are not marked yet: %s", str(exc).splitlines()[0])
 
     def workers(self) -> list[ProcessRecord]:
-        """Return the workers that were seen alive within the last half minute."""
+        """Return the workers that reported within the last half minute."""
         return self.records.workers() if self.has_store() else []
 
     def schedulers(self) -> list[ProcessRecord]:
-        """Return the schedulers that were seen alive within the last half minute."""
+        """Return the schedulers that reported within the last half minute."""
         return self.records.schedulers() if self.has_store() else []
 
     def has_store(self) -> bool:
-        """Whether there is a store to read; looking must not make an empty one in every folder."""
+        """Whether there is a store to read; reading must not create an empty one in every folder."""
         url = self.settings.store
         return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
 
     def close(self) -> None:
-        """Close every connection; the client may be used again."""
+        """Close every connection; they are opened again when needed."""
         self.__dict__.pop("ownership", None)
         for name in ("records", "queue"):
             opened = self.__dict__.pop(name, None)
@@ -125,7 +125,7 @@ class Connections:
                 opened.close()
 
     def expect_broker(self, url: str) -> None:
-        """See that Redis answers.
+        """Check that Redis answers.
 
         Raises:
             OutOfReach: it does not.
@@ -135,7 +135,7 @@ class Connections:
         HintQueue(url, self.settings.reach_s).ping()
 
     def hint(self, sweep: str) -> None:
-        """Make the sweep's next decisions and send their hints; without Redis they wait."""
+        """Make the sweep's next decisions and announce its queued trials, where Redis answers."""
         from kerasweep.scheduler.deciding.advance import advance, send_hints
 
         advance(self.records, sweep)
@@ -180,7 +180,7 @@ class Connections:
         }
 
     def expect_store(self, name: str) -> None:
-        """See that there is a store to look for a sweep in.
+        """Check that there is a store to look for a sweep in.
 
         Raises:
             NotFound: there is none.

@@ -1,4 +1,4 @@
-"""Is everything there that a sweep needs? Each check tells what it found, and what to do about it."""
+"""Checks that everything a sweep needs is there; each says what it found and what to do about it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _redis(client: Client) -> Iterator[Finding]:
         return
     running = client.broker_url()
     if running:
-        yield Finding("redis", Health.OK, f"our own one answers under {redis_folder(client.settings)}")
+        yield Finding("redis", Health.OK, f"the embedded one answers under {redis_folder(client.settings)}")
         yield _scheduler(running)
     else:
         yield _redis_binary()
@@ -146,7 +146,7 @@ def _scheduler(url: str) -> Finding:
 
     try:
         replies = new_app(url).control.ping(timeout=_PING_S)
-    except Exception as exc:  # noqa: BLE001 - whatever Celery meets, it is one line of a report
+    except Exception as exc:  # noqa: BLE001 - any error of Celery is one line of the report
         return Finding("scheduler", Health.NOTE, f"did not answer: {exc}", "Try again.")
     names = sorted(name for reply in replies for name in reply if name.startswith("scheduler-"))
     if names:
@@ -202,7 +202,7 @@ def _store(client: Client) -> Iterator[Finding]:
             "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"
         )
     for sweep in open_ones:
-        reason = sweep.status()["waiting"]
+        reason = sweep.status().waiting
         if reason:
             yield Finding("waiting", Health.NOTE, f"sweep {sweep.name} ({sweep.id}): {reason}")
         elif sweep.record.state is SweepState.RUNNING:

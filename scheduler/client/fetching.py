@@ -1,4 +1,4 @@
-"""Bringing a trial's model out of the store, its digest checked, with all that is known of it beside it."""
+"""Fetching a trial's model from the store, its digest checked, with all that is known of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
-MODEL_FILE, RESULT_FILE, EXPORT_FILE = "model.keras", "result.json", "export.json"
+MODEL_FILE, RESULT_FILE = "model.keras", "result.json"
 
 
 def fetch(
@@ -65,7 +65,7 @@ def write_result(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, fol
 
 
 def prepare(folder: Path, sweep: str, trial: int, *, force: bool) -> None:
-    """Make the folder, or see that it may be written into: it is empty, or holds this very trial already.
+    """Create the folder, or check that it may be written to: it is empty, or holds this trial already.
 
     Raises:
         DestinationError: it holds something else, or is no folder.

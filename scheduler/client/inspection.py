@@ -22,7 +22,7 @@ _LOOK, _EXPORT = "kerasweep.workers.models.look", "kerasweep.workers.models.expo
 
 @dataclass(frozen=True)
 class Bench:
-    """A trial's model file beside the very job that trained it.
+    """A trial's model file with the job that trained it.
 
     Args:
         model: the model file, its digest checked.
@@ -71,7 +71,7 @@ class Bench:
 def lay_out(
     artifacts: Artifacts, sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None
 ) -> Iterator[Bench]:
-    """Give a bench in a temporary folder.
+    """Yield a bench in a temporary folder.
 
     Raises:
         KerasweepError: TensorFlow is not installed here, or the trial has no model.

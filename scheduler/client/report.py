@@ -7,12 +7,14 @@ does not know (NaN, infinity) are written as the strings "nan", "inf" and "-inf"
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.queue.hints import encode_metrics, train_queue
 from kerasweep.jobs.trial import FINAL, TrialState
+from kerasweep.scheduler.client.objects import Status, Trial, Winner, moment
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef
@@ -32,40 +34,25 @@ NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep schedul
 STARTING = "the worker is starting"
 
 
-def status_document(
-    sweep: SweepRecord,
-    counts: Mapping[TrialState, int],
-    best: TrialRecord | None,
-    *,
-    now: float,
-    waiting: str | None = None,
-) -> Document:
-    """Say where a sweep stands.
-
-    Args:
-        sweep: the sweep.
-        counts: how many of its trials stand in each state; absent ones count 0.
-        best: the best trial that counts, if any.
-        now: seconds since 1970.
-        waiting: why nothing happens, if something keeps its trials from starting.
-    """
+def status_document(status: Status) -> Document:
+    """Say where a sweep stands."""
     return {
-        "sweep": sweep.id,
-        "name": sweep.name,
-        "state": str(sweep.state),
-        "trials": {str(state): counts.get(state, 0) for state in TrialState},
-        "best": best_of_status(best) if best else None,
-        "max_trials": sweep.max_trials,
-        "metric": {"name": sweep.spec.metric.name, "goal": str(sweep.spec.metric.goal)},
-        "message": sweep.message,
-        "waiting": waiting,
-        "created_at": timestamp(sweep.created_at),
-        "finished_at": timestamp(sweep.finished_at),
-        "elapsed_s": round(max(0.0, (sweep.finished_at or now) - sweep.created_at), 3),
+        "sweep": status.sweep,
+        "name": status.name,
+        "state": str(status.state),
+        "trials": {str(state): count for state, count in status.trials.items()},
+        "best": best_of_status(status.best) if status.best else None,
+        "max_trials": status.max_trials,
+        "metric": {"name": status.metric.name, "goal": str(status.metric.goal)},
+        "message": status.message,
+        "waiting": status.waiting,
+        "created_at": timestamp(status.created_at),
+        "finished_at": timestamp(status.finished_at),
+        "elapsed_s": round(status.elapsed_s, 3),
     }
 
 
-def best_of_status(trial: TrialRecord) -> Document:
+def best_of_status(trial: Trial) -> Document:
     """Return the winner as `status` shows it."""
     return {
         "trial": trial.number,
@@ -75,7 +62,7 @@ def best_of_status(trial: TrialRecord) -> Document:
     }
 
 
-def trial_document(trial: TrialRecord) -> Document:
+def trial_document(trial: Trial) -> Document:
     """Say what is known of a trial."""
     failure = trial.failure
     return {
@@ -86,7 +73,7 @@ def trial_document(trial: TrialRecord) -> Document:
         "best_epoch": trial.best_epoch,
         "epochs": trial.epochs,
         "metrics": encode_metrics(trial.metrics),
-        "attempts": trial.attempt,
+        "attempts": trial.attempts,
         "failure": {"class": str(failure.cls), "message": failure.message} if failure else None,
         "digest": trial.digest,
         "seed": trial.seed,
@@ -96,29 +83,19 @@ def trial_document(trial: TrialRecord) -> Document:
     }
 
 
-def best_document(
-    sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None, uri: str | None
-) -> Document:
-    """Say which trial won and where its model lies.
-
-    Args:
-        sweep: the sweep.
-        trial: its best trial, or another one asked for.
-        model: the trial's model file on record; None where there is none.
-        uri: the full address of the model file.
-    """
-    found = {"uri": uri, "sha256": model.sha256, "bytes": model.bytes} if model else None
+def best_document(winner: Winner) -> Document:
+    """Say which trial won and where its model lies."""
     return {
-        "sweep": sweep.id,
-        "name": sweep.name,
-        "trial": trial.number,
-        "params": dict(trial.params),
-        "value": number(trial.value),
-        "epoch": trial.best_epoch,
-        "metrics": encode_metrics(trial.metrics),
-        "model": found,
-        "seed": trial.seed,
-        "digest": trial.digest,
+        "sweep": winner.sweep,
+        "name": winner.name,
+        "trial": winner.trial,
+        "params": dict(winner.params),
+        "value": number(winner.value),
+        "epoch": winner.epoch,
+        "metrics": encode_metrics(winner.metrics),
+        "model": asdict(winner.model) if winner.model else None,
+        "seed": winner.seed,
+        "digest": winner.digest,
     }
 
 
@@ -152,8 +129,8 @@ def result_document(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, 
         "git": {"commit": source.get("git_commit"), "dirty": source.get("git_dirty")},
         "job": {"file": sweep.entry, "bundle_sha256": sweep.bundle.sha256},
         "training": sweep.spec.training_for(dict(trial.params)).model_dump(mode="json"),
-        "started_at": timestamp(trial.started_at),
-        "finished_at": timestamp(trial.finished_at),
+        "started_at": timestamp(moment(trial.started_at)),
+        "finished_at": timestamp(moment(trial.finished_at)),
     }
 
 
@@ -189,7 +166,7 @@ def journal_documents(entries: Iterable[JournalEntry]) -> list[Document]:
     return [
         {
             "id": entry.id,
-            "at": timestamp(entry.at),
+            "at": timestamp(moment(entry.at)),
             "trial": entry.trial,
             "attempt": entry.attempt,
             "event": entry.event,
@@ -210,36 +187,38 @@ def waiting_reason(
     workers: Sequence[ProcessRecord],
     schedulers: Sequence[ProcessRecord],
     *,
-    handle: str | None = None,
+    handle: Callable[[], str] | None = None,
     embedded: bool = False,
     kept: bool = False,
 ) -> str | None:
-    """Say why a sweep does not go on, or return None where nothing keeps it.
+    """Say why a sweep does not proceed, or return None where nothing keeps it.
 
     Args:
         sweep: the sweep.
         counts: how many of its trials stand in each state.
         workers: those seen alive.
         schedulers: those seen alive.
-        handle: what a command names the sweep by, where that is not its name.
+        handle: finds what a command names the sweep by, where that may not be its name.
         embedded: whether `kerasweep run` would bring all that is missing, on this machine.
         kept: whether this process keeps a worker and a scheduler running, so that none need be started.
     """
     if sweep.state.final:
         return None
     nobody = not workers and not schedulers and not kept
-    handle = handle or sweep.name
-    run = f"`kerasweep run --resume {handle}`"
+    named = handle or (lambda: sweep.name)
     if sweep.state == "paused":
-        way = run if nobody and embedded else f"`kerasweep resume {handle}`"
-        return f"the sweep is paused; {way} goes on"
+        way = f"run --resume {named()}" if nobody and embedded else f"resume {named()}"
+        return f"the sweep is paused; `kerasweep {way}` resumes it"
     if done_count(counts) >= sweep.max_trials:
-        way = run if nobody and embedded else "`kerasweep scheduler`"
-        ended = f"every trial has ended, and no scheduler is alive to end the sweep; {way} does"
-        return None if schedulers or kept else ended
+        if schedulers or kept:
+            return None
+        way = f"run --resume {named()}" if nobody and embedded else "scheduler"
+        return f"every trial has ended, and no scheduler is alive to end the sweep; `kerasweep {way}` does"
     if nobody:
         both = "`kerasweep scheduler` and `kerasweep worker`"
-        start = f"{run} goes on, or {both} do" if embedded else f"start {both}"
+        start = (
+            f"`kerasweep run --resume {named()}` resumes it, or {both} do" if embedded else f"start {both}"
+        )
         return f"nothing trains it: no scheduler and no worker is alive; {start}"
     if not schedulers and not kept:
         return NO_SCHEDULER
@@ -277,11 +256,9 @@ def number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def timestamp(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC, to the millisecond."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def timestamp(at: datetime | None) -> str | None:
+    """Return a time in UTC as ISO 8601, to the millisecond."""
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> Document:

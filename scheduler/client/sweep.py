@@ -1,4 +1,4 @@
-"""One sweep, from Python: where it stands, its trials, its winner, and what may be asked of it."""
+"""One sweep, from Python: its status, trials and winner, and what may be asked of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
-from kerasweep.scheduler.client import report
+from kerasweep.scheduler.client import notebook, report, wording
+from kerasweep.scheduler.client.objects import ExportReport, Status, Trial, Trials, Winner
 
 if TYPE_CHECKING:
+    import pandas
+
     from kerasweep.jobs.store import models
     from kerasweep.jobs.store.artifacts import ArtifactRef
     from kerasweep.jobs.sweepfile.spec import SweepSpec
@@ -74,8 +77,8 @@ class Sweep:
         """Return how many trials stand in each state that occurs."""
         return self.client.records.counts(self.id)
 
-    def status(self, *, kept: bool = False) -> dict[str, Any]:
-        """Return what `kerasweep status -o json` prints.
+    def status(self, *, kept: bool = False) -> Status:
+        """Return where the sweep stands: its trials by state, the best one, and why it waits, if it does.
 
         Args:
             kept: whether this process keeps a worker and a scheduler running for it.
@@ -86,38 +89,45 @@ class Sweep:
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
             reason = report.waiting_reason(
-                sweep, counts, *alive, handle=self.handle, embedded=embedded, kept=kept
+                sweep, counts, *alive, handle=lambda: self.handle, embedded=embedded, kept=kept
             )
-        return report.status_document(sweep, counts, best, now=time.time(), waiting=reason)
+        return Status.of(sweep, counts, best, now=time.time(), waiting=reason)
+
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
 
     def trial_records(self, states: Sequence[TrialState] | None = None) -> list[models.TrialRecord]:
         """Return the trials as recorded, by number."""
         return self.client.records.trials(self.id, states)
 
-    def trial(self, number: int) -> models.TrialRecord:
-        """Return one trial as recorded.
+    def trial(self, number: int) -> Trial:
+        """Return one trial.
 
         Raises:
             NotFound: the sweep has no such trial.
         """
-        return self.client.records.trial(TrialKey(self.id, number))
+        return Trial.of(self.client.records.trial(TrialKey(self.id, number)))
 
-    def trial_documents(self, states: Sequence[TrialState] | None = None) -> list[dict[str, Any]]:
-        """Return what `kerasweep trials -o json` prints."""
-        return [report.trial_document(trial) for trial in self.trial_records(states)]
+    def trial_list(self, states: Sequence[TrialState] | None = None) -> Trials:
+        """Return the trials, by number; `trials` returns them as a DataFrame.
 
-    def trials(self, states: Sequence[TrialState] | None = None) -> Any:
+        Args:
+            states: those in these states only.
+        """
+        return Trials(map(Trial.of, self.trial_records(states)))
+
+    def trials(self, states: Sequence[TrialState] | None = None) -> pandas.DataFrame:
         """Return the trials as a pandas DataFrame, a column for each parameter and metric.
 
         Raises:
             InputError: pandas is not installed.
         """
         pandas = _import("pandas", "kerasweep[pandas]", "a DataFrame")
-        rows = [report.flat(document) for document in self.trial_documents(states)]
+        rows = [report.flat(report.trial_document(trial)) for trial in self.trial_list(states)]
         frame = pandas.DataFrame(rows)
         return frame.set_index("trial") if rows else frame
 
-    def epochs(self, trial: int | None = None) -> Any:
+    def epochs(self, trial: int | None = None) -> pandas.DataFrame:
         """Return the metrics of every epoch as a pandas DataFrame; of all trials, or of one.
 
         Raises:
@@ -135,8 +145,8 @@ class Sweep:
         """Return the best trial as recorded, or None where none counts yet."""
         return next(iter(self.client.records.best(self.record)), None)
 
-    def best(self, trial: int | None = None) -> dict[str, Any]:
-        """Return what `kerasweep best -o json` prints, for the best trial or for another.
+    def best(self, trial: int | None = None) -> Winner:
+        """Return the best trial, or another, with its model file.
 
         Raises:
             NotFound: the sweep has no such trial.
@@ -146,12 +156,12 @@ class Sweep:
         chosen = self.chosen(trial)
         model = self.model_of(chosen)
         uri = self.client.artifacts.uri(model.key) if model else None
-        return report.best_document(self.record, chosen, model, uri)
+        return Winner.of(self.record, chosen, model, uri)
 
     def chosen(self, trial: int | None = None) -> models.TrialRecord:
-        """Return the trial of that number, or the best one; raise as `best` does."""
+        """Return the trial of that number as recorded, or the best one; raise as `best` does."""
         if trial is not None:
-            return self.trial(trial)
+            return self.client.records.trial(TrialKey(self.id, trial))
         best = self.best_record()
         if best is not None:
             return best
@@ -195,7 +205,7 @@ class Sweep:
         outputs: str | None = None,
         tolerance: float | None = None,
         force: bool = False,
-    ) -> dict[str, Any]:
+    ) -> ExportReport:
         """Write a trial's model in another format, beside `export.json` and `result.json`.
 
         Args:
@@ -220,14 +230,14 @@ class Sweep:
         words += [f"--tolerance={tolerance}"] if tolerance is not None else []
         with self.bench(chosen.number) as bench:
             prepare(Path(destination), self.id, chosen.number, force=force)
-            done = bench.export(format_, Path(destination), words)
+            done = ExportReport.read(bench.export(format_, Path(destination), words))
         model = self.model_of(chosen)
         if model is not None:
             write_result(self.record, chosen, model, Path(destination))
         return done
 
     def bench(self, trial: int | None = None) -> AbstractContextManager[Bench]:
-        """Give a trial's model file beside its job, in a temporary folder, for a closer look."""
+        """Yield a trial's model file with its job, in a temporary folder, to look at it more closely."""
         from kerasweep.scheduler.client.inspection import lay_out
 
         chosen = self.chosen(trial)
@@ -260,11 +270,11 @@ class Sweep:
         return self._ask("pause", trial)
 
     def resume(self, trial: int | None = None) -> str:
-        """Go on with what was paused; return what was done."""
+        """Resume what was paused; return what was done."""
         return self._ask("resume", trial)
 
     def cancel(self, trial: int | None = None) -> str:
-        """End what has not ended; return what was done."""
+        """End what has not ended, and keep what is done; return what was done."""
         return self._ask("cancel", trial)
 
     def retry(self, trial: int | None = None) -> str:
@@ -289,6 +299,21 @@ class Sweep:
         self.client.hint(self.id)
         self.refresh()
         return done
+
+
+class Sweeps(list[Sweep]):
+    """Sweeps, the newest first; a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        titles = ["name", "sweep", "state", "trials", "metric", "best", "submitted"]
+        return notebook.grid(titles, (_row(sweep.status()) for sweep in self))
+
+
+def _row(status: Status) -> list[str]:
+    best = wording.metric(status.best.value) if status.best else wording.NOTHING
+    trials = f"{status.ended}/{status.max_trials}"
+    submitted = f"{status.created_at:%Y-%m-%d %H:%M} UTC"
+    return [status.name, status.sweep, status.state, trials, status.metric.name, best, submitted]
 
 
 def _import(name: str, extra: str, what: str) -> Any:

@@ -1,4 +1,4 @@
-"""What got lost is found again: dead workers, expired leases, lost hints, sweeps that nobody advanced."""
+"""Recovers what got lost: dead workers, expired leases, lost hints, sweeps that nobody advanced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOST_AFTER_ROUNDS = 2
 
 
 def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
-    """Bring the records and the queue together once.
+    """Compare the records with the queue and with the processes alive, and mend what differs.
 
     Raises:
         OutOfReach: the store does not answer. A Redis that does not is only logged, since running trials
@@ -39,7 +39,7 @@ def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
 
 
 def _advance(records: Records, sweep: str) -> None:
-    """Advance a sweep; one that cannot be decided on must not stop the others."""
+    """Advance a sweep; an error in one must not stop the others."""
     try:
         advance(records, sweep)
     except OutOfReach:

@@ -1,4 +1,4 @@
-"""The scheduler's process: a Celery app that advances sweeps when told, and reconciles all the time.
+"""The scheduler's process: a Celery app that advances sweeps on request and reconciles periodically.
 
 Run as `python -m kerasweep.scheduler.deciding.service`. It keeps nothing in memory that matters;
 any number may run.
@@ -43,7 +43,7 @@ def build_app(records: Records, settings: Settings) -> Celery:
     tolerate_garbage()
     app = new_app(settings.broker_url)
     app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
-    # One task at a time, others at hand: to ask Redis for each anew may take a second.
+    # One task at a time with some prefetched: fetching each from Redis may take a second.
     app.conf.update(worker_disable_prefetch=False, worker_prefetch_multiplier=_AT_HAND)
     queue = HintQueue(settings.broker_url, settings.reach_s)
 
@@ -53,10 +53,10 @@ def build_app(records: Records, settings: Settings) -> Celery:
             key = hints.read_hint(sweep, 0)
             advance(records, key.sweep)
             send_hints(records, queue, key.sweep)
-        except InputError as exc:  # anyone may write into the queue
+        except InputError as exc:  # anyone may write to the queue
             log.warning("%s", exc)
-        except OutOfReach as exc:  # reconcile comes back to it
-            log.warning("advance of sweep %s waits: %s", sweep, str(exc).splitlines()[0])
+        except OutOfReach as exc:  # reconcile tries again
+            log.warning("sweep %s is advanced later: %s", sweep, str(exc).splitlines()[0])
 
     return app
 
@@ -64,7 +64,7 @@ def build_app(records: Records, settings: Settings) -> Celery:
 def keep_reconciling(
     records: Records, pruner: Pruner, settings: Settings, ended: threading.Event, name: str
 ) -> None:
-    """Sign in and reconcile, at once and every few seconds, until told to end; an outage is waited out."""
+    """Sign in and reconcile, now and every few seconds, until `ended` is set; outages are survived."""
     queue = HintQueue(settings.broker_url, settings.reach_s)
     next_prune = time.monotonic() + settings.reconcile_s
     facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
@@ -78,10 +78,10 @@ def keep_reconciling(
                 pruner.round()
                 next_prune = time.monotonic() + settings.prune_s
         except OutOfReach as exc:
-            log.warning("reconcile waits: %s", str(exc).splitlines()[0])
+            log.warning("reconcile is tried again later: %s", str(exc).splitlines()[0])
         except Exception:
-            # Whatever it was, a scheduler that reconciles no more would look alive and lose every trial.
-            log.exception("reconcile could not do its round")
+            # A scheduler that stopped reconciling would look alive and lose every trial.
+            log.exception("a round of reconcile failed")
 
 
 def main() -> int:
@@ -102,7 +102,7 @@ def main() -> int:
     )
     rounds.start()
     told = without_password(settings.broker_url), without_password(settings.store)
-    log.info("%s tells workers by %s, with its records in %s", name, *told)
+    log.info("%s announces trials through %s, with its records in %s", name, *told)
     app = build_app(records, settings)
     quiet = ["--without-mingle", "--without-gossip"]
     try:
@@ -114,7 +114,7 @@ def main() -> int:
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):
         records.scheduler_gone(name)
-        pruner.round()  # the last trials may have ended a moment ago
+        pruner.round()  # the last trials may just have ended
     return 0
 
 

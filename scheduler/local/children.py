@@ -24,7 +24,7 @@ def has_keras() -> bool:
 
 
 def expect_keras(what: str = "training") -> None:
-    """See that TensorFlow and Keras are installed here.
+    """Check that TensorFlow and Keras are installed here.
 
     Raises:
         InputError: one of them is not.
@@ -37,7 +37,7 @@ def expect_keras(what: str = "training") -> None:
 
 
 def ask(module: str, words: Sequence[str], *, limit_s: float = 600.0) -> dict[str, Any]:
-    """Run a module of ours as a child and return the one line of JSON that it prints.
+    """Run one of our modules as a child process and return the line of JSON that it prints.
 
     Args:
         module: the module, run by `python -m`.

@@ -16,12 +16,12 @@ from kerasweep.scheduler.local.supervise import Child
 
 log = logging.getLogger(__name__)
 
-#: Nobody but this process may end the children; only wrong input keeps one from being started again.
+#: Only this process ends the children; they are restarted unless their input was wrong.
 _REFUSED = frozenset({2})
 
 
 class Local:
-    """Everything that a sweep needs, as children of this process that end with it.
+    """Everything that a sweep needs, as child processes that end with this one.
 
     Args:
         settings: where things are; an empty broker URL starts the embedded Redis.
@@ -45,7 +45,7 @@ class Local:
         self._stack.close()
 
     def check(self) -> None:
-        """Start again what died.
+        """Restart children that died.
 
         Raises:
             InputError: the worker or the scheduler cannot do what it was asked for.

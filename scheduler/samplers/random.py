@@ -10,7 +10,7 @@ from kerasweep.jobs.sweepfile.dimension import identity
 from kerasweep.jobs.sweepfile.space import Params, Space
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 
-#: Draws before the points that are left are looked for one by one.
+#: Draws before the remaining points are searched one by one.
 _DRAWS = 64
 #: How many of those are looked at.
 _LEFT = 4096

@@ -1,4 +1,4 @@
-"""An order of a finite space whose every beginning is spread over the whole of it.
+"""An order of a finite space in which every prefix is spread over the whole space.
 
 Each parameter goes through its values in rounds, every round in an order of its own, as in Latin
 hypercube sampling (McKay, Beckman and Conover, 1979). No point comes twice, and all of them come in the

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.trial import COUNTED, FINAL, SweepState
 from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.show.screen import draw, take
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class View(Protocol):
         """Read the records, show them, and return where the sweep stands."""
 
     def close(self) -> None:
-        """Show the last state and leave the terminal in order."""
+        """Show the last state and restore the terminal."""
 
 
 def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> SweepState:
@@ -77,7 +78,7 @@ class LiveTable:
         from rich.live import Live
 
         self._sweep, self._console, self._kept = sweep, console, kept
-        # What is said on a terminal's stderr meanwhile, rich prints above the table.
+        # Rich prints above the table what is written to a terminal's stderr meanwhile.
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -88,7 +89,7 @@ class LiveTable:
         self._live.start()
 
     def update(self) -> SweepState:
-        """Draw the table anew."""
+        """Redraw the table."""
         rows = max(_FEWEST_ROWS, self._console.height - _HEADER_LINES - _FOOTER_LINES)
         snapshot = take(self._sweep, rows, kept=self._kept)
         self._live.update(draw(snapshot, self._console.width), refresh=True)
@@ -117,7 +118,7 @@ class _Ended:
         self._count = count
         new = [one for one in self._sweep.trial_records(sorted(FINAL)) if one.number not in self._known]
         self._known.update(one.number for one in new)
-        # Of a long sweep every trial is read each time: a tenth of the time is enough for that.
+        # Every trial is read each time, so this is limited to a tenth of the time.
         self._not_before = time.monotonic() + 9 * (time.monotonic() - began)
         return sorted(new, key=lambda one: (one.finished_at or 0.0, one.number))
 
@@ -134,7 +135,7 @@ class Lines:
     def __init__(self, sweep: Sweep, write: Callable[[str], None], *, kept: bool = False) -> None:
         self._sweep, self._write, self._kept, self._ended = sweep, write, kept, _Ended(sweep)
         self._waiting = report.STARTING if kept else None
-        # Who goes on with a sweep knows what it has done already.
+        # Whoever resumes a sweep knows what it has done already.
         self._told = len(self._ended.take(last=True)) if kept else 0
         metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
         before = f", {self._told} of them ended before" if self._told else ""
@@ -147,7 +148,7 @@ class Lines:
             self._told += 1
             head = f"[{self._told}/{self._sweep.record.max_trials}]"
             self._write(f"{head} {ended_line(trial, self._sweep.spec.metric.name)}")
-        waiting = None if state.final else self._sweep.status(kept=self._kept)["waiting"]
+        waiting = None if state.final else self._sweep.status(kept=self._kept).waiting
         if waiting and waiting != self._waiting:
             self._write(f"waiting: {waiting}")
         self._waiting = waiting or self._waiting
@@ -172,7 +173,7 @@ class Documents:
         """Write the document of each trial that has ended since."""
         state = self._sweep.state
         for trial in self._ended.take(last=state.final):
-            self._write(report.trial_document(trial))
+            self._write(report.trial_document(Trial.of(trial)))
         return state
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.trial import TrialState
-from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.show import tables
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BAR_CHARS, _EPOCH_BAR_CHARS = 32, 8
 _WIDTH_FOR_NOW = 120
-# Of the rows that fit, so many are for running trials where there are ended ones too.
+# The share of the rows that running trials get where there are ended ones too.
 _RUNNING_SHARE = 3 / 4
 _SHORTEST_TITLE = 7
 
@@ -58,6 +58,27 @@ class Snapshot:
     varied: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How much room the table takes.
+
+    Args:
+        bars: whether running trials have a bar for their epochs.
+        now: whether the newest value has a column.
+        short: whether titles are cut to their values' width.
+        together: whether the parameters share a column.
+    """
+
+    bars: bool = False
+    now: bool = True
+    short: bool = False
+    together: bool = False
+
+
+#: The widest first; below the last of them the parameters share a column.
+_LAYOUTS = (Layout(bars=True), Layout(), Layout(short=True), Layout(short=True, now=False))
+
+
 def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
     """Read what the table shows.
 
@@ -66,7 +87,7 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
         rows: how many trials fit: the running ones first, then the best of those that have ended.
         kept: as `Sweep.status` takes it.
     """
-    status = sweep.status(kept=kept)
+    status = report.status_document(sweep.status(kept=kept))
     counts = status["trials"]
     running = sweep.trial_records([TrialState.RUNNING])
     best = sweep.client.records.best(sweep.record, rows)
@@ -147,44 +168,18 @@ def _best(snapshot: Snapshot) -> Text:
 
 
 def _table(snapshot: Snapshot, width: int) -> RenderableType:
-    """Return the rows in the first form that fits; the parameters' values are the last to be cut.
-
-    A narrow terminal shows no bars, then shorter titles, then no newest value; at last the parameters share a
-    column.
-    """
+    """Return the rows in the widest layout that fits; the parameters' values are the last to be cut."""
     names = [name for name in snapshot.varied if any(name in row.trial.params for row in snapshot.rows)]
-    return tables.Fitting(
-        _form(snapshot, names, bars=True),
-        _form(snapshot, names),
-        _form(snapshot, names, short=True),
-        _form(snapshot, names, short=True, now=False),
-        _form(snapshot, names, together=True, now=width >= _WIDTH_FOR_NOW),
-    )
+    narrowest = Layout(together=True, now=width >= _WIDTH_FOR_NOW)
+    return tables.Fitting(*(_lay_out(snapshot, names, layout) for layout in (*_LAYOUTS, narrowest)))
 
 
-def _form(
-    snapshot: Snapshot,
-    names: Sequence[str],
-    *,
-    bars: bool = False,
-    now: bool = True,
-    short: bool = False,
-    together: bool = False,
-) -> Table:
-    """Return the rows as a table.
-
-    Args:
-        snapshot: what to show.
-        names: the parameters to show.
-        bars: whether running trials have a bar for their epochs.
-        now: whether the newest value has a column.
-        short: whether titles are cut to their values' width.
-        together: whether the parameters share a column.
-    """
+def _lay_out(snapshot: Snapshot, names: Sequence[str], layout: Layout) -> Table:
+    """Return the rows as a table, with these parameters."""
     metric = snapshot.status["metric"]["name"]
-    figures = ["epoch", *([metric] if now else []), "best", "at epoch"]
+    figures = ["epoch", *([metric] if layout.now else []), "best", "at epoch"]
     table = tables.columns(">trial", "state")
-    for title in ["parameters"] if together else wording.short_names(names).values():
+    for title in ["parameters"] if layout.together else wording.short_names(names).values():
         table.add_column(_line(title), overflow="ellipsis")
     for title in figures:
         table.add_column(title, justify="right")
@@ -194,9 +189,9 @@ def _form(
     for row in snapshot.rows:
         trial = row.trial
         head: list[RenderableType] = [str(trial.number), tables.state(str(trial.state))]
-        cells = [*head, *_swept(trial.params, names, together), *_figures(row, bars=bars, now=now)]
+        cells = [*head, *_swept(trial.params, names, layout.together), *_figures(row, layout)]
         table.add_row(*cells, style="bold" if trial.number == winner else "")
-    for column in table.columns[2 : -len(figures)] if short else ():
+    for column in table.columns[2 : -len(figures)] if layout.short else ():
         column.max_width = max(_SHORTEST_TITLE, *(len(str(cell)) for cell in column.cells))
     return table
 
@@ -207,10 +202,10 @@ def _swept(params: Mapping[str, Any], names: Sequence[str], together: bool) -> l
     return [_line(wording.brief(params[name]) if name in params else "") for name in names]
 
 
-def _figures(row: Row, *, bars: bool, now: bool) -> list[RenderableType]:
-    newest: list[str] = ["" if row.trial.state.final else wording.metric(row.now)] if now else []
+def _figures(row: Row, layout: Layout) -> list[RenderableType]:
+    newest: list[str] = ["" if row.trial.state.final else wording.metric(row.now)] if layout.now else []
     best_epoch = wording.NOTHING if row.best_epoch is None else str(row.best_epoch)
-    return [_epochs(row, bars=bars), *newest, wording.metric(row.best), best_epoch]
+    return [_epochs(row, bars=layout.bars), *newest, wording.metric(row.best), best_epoch]
 
 
 def _epochs(row: Row, *, bars: bool) -> Text:
@@ -230,7 +225,7 @@ def _line(*parts: str | tuple[str, str]) -> Text:
 
 def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
     found = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
-    # What an attempt before this one did behind its last checkpoint is trained again.
+    # Epochs of an earlier attempt after its last checkpoint are trained again.
     epochs = [epoch for epoch in found if epoch.epoch <= trial.epochs]
     name, goal = sweep.spec.metric.name, sweep.spec.metric.goal
     values = [(epoch.metrics[name], epoch.epoch) for epoch in epochs if name in epoch.metrics]

@@ -27,11 +27,11 @@ def study_of(sweep: SweepRecord, trials: Sequence[TrialRecord]) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # What is the same in every trial says nothing of what it does.
+    # A parameter that is the same in every trial explains nothing.
     axes = {name: _Axis(dimension) for name, dimension in sweep.spec.space().varied.items()}
     names = wording.short_names(axes)
     study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
-    # A failed trial holds the place of one that does not count, so that the numbers are ours.
+    # A failed trial stands for one that does not count, so that the numbers match ours.
     study.add_trials([_frozen(trial, axes, names) if _counts(trial) else _failed() for trial in trials])
     return study
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-#: Colours carry no meaning that the words beside them do not.
+#: Colours repeat what the words say already.
 STYLES = {
     "completed": "green",
     "stopped": "green",

@@ -176,7 +176,7 @@ def test_other_sweeps_that_would_train_beside_it_are_named(
     local.rounds.append(LocalStandIn.complete)
     shell("run", "sweep.yaml")
     assert shell.code == 0
-    assert "trained beside it: left-over" in shell.err
+    assert "also unfinished in this store, and trained too: left-over" in shell.err
 
 
 def test_resume_of_a_finished_sweep_starts_nothing(local: type[LocalStandIn], shell: Any) -> None:
@@ -237,7 +237,7 @@ def test_lines_say_once_what_a_sweep_waits_for(stage: Any) -> None:
     for _ in range(3):
         assert view.update() is SweepState.RUNNING
     (waiting,) = [line for line in said if line.startswith("waiting: ")]
-    assert "no scheduler and no worker is alive; `kerasweep run --resume mlp` goes on" in waiting
+    assert "no scheduler and no worker is alive; `kerasweep run --resume mlp` resumes it" in waiting
 
 
 def test_following_waits_a_short_outage_out() -> None:
@@ -410,7 +410,7 @@ def long(stage: Any) -> Any:
 def test_a_long_sweep_is_looked_at_quickly(long: Any) -> None:
     long.status()
     began = time.process_time()
-    assert long.status()["trials"]["queued"] == 9_995
+    assert long.status().trials[TrialState.QUEUED] == 9_995
     assert len(take(long, 20).rows) == 5
     assert time.process_time() - began < 0.5
 

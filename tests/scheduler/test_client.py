@@ -75,16 +75,16 @@ def test_epochs_are_a_data_frame(sweep: Any) -> None:
     assert sweep.epochs().loc[(0, 2), "val_loss"] == 0.4
 
 
-def test_without_pandas_plain_documents_remain(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pandas_typed_trials_remain(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match=r"pip install 'kerasweep\[pandas\]'"):
         sweep.trials()
-    assert sweep.trial_documents()[1]["value"] == 0.2
+    assert sweep.trial_list()[1].value == 0.2
 
 
 def test_best_and_state(sweep: Any, stage: Any) -> None:
-    assert sweep.best()["trial"] == 1
-    assert sweep.best(0)["value"] == 0.4
+    assert sweep.best().trial == 1
+    assert sweep.best(0).value == 0.4
     assert sweep.state is SweepState.RUNNING
     stage.end(sweep.id, SweepState.COMPLETED)
     assert sweep.state is SweepState.COMPLETED
@@ -95,7 +95,7 @@ def test_best_of_a_maximised_metric(stage: Any) -> None:
     made = stage.sweep(metric={"name": "val_loss", "goal": "maximize"})
     stage.complete(made, 0, [0.5, 0.4])
     stage.complete(made, 1, [0.3, 0.2])
-    assert Client().sweep("mlp").best()["trial"] == 0
+    assert Client().sweep("mlp").best().trial == 0
 
 
 def test_no_best_yet(stage: Any) -> None:

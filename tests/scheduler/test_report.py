@@ -13,6 +13,7 @@ from rich.console import Console
 from kerasweep.jobs.store.models import ProcessRecord, Result
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.show import tables
 from kerasweep.scheduler.show.curves import Curve, draw, pair_up, spread
 
@@ -23,7 +24,9 @@ def test_status_has_the_promised_keys(stage: Any) -> None:
     sweep = stage.sweep()
     stage.complete(sweep, 0)
     record, best = stage.records.sweep(sweep), stage.records.trial(TrialKey(sweep, 0))
-    document = report.status_document(record, stage.records.counts(sweep), best, now=record.created_at + 5)
+    document = report.status_document(
+        Status.of(record, stage.records.counts(sweep), best, now=record.created_at + 5)
+    )
     assert {name: document[name] for name in ("sweep", "name", "state")} == {
         "sweep": sweep,
         "name": "mlp",
@@ -39,14 +42,16 @@ def test_status_has_the_promised_keys(stage: Any) -> None:
 
 def test_status_without_a_value_has_no_best(stage: Any) -> None:
     record = stage.records.sweep(stage.sweep())
-    document = report.status_document(record, stage.records.counts(record.id), None, now=record.created_at)
+    document = report.status_document(
+        Status.of(record, stage.records.counts(record.id), None, now=record.created_at)
+    )
     assert document["best"] is None
 
 
 def test_a_trial_has_the_promised_keys(stage: Any) -> None:
     sweep = stage.sweep()
     stage.complete(sweep, 1)
-    document = report.trial_document(stage.records.trial(TrialKey(sweep, 1)))
+    document = report.trial_document(Trial.of(stage.records.trial(TrialKey(sweep, 1))))
     promised = {
         "trial": 1,
         "state": "completed",
@@ -66,7 +71,7 @@ def test_a_trial_has_the_promised_keys(stage: Any) -> None:
 def test_a_failed_trial_says_why(stage: Any) -> None:
     sweep = stage.sweep()
     stage.fail(sweep, 2)
-    document = report.trial_document(stage.records.trial(TrialKey(sweep, 2)))
+    document = report.trial_document(Trial.of(stage.records.trial(TrialKey(sweep, 2))))
     assert document["failure"] == {"class": "diverged", "message": "the loss became NaN in epoch 2"}
     assert (document["state"], document["value"], document["best_epoch"]) == ("failed", None, None)
 
@@ -76,7 +81,7 @@ def test_documents_are_json_whatever_a_metric_became(stage: Any) -> None:
     key, _ = stage.claim(sweep, 0, [1.0])
     result = Result(TrialState.COMPLETED, math.inf, 1, 1, {"val_loss": math.inf, "loss": math.nan}, "d")
     stage.records.finish(key, result)
-    document = report.trial_document(stage.records.trial(TrialKey(sweep, 0)))
+    document = report.trial_document(Trial.of(stage.records.trial(TrialKey(sweep, 0))))
     text = json.dumps(document, allow_nan=False)
     assert json.loads(text)["metrics"] == {"val_loss": "inf", "loss": "nan"}
     assert json.loads(text)["value"] == "inf"
@@ -124,7 +129,7 @@ def test_a_sweep_that_nobody_trains_says_what_goes_on_with_it(stage: Any) -> Non
         here = report.waiting_reason(record, counts, [], [], embedded=True)
         assert here == (
             "nothing trains it: no scheduler and no worker is alive; "
-            "`kerasweep run --resume mlp` goes on, or `kerasweep scheduler` and `kerasweep worker` do"
+            "`kerasweep run --resume mlp` resumes it, or `kerasweep scheduler` and `kerasweep worker` do"
         )
         there = report.waiting_reason(record, counts, [], [])
         assert there is not None
@@ -162,9 +167,9 @@ def test_a_paused_sweep_says_how_it_goes_on(stage: Any) -> None:
     stage.end(sweep, SweepState.PAUSED)
     record, counts = stage.records.sweep(sweep), {TrialState.PAUSED: 3}
     reason = report.waiting_reason(record, counts, [worker("train.cpu")], SCHEDULERS, embedded=True)
-    assert reason == "the sweep is paused; `kerasweep resume mlp` goes on"
+    assert reason == "the sweep is paused; `kerasweep resume mlp` resumes it"
     reason = report.waiting_reason(record, counts, [], [], embedded=True)
-    assert reason == "the sweep is paused; `kerasweep run --resume mlp` goes on"
+    assert reason == "the sweep is paused; `kerasweep run --resume mlp` resumes it"
 
 
 def test_flat_keeps_the_values_of_parameters_whole() -> None:

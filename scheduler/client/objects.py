@@ -1,0 +1,311 @@
+"""What the client returns: plain, frozen objects that read well in a shell and in a notebook.
+
+The documents of the command line are made of them; see `report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.trial import FINAL, Failure, SweepState, TrialState
+from kerasweep.scheduler.client import notebook, wording
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.artifacts import ArtifactRef
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+    from kerasweep.jobs.sweepfile.spec import Metric
+
+
+@dataclass(frozen=True, repr=False)
+class Trial:
+    """One variant of a sweep.
+
+    Args:
+        number: from 0.
+        state: where it stands.
+        params: its parameters' values, by name.
+        value: the sweep's metric at its best epoch; None where it has none that counts.
+        best_epoch: that epoch, from 1.
+        epochs: how many epochs are on record.
+        metrics: all metrics at the best epoch.
+        attempts: how many times a worker has tried it.
+        failure: why it failed, where it did.
+        digest: SHA-256 of its final variables, in hexadecimal.
+        seed: what its randomness starts from.
+        worker: the worker that tried it last.
+        started_at: when its first attempt began.
+        finished_at: when it ended.
+    """
+
+    number: int
+    state: TrialState
+    params: Mapping[str, Any]
+    value: float | None
+    best_epoch: int | None
+    epochs: int
+    metrics: Mapping[str, float]
+    attempts: int
+    failure: Failure | None
+    digest: str | None
+    seed: int
+    worker: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> Trial:
+        """Return the trial as it is on record."""
+        return cls(
+            number=record.number,
+            state=record.state,
+            params=dict(record.params),
+            value=record.value,
+            best_epoch=record.best_epoch,
+            epochs=record.epochs,
+            metrics=dict(record.metrics),
+            attempts=record.attempt,
+            failure=record.failure,
+            digest=record.digest,
+            seed=record.seed,
+            worker=record.worker,
+            started_at=moment(record.started_at),
+            finished_at=moment(record.finished_at),
+        )
+
+    def __repr__(self) -> str:
+        return f"Trial({self.number}, {', '.join(filter(None, [self.state, *self._facts()]))})"
+
+    def _facts(self) -> list[str]:
+        reached = f"value={wording.metric(self.value)} at epoch {self.best_epoch}"
+        why = f"{self.failure.cls}: {self.failure.message}" if self.failure else ""
+        return [reached if self.value is not None else why, wording.params(self.params)]
+
+    def _repr_html_(self) -> str:
+        return Trials([self])._repr_html_()
+
+
+class Trials(tuple[Trial, ...]):
+    """Trials by number; a table in a notebook."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        names = wording.short_names(dict.fromkeys(name for trial in self for name in trial.params))
+        titles = ["trial", "state", *names.values(), "value", "best epoch", "epochs", "attempts", "failure"]
+        return notebook.grid(titles, (_row(trial, names) for trial in self))
+
+
+@dataclass(frozen=True, repr=False)
+class Status:
+    """Where a sweep stands.
+
+    Args:
+        sweep: its id.
+        name: its name.
+        state: where it stands.
+        trials: how many of its trials stand in each state.
+        best: the best trial that counts, if any.
+        max_trials: how many trials it may have.
+        metric: what it is judged by: `name` and `goal`.
+        message: why it failed or was cancelled; empty otherwise.
+        waiting: why nothing happens, if something keeps its trials from starting.
+        created_at: when it was submitted.
+        finished_at: when it ended.
+        elapsed_s: the seconds since it was submitted, or until it ended.
+    """
+
+    sweep: str
+    name: str
+    state: SweepState
+    trials: Mapping[TrialState, int]
+    best: Trial | None
+    max_trials: int
+    metric: Metric
+    message: str
+    waiting: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    elapsed_s: float
+
+    @classmethod
+    def of(
+        cls,
+        sweep: SweepRecord,
+        counts: Mapping[TrialState, int],
+        best: TrialRecord | None,
+        *,
+        now: float,
+        waiting: str | None = None,
+    ) -> Status:
+        """Return the status of a sweep as it is on record.
+
+        Args:
+            sweep: the sweep.
+            counts: how many of its trials stand in each state; absent ones count 0.
+            best: the best trial that counts, if any.
+            now: seconds since 1970.
+            waiting: why nothing happens, if something keeps its trials from starting.
+        """
+        return cls(
+            sweep=sweep.id,
+            name=sweep.name,
+            state=sweep.state,
+            trials={state: counts.get(state, 0) for state in TrialState},
+            best=Trial.of(best) if best else None,
+            max_trials=sweep.max_trials,
+            metric=sweep.spec.metric,
+            message=sweep.message,
+            waiting=waiting,
+            created_at=datetime.fromtimestamp(sweep.created_at, UTC),
+            finished_at=moment(sweep.finished_at),
+            elapsed_s=max(0.0, (sweep.finished_at or now) - sweep.created_at),
+        )
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return sum(count for state, count in self.trials.items() if state in FINAL)
+
+    def __repr__(self) -> str:
+        best = f", best {self._best}" if self.best else ""
+        return f"Status({self.name!r}, {self.state}, {self.ended} of {self.max_trials} trials{best})"
+
+    @property
+    def _best(self) -> str:
+        if self.best is None:
+            return wording.NOTHING
+        return f"{self.metric.name} {wording.metric(self.best.value)} of trial {self.best.number}"
+
+    def _repr_html_(self) -> str:
+        counted = ", ".join(f"{count} {state}" for state, count in self.trials.items() if count)
+        facts = [
+            ("sweep", f"{self.name} ({self.sweep})"),
+            ("state", self.state),
+            ("trials", f"{self.ended} of {self.max_trials} ended ({counted or 'none yet'})"),
+            ("best", self._best),
+            ("parameters", wording.params(self.best.params) if self.best else ""),
+            ("elapsed", wording.duration(self.elapsed_s)),
+            ("message", self.message),
+            ("waiting", self.waiting or ""),
+        ]
+        return notebook.card((name, fact) for name, fact in facts if fact)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A trial's model on record: where it lies, its digest, and its size."""
+
+    uri: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, repr=False)
+class Winner:
+    """The best trial of a sweep, or another one that was asked for, and its model.
+
+    Args:
+        sweep: the sweep's id.
+        name: the sweep's name.
+        trial: the trial's number.
+        params: its parameters' values, by name.
+        value: the sweep's metric at its best epoch.
+        epoch: that epoch, from 1.
+        metrics: all metrics at that epoch.
+        model: its model file; None where none is kept.
+        seed: what its randomness starts from.
+        digest: SHA-256 of its final variables, in hexadecimal.
+    """
+
+    sweep: str
+    name: str
+    trial: int
+    params: Mapping[str, Any]
+    value: float | None
+    epoch: int | None
+    metrics: Mapping[str, float]
+    model: ModelFile | None
+    seed: int
+    digest: str | None
+
+    @classmethod
+    def of(cls, sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None, uri: str | None) -> Winner:
+        """Return a trial as a winner.
+
+        Args:
+            sweep: the sweep.
+            trial: its best trial, or another one.
+            model: the trial's model file on record; None where there is none.
+            uri: the full address of the model file.
+        """
+        return cls(
+            sweep=sweep.id,
+            name=sweep.name,
+            trial=trial.number,
+            params=dict(trial.params),
+            value=trial.value,
+            epoch=trial.best_epoch,
+            metrics=dict(trial.metrics),
+            model=ModelFile(uri or "", model.sha256, model.bytes) if model else None,
+            seed=trial.seed,
+            digest=trial.digest,
+        )
+
+    def __repr__(self) -> str:
+        reached = f"value={wording.metric(self.value)} at epoch {self.epoch}"
+        told = [f"{self.name!r}", f"trial {self.trial}", reached, wording.params(self.params)]
+        return f"Winner({', '.join(filter(None, told))})"
+
+    def _repr_html_(self) -> str:
+        model = f"{self.model.uri} ({wording.size(self.model.bytes)})" if self.model else wording.NOTHING
+        return notebook.card(
+            [
+                ("sweep", f"{self.name} ({self.sweep})"),
+                ("trial", self.trial),
+                ("value", f"{wording.metric(self.value)} at epoch {self.epoch}"),
+                *((name, wording.value(value)) for name, value in self.params.items()),
+                *((name, wording.metric(value)) for name, value in self.metrics.items()),
+                ("model", model),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export gave.
+
+    Args:
+        format: as what the model was written.
+        files: what was written, by name in the destination.
+        max_abs_deviation: the greatest absolute deviation from the Keras model's outputs.
+        samples: how many inputs were compared.
+        document: all that `export.json` holds.
+    """
+
+    format: str
+    files: tuple[str, ...]
+    max_abs_deviation: float
+    samples: int
+    document: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> ExportReport:
+        """Read what `export.json` holds."""
+        files, deviation = tuple(document["files"]), float(document["max_abs_deviation"])
+        return cls(document["format"], files, deviation, int(document["samples"]), document)
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Return a time of the records, in seconds since 1970, as a datetime in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _row(trial: Trial, names: Mapping[str, str]) -> list[str]:
+    values = [wording.value(trial.params[name]) if name in trial.params else "" for name in names]
+    best_epoch = wording.NOTHING if trial.best_epoch is None else str(trial.best_epoch)
+    figures = [wording.metric(trial.value), best_epoch, str(trial.epochs), str(trial.attempts)]
+    why = f"{trial.failure.cls}: {trial.failure.message}" if trial.failure else ""
+    return [str(trial.number), str(trial.state), *values, *figures, why]
