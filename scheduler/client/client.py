@@ -62,7 +62,7 @@ class Client(Connections):
             engine: auto, fit or pack.
 
         Raises:
-            InputError: the sweep file or the job cannot be meant; nothing was written.
+            InputError: the sweep file or the job is not valid; nothing was written.
             OutOfReach: the store, the artifacts or Redis do not answer.
         """
         from kerasweep.scheduler.client.sweep import Sweep
