@@ -42,7 +42,7 @@ _ORDER = (
     *("run", "submit", "worker", "scheduler", "flower"),
     *("ls", "status", "trials", "watch", "logs", "journal", "tensorboard"),
     *("best", "fetch", "show", "plot", "evaluate", "predict"),
-    *("pause", "resume", "cancel", "retry", "extend"),
+    *("pause", "resume", "cancel", "retry", "extend", "rm", "gc"),
     *("init", "doctor", "schema"),
 )
 app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))

@@ -3,17 +3,133 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from kerasweep.jobs.errors import InputError
-from kerasweep.scheduler.cli.commands import SET_UP, Output, command, group
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.cli import completion
+from kerasweep.scheduler.cli.commands import SET_UP, STEER, Output, command, group
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
+from kerasweep.scheduler.client import removal, wording
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_FORCED_S = 60.0
+
+
+@command(
+    STEER,
+    "kerasweep rm mlp",
+    "kerasweep rm --older-than 30d --yes",
+    "kerasweep rm mlp --keep-best",
+)
+def rm(
+    client: Client,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SWEEP]...",
+            help="Sweeps: an id, a unique beginning of it, or a name (the newest).",
+            autocompletion=completion.sweeps,
+            show_default=False,
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN", help="Only sweeps that ended so long ago: 30d, 12h.", show_default=False
+        ),
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Keep the records and the best trial's model.")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel first what has not ended.")] = False,
+    yes: Yes = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Remove sweeps: records, models, checkpoints, curves.
+
+    Only sweeps that have ended, and all of it at once: nothing brings them back.
+    """
+    chosen = _chosen(client, sweeps or [], older_than)
+    if not chosen:
+        say("no sweep is that old" if older_than else "there is nothing to remove")
+        return
+    ended = [one for one in chosen if one.state.final]
+    if not cancel and len(ended) < len(chosen):
+        one = next(one for one in chosen if not one.state.final)
+        raise InputError(
+            f"a sweep must have ended to be removed, got sweep {one.name} ({one.id}), which is {one.state}\n"
+            f"`kerasweep cancel {one.handle}` ends it first, or add --cancel"
+        )
+    names = ", ".join(f"{one.name} ({one.id})" for one in chosen)
+    confirm(f"Remove {wording.count(len(chosen), 'sweep')} for good: {names}?", yes)
+    documents = [_removed(client, one, keep_best) for one in chosen]
+    emit(documents, output, lambda: tables.sentence("\n".join(map(_told, documents))))
+
+
+@command(STEER, "kerasweep gc", "kerasweep gc -o json")
+def gc(
+    client: Client,
+    unknown: Annotated[
+        bool,
+        typer.Option("--unknown", help="Delete sweeps on no record where others may use the artifacts too."),
+    ] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Delete what nothing needs any more, and give its room back.
+
+    Files on no record, half-written ones, bundles without a sweep; the SQLite file is compacted.
+    All of it waits for its grace (KERASWEEP_DELETE_GRACE_S).
+    """
+    client.expect_store("gc")
+    document = removal.collect(client, unknown=unknown).to_json()
+    if client.settings.home_path.is_dir():
+        document["home_bytes"] = removal.size_of(client.settings.home_path)
+    emit(document, output, lambda: tables.sentence(_collected(document)))
+
+
+def _chosen(client: Client, names: Sequence[str], older_than: str | None) -> list[Sweep]:
+    if not names and older_than is None:
+        raise InputError("name the sweeps to remove, or say --older-than; `kerasweep ls` lists them")
+    found = [client.sweep(name) for name in names] if names else client.sweeps()
+    if older_than is not None:
+        latest = time.time() - removal.span_s(older_than)
+        found = [one for one in found if (one.record.finished_at or time.time()) <= latest]
+    return list({one.id: one for one in found}.values())
+
+
+def _removed(client: Client, sweep: Sweep, keep_best: bool) -> dict[str, Any]:
+    if not sweep.state.final:
+        sweep.cancel()
+    deadline = time.monotonic() + _FORCED_S
+    while sweep.counts().get(TrialState.RUNNING) and time.monotonic() < deadline:
+        time.sleep(0.5)  # its workers are told at their next epoch
+    return removal.remove(client, sweep, keep_best=keep_best).to_json()
+
+
+def _told(document: dict[str, Any]) -> str:
+    text = f"removed {document['name']} ({document['sweep']}): {wording.size(document['bytes'])}"
+    return text if document["left"] is None else f"{text}; its files stay: {document['left']}"
+
+
+def _collected(document: dict[str, Any]) -> str:
+    if document["left"] is not None:
+        return f"no file was deleted: {document['left']}"
+    parts = [wording.count(document[kind], kind[:-1]) for kind in ("artifacts", "bundles", "sweeps")]
+    text = f"deleted {parts[0]}, {parts[1]} and {parts[2]} on no record"
+    if document["unknown"]:
+        text += f"; {wording.count(document['unknown'], 'sweep')} on no record stay (--unknown deletes them)"
+    size = document.get("home_bytes")
+    return text if size is None else f"{text}; the home folder takes {wording.size(size)}"
+
 
 db = group("db", SET_UP, "Look at the store's tables, and bring them up to date.")
 

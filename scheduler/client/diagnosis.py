@@ -19,6 +19,7 @@ from kerasweep.jobs.errors import KerasweepError, OutOfReach, without_password
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.connections import redis_folder
+from kerasweep.scheduler.client.removal import size_of
 
 if TYPE_CHECKING:
     from kerasweep.scheduler.client.client import Client
@@ -74,7 +75,7 @@ def examine(client: Client) -> Iterator[Finding]:
     yield _gpus()
     yield from _redis(client)
     yield _artifacts(client)
-    yield _disk(client)
+    yield from _disks(client)
     yield from _store(client)
 
 
@@ -167,12 +168,23 @@ def _artifacts(client: Client) -> Finding:
     return Finding("artifacts", Health.OK, f"can be written at {without_password(url)}")
 
 
-def _disk(client: Client) -> Finding:
-    free = shutil.disk_usage(_nearest(client.settings.home_path)).free
-    text = f"{wording.size(free)} free under {client.settings.home_path}"
+def _disks(client: Client) -> Iterator[Finding]:
+    """Look at the room of the home folder, and of the artifacts where they lie on another disk."""
+    settings = client.settings
+    home = settings.home_path
+    yield _disk("disk", home, f"; it takes {wording.size(size_of(home))}" if home.is_dir() else "")
+    place = settings.artifacts.removeprefix("file://")
+    if settings.artifacts_url and "://" not in place:
+        yield _disk("artifacts' disk", Path(place).absolute(), "")
+
+
+def _disk(check: str, folder: Path, taken: str) -> Finding:
+    free = shutil.disk_usage(_nearest(folder)).free
+    text = f"{wording.size(free)} free under {folder}{taken}"
     if free < _LOW_DISK_BYTES:
-        return Finding("disk", Health.NOTE, text, "Checkpoints and models need room: free some.")
-    return Finding("disk", Health.OK, text)
+        remedy = "Checkpoints and models need room: free some; `kerasweep rm` and `kerasweep gc` help."
+        return Finding(check, Health.NOTE, text, remedy)
+    return Finding(check, Health.OK, text)
 
 
 def _store(client: Client) -> Iterator[Finding]:

@@ -227,6 +227,7 @@ def _options(listen_on: Path) -> list[str]:
         "save": "",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": "4mb",
         "aof-load-truncated": "yes",
         "maxmemory-policy": "noeviction",
     }

@@ -36,6 +36,9 @@ _KEEPALIVES = {
     "tcp_user_timeout": 10_000,
 }
 
+# The write-ahead log is cut back to this once it has been taken over into the file.
+_WAL_BYTES = 4 << 20
+
 _SQLITE_OUTAGES = frozenset(
     {
         sqlite3.SQLITE_PERM,
@@ -147,7 +150,12 @@ def _sqlite_engine(parsed: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say, below
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "journal_mode=WAL"):
+        for pragma in (
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "journal_mode=WAL",
+            f"journal_size_limit={_WAL_BYTES}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
