@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Strict, Tag, model_validator
 
+from kerasweep.jobs.sweepfile import synonyms
 from kerasweep.jobs.sweepfile.block import LARGEST, Block, Number, Positive, Whole, take_whole
 from kerasweep.jobs.sweepfile.levels import LevelRange, number_points, whole_points
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
@@ -36,6 +37,8 @@ When = Annotated[
 
 class Dimension(Block):
     """One parameter: what values it may take, and when it exists."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = synonyms.DISTRIBUTION_KEYS
 
     when: When | None = None
 
@@ -126,7 +129,7 @@ class Continuous(Range):
 class Uniform(Continuous):
     """Any number between the bounds."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    elsewhere = synonyms.DISTRIBUTION_KEYS | dict.fromkeys(
         _STEPS, "write `distribution: q_uniform` for steps"
     )
     distribution: Literal["uniform"]
@@ -138,7 +141,7 @@ class Uniform(Continuous):
 class LogUniform(Continuous):
     """Any number between the bounds, its logarithm uniform."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    elsewhere = synonyms.DISTRIBUTION_KEYS | dict.fromkeys(
         _STEPS, "write `distribution: q_log_uniform` for steps"
     )
     distribution: Literal["log_uniform"]
@@ -181,7 +184,7 @@ class Stepped(Range):
 
 
 class WholeRange(Stepped):
-    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(_STEPS, "list the numbers under `values`")
+    elsewhere = synonyms.DISTRIBUTION_KEYS | dict.fromkeys(_STEPS, "list the numbers under `values`")
     min: Whole = Field(examples=[1])
     max: Whole = Field(examples=[8])
     points: Points = None
@@ -224,7 +227,7 @@ class IntLogUniform(WholeRange):
 
 
 class Quantised(Stepped):
-    elsewhere: ClassVar[Mapping[str, str]] = {"step": "call it `q`"}
+    elsewhere = synonyms.DISTRIBUTION_KEYS | {"step": "call it `q`"}
     min: Number = Field(examples=[0.0])
     max: Number = Field(examples=[0.5])
     q: Positive = Field(examples=[0.1], description="The step")
@@ -309,14 +312,16 @@ def _check_form(raw: Any) -> Any:
         return {"value": raw}
     if not is_dimension(raw):
         rule = f"a parameter says 'values', 'value' or 'distribution', got {show(dict(raw))}"
-        remedy = nearest(next(iter(raw), ""), ["values", "distribution"])
-        if "min" in raw or "max" in raw:
-            remedy = f"say which: add `distribution: ...`, one of {', '.join(_DISTRIBUTIONS)}"
+        known = [synonyms.DISTRIBUTION_KEYS[key] for key in raw if key in synonyms.DISTRIBUTION_KEYS]
+        remedy = known[0] if known else nearest(next(iter(raw), ""), ["values", "distribution"])
+        if {"min", "max"} & set(raw) or any("'min'" in one or "'max'" in one for one in known):
+            remedy = f"say min, max and which: add `distribution: ...`, one of {', '.join(_DISTRIBUTIONS)}"
         raise RuleError(rule, remedy)
     kind = raw.get("distribution")
     if "distribution" in raw and str(kind) not in _DISTRIBUTIONS:
         rule = f"unknown distribution {show(kind)}"
-        raise RuleError(rule, nearest(kind, _DISTRIBUTIONS), ("distribution",))
+        remedy = synonyms.DISTRIBUTIONS.get(str(kind).lower()) or nearest(kind, _DISTRIBUTIONS)
+        raise RuleError(rule, remedy, ("distribution",))
     if "points" in raw and "points" not in _DISTRIBUTIONS.get(_kind(raw), Constant).model_fields:
         beside = next((key for key in ("values", "value", "q") if key in raw), kind)
         rule = f"points says how many values of a range a grid tries, got it beside '{beside}'"

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from kerasweep.jobs.sweepfile import template
+from kerasweep.jobs.sweepfile import synonyms, template
 from kerasweep.jobs.sweepfile.block import Block, Count, Natural, NotNegative, Positive, Text, rule_broken
 from kerasweep.jobs.sweepfile.dimension import AnyDimension, Dimension, is_dimension
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
@@ -40,6 +40,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 class Metric(Block):
     """What the sweep is after."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = synonyms.METRIC
 
     name: Text = Field(examples=["val_loss"], description="A metric as Keras reports it after an epoch")
     goal: Literal["minimize", "maximize"] = Field(examples=["minimize"])
@@ -74,7 +76,8 @@ METHODS = ("grid", "random", "tpe")
 def _take_word(raw: Any) -> Any:
     method = {"name": raw} if isinstance(raw, str) else raw
     if isinstance(method, Mapping) and "name" in method and method["name"] not in METHODS:
-        raise RuleError(f"unknown method {show(method['name'])}", nearest(method["name"], METHODS))
+        remedy = synonyms.METHODS.get(str(method["name"])) or nearest(method["name"], METHODS)
+        raise RuleError(f"unknown method {show(method['name'])}", remedy)
     if not isinstance(method, Block) and not (isinstance(method, Mapping) and "name" in method):
         raise RuleError(f"must name a method, got {show(method)}", f"write one of {', '.join(METHODS)}")
     return method
@@ -142,6 +145,7 @@ class SweepSpec(Block):
     """What a sweep file says."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
+        **synonyms.SWEEP,
         **{key: f"`{key}` stands under `training`" for key in Training.model_fields},
         **{key: f"`{key}` stands under `budget`" for key in Budget.model_fields},
         "goal": "`goal` stands under `metric`",

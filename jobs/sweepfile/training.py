@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from kerasweep.jobs.sweepfile import synonyms
 from kerasweep.jobs.sweepfile.block import (
     NO_BOOLEAN,
     Block,
@@ -68,18 +69,10 @@ def _check_xla(raw: Any) -> Any:
     return raw
 
 
-_COMPILED = "it belongs to model.compile: make it an argument of build_model, and sweep it under `parameters`"
-_LOADED = "load_data returns the data for it, under 'validation'"
-
-
 class Training(Block):
     """How each trial trains."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("optimizer", "loss", "loss_weights", "metrics", "learning_rate", "lr"), _COMPILED),
-        **dict.fromkeys(("validation_data", "validation_split"), _LOADED),
-        "callbacks": "let a function `callbacks` of the job return them",
-    }
+    elsewhere: ClassVar[Mapping[str, str]] = synonyms.TRAINING
 
     epochs: Count = Field(examples=[30], description="Epochs at most")
     batch_size: Count = Field(default=32, description="Samples in a step, over all replicas")
@@ -94,6 +87,9 @@ class Training(Block):
     )
     steps_per_epoch: Count | None = None
     validation_steps: Count | None = None
+    validation_batch_size: Count | None = Field(
+        default=None, description="Samples in a step of the validation; as many as in training by default"
+    )
     shuffle: Flag = True
     tensorboard: Annotated[TensorBoard | None, BeforeValidator(_take_switch)] = Field(
         default=None, description="true, false, or {histograms: true}"

@@ -200,7 +200,8 @@ def validation_feed(
         if training.validation_steps and isinstance(dataset, tf.data.Dataset):
             dataset = dataset.take(training.validation_steps)
         return DatasetFeed(dataset, None, replicas, "validation_steps", waiting)
-    return ArrayFeed(part, training.batch_size, None, replicas, drop_rest=False)
+    batch_size = training.validation_batch_size or training.batch_size
+    return ArrayFeed(part, batch_size, None, replicas, drop_rest=False)
 
 
 def _py_feed(
@@ -212,12 +213,15 @@ def _py_feed(
 
 
 def _check_batch(rows: int, training: Training, replicas: int) -> None:
-    batch_size = training.batch_size
+    batch_size, key = training.batch_size, "batch_size"
+    if not batch_size % replicas and training.validation_batch_size:
+        batch_size, key = training.validation_batch_size, "validation_batch_size"
     if batch_size % replicas:
         raise _wrong(
-            f"training.batch_size must divide by the {replicas} replicas of resources.gpus, got "
+            f"training.{key} must divide by the {replicas} replicas of resources.gpus, got "
             f"{batch_size}; set it to {max(batch_size // replicas, 1) * replicas}"
         )
+    batch_size = training.batch_size
     if batch_size > rows:
         raise _wrong(
             f"training.batch_size must not be above the rows of the training data, got {batch_size} for "

@@ -169,7 +169,9 @@ class PackEngine:
             train=self._resident.tensors(run.train),
             train_cut=Cut(run.train.rows, batch, ordered=True),
             validation=None if validation is None else self._resident.tensors(validation),
-            validation_cut=None if validation is None else Cut(validation.rows, batch, ordered=False),
+            validation_cut=None
+            if validation is None
+            else Cut(validation.rows, run.training.validation_batch_size or batch, ordered=False),
             told=lambda graph: self._company.tell(sweep, run.order.run, graph),
         )
         trials = run.order.spec.planned_trials()
