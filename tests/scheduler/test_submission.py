@@ -1,0 +1,78 @@
+"""What stands when something stops answering in the middle of a submission, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kerasweep import Client
+from kerasweep.jobs.errors import OutOfReach, ProgramError
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.deciding import submission
+from kerasweep.scheduler.deciding.advance import advance
+
+AWAY = OutOfReach("The store", "postgresql://me@host/db", "Check that it is up.")
+
+
+def away(*_: object, **__: object) -> None:
+    raise AWAY
+
+
+def test_a_sweep_on_record_stands_though_the_store_is_away_then(
+    folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The id is printed, the outage is told as what it is, and nothing says that nothing was submitted."""
+    monkeypatch.setattr(submission, "advance", away)
+    sweep = shell("submit", "sweep.yaml").strip()
+    assert shell.code == 0
+    assert f"sweep {sweep} is submitted and stands" in caplog.text
+    assert "The store is out of reach" in caplog.text
+    client = Client()
+    assert [one.id for one in client.sweeps()] == [sweep]
+    advance(client.records, sweep)  # as a scheduler does
+    assert client.sweep(sweep).counts() == {TrialState.QUEUED: 8}
+
+
+def test_a_status_that_cannot_be_read_is_no_failed_submission(
+    folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Records, "counts", away)
+    assert shell("submit", "sweep.yaml").strip()
+    assert shell.code == 0
+
+
+def test_a_redis_that_leaves_then_is_logged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, redis_server: Any
+) -> None:
+    monkeypatch.setattr(submission, "send_hints", away)
+    client = Client(broker_url=redis_server.url)
+    sweep = client.submit("sweep.yaml")
+    assert sweep.counts() == {TrialState.QUEUED: 8}
+    assert f"sweep {sweep.id} is submitted and stands" in caplog.text
+
+
+def test_where_it_is_not_known_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a commit can get lost."""
+    really = Records.create_sweep
+
+    def create_and_leave(records: Records, sweep: Any) -> None:
+        really(records, sweep)
+        raise AWAY
+
+    monkeypatch.setattr(Records, "create_sweep", create_and_leave)
+    with pytest.raises(OutOfReach, match="Whether sweep (.*) was recorded is not known") as told:
+        Client().submit("sweep.yaml")
+    [sweep] = Client().sweeps()
+    assert f"`kerasweep status {sweep.id}` tells once it answers" in str(told.value)
+
+
+def test_the_line_of_a_key_is_told_where_the_job_lies_elsewhere(folder: Path, tmp_path: Path) -> None:
+    """The sweep file is read from where it is, whatever folder the job's path starts in."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "train.py").write_text("def load_data(): ...\ndef build_model(units=1): ...\n")
+    with pytest.raises(ProgramError, match=r"learning_rate.* \(line 1 of the sweep file\)"):
+        Client().submit("sweep.yaml", job_folder=tmp_path / "elsewhere")
+    assert Client().sweeps() == []
