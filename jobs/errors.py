@@ -1,11 +1,11 @@
-"""What can go wrong, and whose it is to mend.
+"""What can go wrong, and who has to act on it.
 
     KerasweepError
-    ├── InputError            the user's to mend; the CLI exits with 2
-    │   ├── SpecError         a sweep file that cannot be meant
-    │   ├── ProgramError      a job file that cannot be trained
+    ├── InputError            the user has to correct it; the CLI exits with 2
+    │   ├── SpecError         a sweep file that is not valid
+    │   ├── ProgramError      a job file that is not valid
     │   ├── NotFound          no such sweep or trial, or more than one
-    │   └── DestinationError  a folder that must not be written into
+    │   └── DestinationError  a folder that must not be written to
     ├── OutOfReach            broker, store or artifacts do not answer: retried; the CLI exits with 3
     ├── Halted                the sweep itself failed: final; the CLI exits with 1
     ├── StaleAttempt          a newer attempt, or none, may write: final for this attempt
@@ -32,7 +32,7 @@ class KerasweepError(Exception):
 
 
 class InputError(KerasweepError):
-    """The user's to mend."""
+    """The user has to correct it."""
 
 
 class SpecError(InputError):
@@ -110,7 +110,7 @@ class JobError(KerasweepError):
 
 
 def without_password(url: str) -> str:
-    """Return the URL with its password replaced by `***`, also where it was not quoted as it should be."""
+    """Return the URL with its password replaced by `***`, also where it was not quoted correctly."""
     scheme, mark, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     if at and ":" in user:

@@ -87,7 +87,7 @@ class AttemptRecords:
         self._db = database
 
     def claim(self, key: TrialKey, worker: str, lease_s: float) -> Claim | None:
-        """Take a queued trial of a running sweep, or return None where there is nothing to take."""
+        """Claim a queued trial of a running sweep; return None where it cannot be claimed."""
         with self._db.writing() as conn:
             now = self._db.now(conn)
             taken = {
@@ -137,7 +137,7 @@ class AttemptRecords:
             return value
 
     def finish(self, key: AttemptKey, result: Result, progress: Progress | None = None) -> None:
-        """End a trial with its result; the model must be durable already. Twice is as good as once.
+        """End a trial with its result; the model must be durable already. Idempotent.
 
         Raises:
             IllegalMove: the result's state is not one that counts.
@@ -161,7 +161,7 @@ class AttemptRecords:
     def fail(
         self, key: AttemptKey, failure: Failure, *, pack: int = 1, progress: Progress | None = None
     ) -> TrialState:
-        """End an attempt badly; return where its trial stands now. Twice is as good as once.
+        """End an attempt badly; return where its trial stands now. Idempotent.
 
         Args:
             key: the attempt.
@@ -191,10 +191,10 @@ class AttemptRecords:
     def release(
         self, key: AttemptKey, target: TrialState, reason: str, progress: Progress | None = None
     ) -> None:
-        """Give a trial back as queued, paused or cancelled, at no charge. Twice is as good as once.
+        """Give a trial back as queued, paused or cancelled, at no charge. Idempotent.
 
-        What was asked of the trial meanwhile comes before `target`: a pause or a cancel that the attempt did
-        not hear of is kept, and a pause that was taken back leads to `queued`.
+        What was asked of the trial meanwhile comes before `target`: a pause or a cancel that the attempt was
+        not told of is kept, and a pause that was taken back leads to `queued`.
 
         Raises:
             IllegalMove: another target.

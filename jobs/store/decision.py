@@ -15,7 +15,7 @@ from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
 from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
 from kerasweep.jobs.trial import Answer, SweepState, TrialState, sources_of
 
-#: What may take the place of what was asked before: nothing takes a cancel back, and a resume only a pause.
+#: What may replace an earlier request: nothing replaces a cancel, and a resume only a pause.
 _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
     None: (Answer.PAUSE,),
     Answer.PAUSE: (Answer.PAUSE,),
@@ -25,7 +25,7 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 
 
 class Decision:
-    """A sweep's records under its lock. All that is written here is kept together, or not at all."""
+    """A sweep's records under its lock. Everything written here is committed together, or not at all."""
 
     def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
         self._conn = conn
@@ -116,9 +116,9 @@ class Decision:
         )
 
     def ask(self, answer: Answer | None, trial: int | None = None, reason: str = "") -> int:
-        """Ask running attempts to pause, stop or end; return how many now are asked that.
+        """Ask running attempts to pause, stop or cancel; return of how many that is asked now.
 
-        A cancel comes before a stop and a stop before a pause, whatever came first; None takes a pause back.
+        A cancel overrides a stop and a stop overrides a pause, in any order; None withdraws a pause.
         """
         weaker = or_(t.trials.c.asked.is_(None), t.trials.c.asked.in_(_WEAKER[answer]))
         running = and_(self._mine, t.trials.c.state == TrialState.RUNNING, weaker)

@@ -94,7 +94,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an attempt has to say since it last did."""
+    """What an attempt reports since its last report."""
 
     key: AttemptKey
     epochs: tuple[EpochRecord, ...] = ()
@@ -104,7 +104,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial ended well: `stopped` when the scheduler ended it, else `completed`."""
+    """A successful end of a trial: `stopped` when the scheduler ended it, else `completed`."""
 
     state: TrialState
     value: float
@@ -118,7 +118,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A worker or a scheduler that was seen alive: its facts, and how many seconds ago."""
+    """A worker or a scheduler that signed in: its facts, and how many seconds ago."""
 
     id: str
     facts: Mapping[str, Any]

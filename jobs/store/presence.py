@@ -1,4 +1,4 @@
-"""Who is there: workers and schedulers sign in and off, and the dead among them are signed off by others."""
+"""Which workers and schedulers are alive: they sign in and off, and others sign off those that died."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kerasweep.jobs.store.sql.moves import lock_trials
 from kerasweep.jobs.store.sql.rows import insert_into
 from kerasweep.jobs.trial import TrialState
 
-#: Whoever was not heard of for so long is taken for gone.
+#: Seconds without a heartbeat before a process counts as gone.
 ALIVE_S = 30.0
 
 
 class PresenceRecords:
-    """The records of processes, each seen with its facts; `process` among them is a `kernel.process_mark`."""
+    """The records of processes, each with its facts; `process` among them is a `kernel.process_mark`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -30,11 +30,11 @@ class PresenceRecords:
         self._sign_in(t.workers, worker, facts)
 
     def gone(self, worker: str) -> None:
-        """Record that a worker ended as it should."""
+        """Record that a worker ended in order."""
         self._sign_off(t.workers, worker)
 
     def workers(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
-        """Return the workers that were seen alive within so many seconds."""
+        """Return the workers that signed in within the last `within_s` seconds."""
         return self._alive(t.workers, within_s)
 
     def scheduler_seen(self, scheduler: str, facts: Mapping[str, Any]) -> None:
@@ -42,15 +42,15 @@ class PresenceRecords:
         self._sign_in(t.schedulers, scheduler, facts)
 
     def scheduler_gone(self, scheduler: str) -> None:
-        """Record that a scheduler ended as it should."""
+        """Record that a scheduler ended in order."""
         self._sign_off(t.schedulers, scheduler)
 
     def schedulers(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
-        """Return the schedulers that were seen alive within so many seconds."""
+        """Return the schedulers that signed in within the last `within_s` seconds."""
         return self._alive(t.schedulers, within_s)
 
     def bury_the_dead(self) -> list[str]:
-        """Sign off those whose process ended on this machine without a word; return their names.
+        """Sign off those whose process died on this machine; return their names.
 
         The leases of a dead worker's trials are over with it: `expire_leases` takes them back at once.
         """

@@ -1,4 +1,4 @@
-"""What an attempt has to say, written many at a time: epochs, artifacts, log lines."""
+"""What attempts report, written in batches: epochs, artifacts, log lines."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write_artifacts(conn: Connection, refs: Iterable[tuple[AttemptKey, ArtifactR
 
 
 def forget_epochs_after(conn: Connection, key: TrialKey, epoch: int) -> None:
-    """Drop the epochs behind the last one that counts: an attempt before may have gone further."""
+    """Drop the epochs after the last one that counts: an earlier attempt may have gone further."""
     of_trial = and_(t.epochs.c.sweep == key.sweep, t.epochs.c.trial == key.trial)
     conn.execute(t.epochs.delete().where(of_trial, t.epochs.c.epoch > epoch))
 
@@ -79,7 +79,7 @@ def read_checkpoints(conn: Connection, key: TrialKey) -> tuple[ArtifactRef, ...]
 
 
 def _write_epochs(conn: Connection, progress: Iterable[Progress], now: float) -> None:
-    """Write epochs; one that a resumed attempt trains again takes the place of the first."""
+    """Write epochs; one that a resumed attempt trains again replaces the earlier record."""
     rows = [
         {
             "sweep": item.key.sweep,

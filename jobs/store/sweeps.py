@@ -1,4 +1,4 @@
-"""What the scheduler does with the records: create a sweep, decide its next trials, take back lost ones."""
+"""What the scheduler does with the records: create a sweep, decide its next trials, requeue lost ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SweepRecords:
             yield Decision(conn, read_sweep(conn, sweep, lock=True), self._db.now(conn))
 
     def expire_leases(self) -> list[TrialKey]:
-        """Take back every trial whose lease ran out: its worker or host is gone. Return them."""
+        """Requeue every trial whose lease expired, since its worker or host is gone; return them."""
         with self._db.writing() as conn:
             now = self._db.now(conn)
             late = and_(t.trials.c.state == TrialState.RUNNING, t.trials.c.lease_until < now)
@@ -135,7 +135,8 @@ class SweepRecords:
                         t.trials.c.attempt == attempt,
                         t.trials.c.state == TrialState.QUEUED,
                     )
-                    lock_trials(conn, queued)
+                    in_order = select(t.trials.c.number).where(queued).order_by(t.trials.c.number)
+                    conn.execute(in_order.with_for_update(key_share=True))
                     conn.execute(t.trials.update().where(queued).values(hinted_at=now))
 
     def cancel_trial(self, key: TrialKey, reason: str) -> None:
@@ -150,7 +151,7 @@ class SweepRecords:
 
 
 def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: float) -> list[TrialKey]:
-    """Take a sweep's late trials back; one whose attempt writes at this very moment is left alone."""
+    """Requeue a sweep's trials with expired leases; skip those whose attempt is writing right now."""
     lock_sweep(conn, sweep)
     rows = lock_trials(conn, and_(late, t.trials.c.sweep == sweep), skip_locked=True)
     for row in rows:

@@ -1,4 +1,4 @@
-"""The command that checks that all is there: doctor."""
+"""The command that checks what a sweep needs: doctor."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Child:
         """Restart the command if it died and its pause is over.
 
         Returns:
-            The exit code with which it ended for good, or None while it is to go on.
+            The exit code with which it ended for good, or None while it is to be kept running.
 
         Raises:
             Halted: it dies again and again.

@@ -1,6 +1,6 @@
 """Every combination: in the file's order where the budget allows them all, else from all over the grid.
 
-Which of the two depends on the sweep file alone, so that a sweep that is extended later goes on in the
+Which of the two depends on the sweep file alone, so that a sweep that is extended later continues in the
 order that it began with, to the last point.
 """
 

@@ -1,4 +1,4 @@
-"""Independent draws, none of them twice where the space is finite."""
+"""Independent draws without repetition where the space is finite."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
 
 
 def _all_begin(snapshot: Snapshot) -> bool:
-    """Whether trials run, and none of the sweep has an epoch behind it."""
+    """Whether trials run and none of the sweep has finished an epoch."""
     counts = snapshot.status["trials"]
     return (
         counts["running"] > 0

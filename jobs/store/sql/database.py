@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection that sees one state of the records."""
+        """Yield a connection that sees one state of the records."""
         with self.translated():
             self._expect_file()
             with self._engine.connect() as conn:
@@ -77,7 +77,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection in a transaction; SQLite takes its write lock at the start."""
+        """Yield a connection in a transaction; SQLite takes its write lock at the start."""
         with self.translated(), self._turn_taken():
             self._expect_file()
             with self._engine.connect() as conn:
@@ -140,7 +140,7 @@ class Database:
             self._turn.release()
 
     def _expect_file(self) -> None:
-        """Refuse to write into a SQLite file that was deleted; SQLite itself would do so without a word."""
+        """Refuse to write into a SQLite file that was deleted; SQLite itself would do so silently."""
         if self._file is None:
             return
         try:
