@@ -7,6 +7,7 @@
     │   ├── NotFound          no such sweep or trial, or more than one
     │   └── DestinationError  a folder that must not be written to
     ├── OutOfReach            broker, store or artifacts do not answer: retried; the CLI exits with 3
+    ├── GaveUp                Celery ended by itself: a supervisor starts the process again, however often
     ├── Halted                the sweep itself failed: final; the CLI exits with 1
     ├── StaleAttempt          a newer attempt, or none, may write: final for this attempt
     ├── IllegalMove           a move between states that the table of moves forbids: final
@@ -64,6 +65,12 @@ class OutOfReach(KerasweepError):
         self.what, self.url, self.remedy = what, without_password(url), remedy
         because = f" ({cause})" if cause else ""
         super().__init__(f"{what} is out of reach at {self.url}{because}\n{remedy}")
+
+
+class GaveUp(KerasweepError):
+    """Celery ended without being told to; the process exits with `exit_code` to be started again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Halted(KerasweepError):

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.exceptions import Ignore
 from celery.worker import state as celery_state
 
-from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.errors import GaveUp, KerasweepError
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import new_app
-from kerasweep.jobs.queue.channel import tolerate_garbage
+from kerasweep.jobs.queue.envelope import TAKEN
 from kerasweep.jobs.queue.loop import run_until_told, wake
 from kerasweep.workers.tasks import Worker
 
@@ -27,7 +28,6 @@ _WATCH_S = 0.5
 
 def build_app(broker_url: str) -> Celery:
     """Return the Celery app of a worker."""
-    tolerate_garbage()
     app = new_app(broker_url)
     app.conf.update(worker_pool="threads", worker_redirect_stdouts=False)
     return app
@@ -43,17 +43,14 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         most: how many trials may ever train here at once.
 
     Raises:
-        KerasweepError: Celery gave up.
+        GaveUp: Celery ended by itself.
     """
 
     @app.task(name=hints.TRAIN, bind=True)
     def train(task: Any, sweep: object = None, trial: object = None) -> None:
-        try:
-            key = hints.read_hint(sweep, trial)
-        except KerasweepError as exc:
-            log.warning("%s", exc)
-            return
-        worker.train(task.request.id, key)
+        key = hints.read_hint(sweep, trial)
+        if not worker.train(task.request.id, key, (task.request.properties or {}).get(TAKEN, ())):
+            raise Ignore  # not done, so not shown as done
 
     class Leave(bootsteps.StartStopStep):
         """Preempts as soon as Celery closes, be it told to end or ending over an error of its own.
@@ -64,7 +61,7 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         requires = ("celery.worker.components:Pool",)
 
         def close(self, parent: Any) -> None:
-            leave(1)
+            leave(GaveUp.exit_code)
 
     @signals.worker_shutting_down.connect(weak=False)
     def told(**_: Any) -> None:
@@ -75,13 +72,13 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
             threading.Thread(target=_preempt, args=(worker, code), daemon=True).start()
 
     class Intake(bootsteps.StartStopStep):
-        """Takes as many hints as trials can train at once; the others wait in Redis for any worker."""
+        """Takes as many hints as trials can begin at once; the others wait in Redis for any worker."""
 
         requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
 
         def start(self, parent: Any) -> None:
             worker.host.on_capacity = partial(_allow, parent)
-            _allow(parent, worker.host.capacity)
+            _allow(parent, worker.host.intake)
 
     app.steps["worker"].update((Leave, Intake))
 
@@ -97,9 +94,9 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
     run_until_told(app, [*threads, "--queues", ",".join(queues), "--hostname", worker.name, *quiet])
 
 
-def _allow(controller: Any, capacity: int) -> None:
+def _allow(controller: Any, intake: int) -> None:
     """Let Celery hold so many tasks."""
-    allowed = max(1, capacity)
+    allowed = intake or -1  # Celery reads 0 as "not set"
     if controller.max_concurrency != allowed:
         controller.max_concurrency = allowed
         wake(controller)

@@ -22,8 +22,8 @@ _GIVE_UP_STARTS = 5
 _CLOSE_S = 5.0
 
 
-class Preempting(Exception):
-    """The worker is about to end: nothing new begins."""
+class NoSlot(Exception):
+    """A trial cannot begin here now: there is no room for it, or the worker is about to end."""
 
 
 class Host:
@@ -40,6 +40,8 @@ class Host:
         self._changed = threading.Condition()
         self._slots = Slots([self._trainer(devices) for devices in device_sets], width)
         self.preempting = False
+        # Whether a hint found no slot since anything changed, and whether one did since two shared a trainer.
+        self._full = self._wary = False
         #: Hears how many hints this worker may hold, whenever that may have changed; from any thread.
         self.on_capacity: Callable[[int], None] = lambda _capacity: None
 
@@ -60,6 +62,16 @@ class Host:
         """How many trials may train here at once, as far as is known of what they are."""
         with self._changed:
             return self._slots.capacity
+
+    @property
+    def intake(self) -> int:
+        """How many hints this worker may hold now: of the trials that train, and of those that could begin.
+
+        What a trial is can only be seen from its hint. So a worker whose last hint found no slot takes no
+        other until something changes here, and then one at a time until trials share a trainer again.
+        """
+        with self._changed:
+            return self._intake()
 
     def start(self) -> None:
         """Start the trainers."""
@@ -95,10 +107,10 @@ class Host:
 
     @contextmanager
     def slot(self, sweep: str, pack_limit: int | None = None) -> Iterator[Slot]:
-        """Wait for a place in a trainer and hold it.
+        """Hold a slot in a trainer.
 
         Raises:
-            Preempting: the worker is about to end.
+            NoSlot: none is free for such a trial now; nothing waits here that another worker could train.
         """
         slot = self._take(sweep, pack_limit)
         try:
@@ -145,6 +157,11 @@ class Host:
                 sweeps=self._slots.sweeps,
             )
 
+    def look_again(self) -> None:
+        """Let a hint be tried again, should what freed a slot have gone unheard."""
+        with self._changed:
+            self._tell()
+
     def preempt(self) -> bool:
         """Begin nothing new; tell whether this is the first that is heard of it."""
         with self._changed:
@@ -166,16 +183,22 @@ class Host:
         return Trainer(devices, self._settings.artifacts, self._notify)
 
     def _take(self, sweep: str, pack_limit: int | None) -> Slot:
-        waited = False
         with self._changed:
-            while not self.preempting:
-                slot = self._slots.take(sweep, pack_limit)
-                if slot is not None:
-                    slot.waited = waited
-                    return slot
-                waited = True
-                self._changed.wait(1.0)
-            raise Preempting
+            slot = None if self.preempting else self._slots.take(sweep, pack_limit)
+            if slot is None:
+                self._full = self._wary = True
+                self.on_capacity(self._intake())
+                raise NoSlot
+            if self._slots.taken(slot.trainer) > 1:
+                self._wary = False
+                self.on_capacity(self._intake())
+            return slot
+
+    def _intake(self) -> int:
+        if self.preempting or self._full:
+            return self._slots.placed
+        capacity = self._slots.capacity
+        return min(capacity, self._slots.placed + 1) if self._wary else capacity
 
     def _retire_if_grown(self, trainer: Trainer) -> None:
         """Let a trainer whose memory has grown take no more runs, and start it anew when it has none.
@@ -197,5 +220,6 @@ class Host:
             self._tell()
 
     def _tell(self) -> None:
+        self._full = False
         self._changed.notify_all()
-        self.on_capacity(self._slots.capacity)
+        self.on_capacity(self._intake())

@@ -1,7 +1,8 @@
 """The slots of a worker: which trial trains in which trainer, and how many hints the worker may take.
 
-A trial takes a slot before it is claimed, so that nothing is claimed that cannot train at once. What trains
-in a pack shares its trainer with others; what trains by `fit` has it to itself.
+A trial takes a slot before it is claimed, so that nothing is claimed that cannot train at once; a hint that
+finds none goes back to its queue. What trains in a pack shares its trainer with others; what trains by `fit`
+has it to itself.
 """
 
 from __future__ import annotations
@@ -14,19 +15,17 @@ from kerasweep.workers.trainers import Trainer
 
 @dataclass(eq=False)
 class Slot:
-    """A trial's place in a trainer.
+    """What a trial holds of a trainer.
 
     Args:
         trainer: where.
         sweep: the trial's.
         limit: how many may train in the trainer together, this one among them; None for all of its slots.
-        waited: whether it was not free at once.
     """
 
     trainer: Trainer
     sweep: str
     limit: int | None
-    waited: bool = False
 
 
 class Slots:
@@ -57,6 +56,11 @@ class Slots:
     def capacity(self) -> int:
         """How many trials may train at once, as far as is known: a trainer that packs has all its slots."""
         return sum(self._slots_of(trainer) for trainer in self._slots)
+
+    @property
+    def placed(self) -> int:
+        """How many train now."""
+        return sum(map(len, self._slots.values()))
 
     @property
     def full(self) -> bool:

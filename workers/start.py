@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.errors import GaveUp, InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import found_gpus, plan_devices, read_gpus
@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("kerasweep").setLevel(logging.INFO)  # Celery quiets the root logger when it starts
     try:
         _serve(_flags().parse_args(argv), from_env())
+    except GaveUp as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return exc.exit_code
     except KerasweepError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 2 if isinstance(exc, InputError) else 3 if isinstance(exc, OutOfReach) else 1

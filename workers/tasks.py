@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kerasweep.jobs.errors import OutOfReach
@@ -16,7 +15,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialKey
 from kerasweep.workers.attempt import Attempt
 from kerasweep.workers.bundles import BundleShelf
-from kerasweep.workers.host import Host, Preempting
+from kerasweep.workers.host import Host, NoSlot
 from kerasweep.workers.ledger import Ledger
 from kerasweep.workers.slots import Slot
 
@@ -39,32 +38,38 @@ class Worker:
     lock: threading.Lock = field(default_factory=threading.Lock)
     left: threading.Event = field(default_factory=threading.Event)
 
-    def train(self, task_id: str, key: TrialKey) -> None:
-        """Train a trial if it is there to be claimed; a hint too many ends here without a word."""
+    def train(self, task_id: str, key: TrialKey, taken: Sequence[str] = ()) -> bool:
+        """Train a trial if it is there to be claimed; a hint too many ends here without a word.
+
+        Args:
+            task_id: of the hint.
+            key: the trial.
+            taken: the queue's key and the text there, to put the hint back if no slot is free for it.
+
+        Returns:
+            False where the hint was put back.
+        """
         try:
-            with self._slot(key) as slot:
+            with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
                 if claim is None:
-                    return
+                    return True
                 self._run(task_id, claim, slot)
             self.queue.send_advance(key.sweep)
-        except Preempting:
-            log.info("trial %s is left to another worker", key)
+        except NoSlot:
+            self._put_back(key, taken)
+            return False
         except OutOfReach as exc:
             log.warning("trial %s waits: %s", key, str(exc).splitlines()[0])
+        return True
 
-    @contextmanager
-    def _slot(self, key: TrialKey) -> Iterator[Slot]:
-        """Wait for a slot, whose pack is no wider than the trial's next attempt may have.
-
-        The wait may be long, and another attempt of the trial may fail meanwhile for want of memory.
-        """
-        while True:
-            limit = self.records.pack_limit(key)
-            with self.host.slot(key.sweep, limit) as slot:
-                if not slot.waited or self.records.pack_limit(key) == limit:
-                    yield slot
-                    return
+    def _put_back(self, key: TrialKey, taken: Sequence[str]) -> None:
+        """Leave a hint to another worker; one that gets lost is sent again by reconciling."""
+        try:
+            if taken:
+                self.queue.give_back(*taken)
+        except OutOfReach as exc:
+            log.warning("the hint of trial %s is lost for now: %s", key, str(exc).splitlines()[0])
 
     def leave(self) -> None:
         """Sign off, and end the trainers; a second call waits for nothing and does nothing."""

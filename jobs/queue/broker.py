@@ -7,6 +7,7 @@ result, and are never retried by Celery. Every setting below answers to somethin
 from __future__ import annotations
 
 import re
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.queue.channel import RedisConnection, set_aside
 from kerasweep.jobs.queue.hints import (
     ADVANCE,
     SCHEDULER_QUEUE,
@@ -27,6 +29,7 @@ from kerasweep.jobs.queue.hints import (
     train_queue,
     trial_of_hint_id,
 )
+from kerasweep.jobs.queue.remote import restrict_control
 from kerasweep.jobs.trial import TrialKey
 
 _REMEDY = "Start Redis or set KERASWEEP_BROKER_URL to one that runs; `kerasweep doctor` tells more."
@@ -43,8 +46,8 @@ def celery_settings() -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
-            "visibility_timeout": 3600,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -60,20 +63,16 @@ def celery_settings() -> dict[str, Any]:
 
 
 def new_app(broker_url: str) -> Celery:
-    """Return a Celery app for a broker."""
+    """Return a Celery app for a broker; what it meets in Redis does it no harm."""
     app = Celery("kerasweep", broker=broker_url, set_as_current=False)
     app.conf.update(celery_settings())
+    app.amqp.Connection = RedisConnection
+    if broker_url.startswith("rediss://"):  # kombu alone checks no certificate where the URL asks for nothing
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    restrict_control(app)
     return app
 
 
-# Celery takes messages from the right end of a list.
-_MOVE_AHEAD = """
-for _ = 1, ARGV[1] do
-  local entry = redis.call('LPOP', KEYS[1])
-  if not entry then return end
-  redis.call('RPUSH', KEYS[1], entry)
-end
-"""
 _PAGE = 1000
 # Read without parsing: an entry may be anything that somebody put there.
 _TASK_ID = re.compile(rb'"id": ?"([a-z0-9.]{1,80})"')
@@ -131,7 +130,10 @@ class HintQueue:
                     producer=producer,
                 )
             for name, many in Counter(train_queue(hint.gpus) for hint in hints if ahead).items():
-                self._redis.eval(_MOVE_AHEAD, 1, name, str(many))
+                with self._redis.pipeline() as steps:
+                    for _ in range(many):  # the newest lies on the left, and workers take from the right
+                        steps.lmove(name, name, "LEFT", "RIGHT")
+                    steps.execute()
 
     def send_advance(self, sweep: str) -> None:
         """Send word to the scheduler that a sweep may go on.
@@ -149,7 +151,17 @@ class HintQueue:
             OutOfReach: Redis does not answer.
         """
         with self._translated():
+            set_aside(self._redis, [queue])
             return int(self._redis.llen(queue))
+
+    def give_back(self, queue: str, text: str) -> None:
+        """Put a hint that was taken back in front of its queue, as it was.
+
+        Raises:
+            OutOfReach: Redis does not answer.
+        """
+        with self._translated():
+            self._redis.rpush(queue, text)
 
     def waiting(self, queue: str) -> set[TrialKey]:
         """Return the trials whose hints wait in a queue; entries of another kind are skipped.
@@ -159,6 +171,7 @@ class HintQueue:
         """
         found: set[TrialKey] = set()
         with self._translated():
+            set_aside(self._redis, [queue])
             # From the end where hints come in: what is taken meanwhile at the other end shifts nothing.
             for start in count(0, _PAGE):
                 page: list[Any] = self._redis.lrange(queue, start, start + _PAGE - 1)

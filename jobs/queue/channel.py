@@ -1,42 +1,70 @@
-"""A Redis channel that outlives what is no message, and the loss of Redis.
+"""A Redis channel that survives whatever lies in Redis, and the loss of Redis.
 
-One entry in a queue's list that is not JSON, or is no envelope of Celery's, would end the process that takes
-it: the error passes through kombu into Celery's loop, which gives up. Here the entry is told in the log
-and gone. So would a message that was taken and not yet acknowledged when the connection broke: kombu closes
-such a channel twice, and wants to give the message back over a connection that it has forgotten. Here it
-stays where it is: reconciling finds lost hints.
+Celery alone ends over an entry that is not JSON, over a key of the wrong type, and over anything odd on the
+channel of its remote control. Here such an entry is dropped with a word in the log, and such a key is
+renamed to `kerasweep.aside.KEY`, where nothing reads it.
+
+Messages taken and not yet started are not kept in Redis a second time: a hint that gets lost is sent again
+by reconciling. So no other keys are used than the queues' lists, and those with which Celery's inspection
+finds the way back to whoever asked.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
-from redis.exceptions import RedisError
+import redis as redis_py
+from kombu.connection import Connection, ConnectionPool, PooledConnection
+from kombu.exceptions import InconsistencyError
+from kombu.transport import redis, virtual
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import RedisError, ResponseError
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.queue.complaints import Complaints
+from kerasweep.jobs.queue.envelope import TAKEN, is_hint_queue, read_document, read_envelope
 
 log = logging.getLogger(__name__)
+complaints = Complaints(log)
 
-_NO_MESSAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+#: The longest broadcast that is read, in bytes: a revocation of 1,000 tasks takes about 40,000.
+_LONGEST_BROADCAST = 1 << 18
+_WRONG_TYPE = "WRONGTYPE"
 
 
-class TolerantQoS(redis.QoS):  # type: ignore[misc]
-    """Acknowledges messages and gives them back, as long as there is a Redis to tell."""
+def set_aside(client: redis_py.Redis, keys: Iterable[str], wanted: str = "list") -> None:
+    """Rename those of the keys whose type is another than is wanted, so that the name is free again."""
+    for key in keys:
+        kind = bytes_to_str(client.type(key))
+        if kind not in ("none", wanted):
+            client.rename(key, f"kerasweep.aside.{key}")
+            log.warning(
+                "the key %s of Redis held a %s in place of a %s; it is now kerasweep.aside.%s",
+                key, kind, wanted, key,
+            )  # fmt: skip
 
-    def ack(self, delivery_tag: str) -> None:
-        if self._connected:
-            super().ack(delivery_tag)
+
+class TolerantQoS(virtual.QoS):  # type: ignore[misc]
+    """Knows what was taken and not yet started; that goes back where it came from when the channel closes."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Give back what was taken and not acknowledged, if Redis can be told."""
+        self._on_collect.cancel()
+        self._flush()
+        messages = list(self._delivered.values())
+        self._delivered.clear()
+        if not messages or not self._connected:
+            return
         try:
-            if self._connected:
-                super().restore_unacked_once(stderr)
+            for message in messages:
+                self.channel._restore(message)
         except (RedisError, OSError) as exc:
-            log.warning("%d messages could not be given back to Redis: %.80s", len(self._delivered), exc)
-        finally:
-            self._on_collect.cancel()
-            self._delivered.clear()
+            log.warning("%d hints could not be given back to Redis: %.80s", len(messages), exc)
+
+    def restore_visible(self, *_: Any, **__: Any) -> None:
+        """Do nothing: nothing is kept a second time."""
 
     @property
     def _connected(self) -> bool:
@@ -44,28 +72,154 @@ class TolerantQoS(redis.QoS):  # type: ignore[misc]
 
 
 class TolerantChannel(redis.Channel):  # type: ignore[misc]
-    """Takes messages from Redis and drops what is none."""
+    """Takes hints from Redis and drops everything else."""
 
     QoS = TolerantQoS
+    #: One list a queue; other senders' priorities would spread them over four.
+    priority_steps = [0]  # noqa: RUF012
 
-    def _brpop_read(self, **options: Any) -> Any:
+    def _brpop_read(self, **options: Any) -> bool:
         try:
-            return super()._brpop_read(**options)
-        except _NO_MESSAGE as exc:
-            log.warning("an entry that is no message was dropped: %s: %.80s", type(exc).__name__, exc)
+            found = self._popped(**options)
+            if found is None:
+                raise redis.Empty
+            queue = bytes_to_str(found[0])
+            self._queue_cycle.rotate(queue)
+            self._survive("an entry that is no hint was dropped", self._take, queue, found[1])
             return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _popped(self, **options: Any) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        except ResponseError as exc:
+            if _WRONG_TYPE not in str(exc):
+                raise
+            with self.conn_or_acquire() as client:
+                set_aside(client, self.active_queues)
+            return None
+
+    def _take(self, queue: str, text: bytes) -> None:
+        if is_hint_queue(queue):
+            message = read_envelope(queue, text)
+        else:
+            message = read_document(text, _LONGEST_BROADCAST)
+        self.connection._deliver(message, queue)
+
+    def _receive_one(self, c: Any) -> bool | None:
+        try:
+            response = c.parse_response()
+        except self.connection_errors:
+            self._in_listen = None
+            raise
+        if not isinstance(response, (list, tuple)):
+            return None
+        payload = self._handle_message(c, response)
+        if not bytes_to_str(payload["type"]).endswith("message"):
+            return None
+        self._survive("a broadcast that is no message was dropped", self._hear, payload)
+        return True
+
+    def _hear(self, payload: dict[str, Any]) -> None:
+        topic = bytes_to_str(payload["channel"]).removeprefix(self.keyprefix_fanout)
+        message = read_document(payload["data"], _LONGEST_BROADCAST)
+        self._deliver_fanout_message(message, topic.split("/", 1)[0])
+
+    def _survive(self, told: str, act: Callable[..., None], *what: Any) -> None:
+        """Deliver something; where that fails over what it is, tell it in the log and go on."""
+        try:
+            act(*what)
+        except (*self.connection_errors, RedisError):
+            raise
+        except InputError as exc:
+            complaints.tell(told, exc)
+        except Exception as exc:  # noqa: BLE001 whatever it is, it came from outside
+            complaints.tell(told, f"{type(exc).__name__}: {exc}")
+
+    def _mended(self, keys: list[str], wanted: str, act: Callable[..., Any], *what: Any) -> Any:
+        """Do something with keys; once more where one had the wrong type and was set aside."""
+        try:
+            return act(*what)
+        except ResponseError as exc:
+            if _WRONG_TYPE not in str(exc):
+                raise
+            with self.conn_or_acquire() as client:
+                set_aside(client, keys, wanted)
+            return act(*what)
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        self._mended([queue], "list", lambda: super(TolerantChannel, self)._put(queue, message, **kwargs))
+
+    def _size(self, queue: str) -> int:
+        return int(self._mended([queue], "list", super()._size, queue))
+
+    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+        """Return what is bound to an exchange, without entries that are no bindings."""
+        key = self.keyprefix_queue % exchange
+        with self.conn_or_acquire() as client:
+            members = self._mended([key], "set", client.smembers, key)
+        rows = [tuple(member.decode(errors="replace").split(self.sep)) for member in members]
+        return [row for row in rows if len(row) == 3]
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        if not exchange:
+            return [routing_key]
+        found = super()._lookup(exchange, routing_key, default)
+        if not found:  # whoever asked is gone
+            raise InconsistencyError(f"nothing is bound to {exchange} by {routing_key}")
+        return found  # type: ignore[no-any-return]
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        # Hints go to their list by its name, broadcasts through a channel: neither needs a table in Redis.
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Do nothing: there is no table to refresh."""
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        if queue not in self._fanout_queues:  # those have no keys
+            super()._delete(queue, *args, **kwargs)
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        if taken := message.properties.get(TAKEN):
+            with self.conn_or_acquire() as client:
+                client.rpush(*taken)
 
 
 class TolerantTransport(redis.Transport):  # type: ignore[misc]
-    """Redis, with channels that outlive what is no message, and Redis itself."""
+    """Redis, with channels that survive malformed entries, and the loss of Redis."""
 
     Channel = TolerantChannel
     #: How long one wait for a message takes, in seconds: so long may a process take to end once told to.
     brpop_timeout = 0.2
 
 
-def tolerate_garbage() -> None:
-    """Let every Redis connection that this process opens from now on be a tolerant one."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{TolerantTransport.__name__}"
-        _transport_cache.pop(scheme, None)  # from connections opened before
+class _Tolerant:
+    """Leads a connection to Redis through tolerant channels; the process's other connections keep theirs."""
+
+    def get_transport_cls(self) -> Any:
+        found = super().get_transport_cls()  # type: ignore[misc]
+        return TolerantTransport if found is redis.Transport else found
+
+
+class RedisConnection(_Tolerant, Connection):  # type: ignore[misc]
+    """A connection whose channels are tolerant ones, and those of its pool's connections too."""
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> ConnectionPool:  # noqa: N802
+        """Return a pool of connections like this one."""
+        return _RedisPool(self, limit, **kwargs)
+
+
+class _PooledRedis(_Tolerant, PooledConnection):  # type: ignore[misc]
+    pass
+
+
+class _RedisPool(ConnectionPool):  # type: ignore[misc]
+    def new(self) -> _PooledRedis:
+        return _PooledRedis(self, **dict(self.connection._info(resolve=False)))

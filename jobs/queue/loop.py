@@ -12,9 +12,8 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
-from celery.platforms import EX_FAILURE
 
-from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.errors import GaveUp
 
 #: That root would run what somebody pickled, which we refuse, and what other settings than ours would do.
 _BESIDE_THE_POINT = (SecurityWarning, CPendingDeprecationWarning)
@@ -27,15 +26,15 @@ def wake(controller: Any) -> None:
 
 
 def run_until_told(app: Celery, words: list[str]) -> None:
-    """Run a Celery worker until a signal or a remote command ends it; it sees a signal at once.
+    """Run a Celery worker until a signal ends it; it sees a signal at once.
 
     Args:
         app: the worker's.
         words: the flags of `celery worker`.
 
     Raises:
-        KerasweepError: it gave up by itself, over an error that it has logged. Celery calls that an end
-            like any other; whoever supervises the process must not.
+        GaveUp: it ended without a signal, over an error that it has logged or because something sent by
+            others ended it. Celery calls that an end like any other; whoever supervises it must not.
     """
     controllers: list[Any] = []
     told = threading.Event()
@@ -57,8 +56,8 @@ def run_until_told(app: Celery, words: list[str]) -> None:
         warnings.filterwarnings("ignore", category=category)
     app.steps["worker"].add(Waking)
     app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
-    if not told.is_set() and any(controller.exitcode == EX_FAILURE for controller in controllers):
-        raise KerasweepError("Celery gave up over the error above, and the process ends to start anew")
+    if not told.is_set():
+        raise GaveUp("Celery ended without being told to, and the process ends to be started anew")
 
 
 def _nothing() -> None:

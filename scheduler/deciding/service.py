@@ -16,11 +16,10 @@ import time
 
 from celery import Celery
 
-from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach, without_password
+from kerasweep.jobs.errors import GaveUp, InputError, OutOfReach, without_password
 from kerasweep.jobs.kernel import process_mark
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue, new_app
-from kerasweep.jobs.queue.channel import tolerate_garbage
 from kerasweep.jobs.queue.loop import run_until_told
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
@@ -40,7 +39,6 @@ _STORE_DEADLINE_S = 60.0
 
 def build_app(records: Records, settings: Settings) -> Celery:
     """Return the Celery app whose one task advances a sweep."""
-    tolerate_garbage()
     app = new_app(settings.broker_url)
     app.conf.update(worker_pool="threads", worker_concurrency=1, worker_send_task_events=False)
     # One task at a time with some prefetched: fetching each from Redis may take a second.
@@ -107,9 +105,9 @@ def main() -> int:
     quiet = ["--without-mingle", "--without-gossip"]
     try:
         run_until_told(app, ["--queues", hints.SCHEDULER_QUEUE, "--hostname", name, *quiet])
-    except KerasweepError as exc:
+    except GaveUp as exc:
         sys.stderr.write(f"error: {exc}\n")
-        return 1
+        return exc.exit_code
     ended.set()
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):

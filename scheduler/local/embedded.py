@@ -16,9 +16,6 @@ from kerasweep.scheduler.local.supervise import Child
 
 log = logging.getLogger(__name__)
 
-#: Only this process ends the children; they are restarted unless their input was wrong.
-_REFUSED = frozenset({2})
-
 
 class Local:
     """Everything that a sweep needs, as child processes that end with this one.
@@ -83,7 +80,6 @@ class Local:
                 self.settings.grace_s + 5.0,
                 environ=environ,
                 log_path=logs / f"{name}.log",
-                final_codes=_REFUSED,
             )
             self._children.append(child)
             child.start()

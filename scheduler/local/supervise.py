@@ -1,7 +1,8 @@
-"""A supervised command: started, restarted when it dies, stopped on request.
+"""A supervised command: started, restarted when it ends, stopped on request.
 
-A worker may die of what it meets: one entry that is not JSON in its queue brings a Celery worker down, and
-a driver may take a process with it. So `kerasweep worker`, `scheduler` and `run` run theirs as children.
+A worker may die of what it meets: a driver may take a process with it, or somebody may tell the process
+itself to end. So `kerasweep worker`, `scheduler` and `run` run theirs as children, and only a signal to the
+supervisor ends them for good.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from kerasweep.jobs.errors import Halted
+from kerasweep.jobs.errors import GaveUp, Halted
 from kerasweep.scheduler.local.leash import leashed
 
 log = logging.getLogger(__name__)
 
-# Exit codes after which a restart would end the same way: done, and "the input was wrong".
-FINAL_CODES = frozenset({0, 2})
+# The code that says that another start would end the same way: "the input was wrong". 0 is not one of them:
+# the child was told to end, and not by us.
+_FINAL_CODES = frozenset({2})
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _POLL_S = 0.1
+_OTHERS_DOING = frozenset({0, -signal.SIGTERM, GaveUp.exit_code})
 
 
 @dataclass(frozen=True)
 class Patience:
     """How often a command may die.
 
-    A command that dies within `fast_s` of its start `fast_deaths` times in a row is given up. The pause
-    before a start doubles with each fast death, from `first_pause_s` to at most `longest_pause_s`.
+    A command that dies within `fast_s` of its start `fast_deaths` times in a row is given up, unless it was
+    told to end or Celery gave up: others can bring that about, as often as they like. The pause before a
+    start doubles with each fast death, from `first_pause_s` to at most `longest_pause_s`.
     """
 
     fast_s: float = 10.0
@@ -55,7 +59,6 @@ class Child:
         grace_s: how long it may take to end once asked, in seconds; then it is killed.
         environ: its environment; this process's own where it is None.
         log_path: a file that its output is added to; this process's own output where it is None.
-        final_codes: exit codes with which it is not started again.
     """
 
     def __init__(
@@ -66,14 +69,12 @@ class Child:
         *,
         environ: Mapping[str, str] | None = None,
         log_path: Path | None = None,
-        final_codes: frozenset[int] = FINAL_CODES,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.command, self.name, self.grace_s = list(command), name, grace_s
         self._environ = None if environ is None else dict(environ)
         self._log_path = log_path
-        self._final_codes = final_codes
         self._patience = patience or Patience()
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,7 +118,7 @@ class Child:
                 self.start()
             return None
         code = self._process.poll()
-        if code is not None and code not in self._final_codes:
+        if code is not None and code not in _FINAL_CODES:
             self._process = None
             self._bury(code)
             return None
@@ -164,7 +165,7 @@ class Child:
         age_s = now - self._started
         self._deaths = self._deaths + 1 if age_s < self._patience.fast_s else 0
         end = _describe(code)
-        if self._deaths >= self._patience.fast_deaths:
+        if self._deaths >= self._patience.fast_deaths and code not in _OTHERS_DOING:
             raise Halted(
                 f"{self.name} ended {self._deaths} times in a row within {self._patience.fast_s:g} s of its "
                 f"start, last with {end}; {self._where()} says why"

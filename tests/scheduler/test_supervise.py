@@ -109,10 +109,32 @@ def test_a_child_that_dies_again_and_again_is_given_up(supervised: Callable[...,
     assert "the worker ended 3 times in a row within 60 s of its start, last with exit code 5" in errors
 
 
-@pytest.mark.parametrize("final", [0, 2])
-def test_a_final_code_ends_the_supervisor(supervised: Callable[..., Supervised], final: int) -> None:
-    code, errors = supervised(f"import sys; print('ran', flush=True); sys.exit({final})").end()
-    assert (code, errors) == (final, "")
+def test_wrong_input_ends_the_supervisor(supervised: Callable[..., Supervised]) -> None:
+    code, errors = supervised("import sys; print('ran', flush=True); sys.exit(2)").end()
+    assert (code, errors) == (2, "")
+
+
+@pytest.mark.parametrize("code", [0, 75, -15])
+def test_what_others_can_bring_about_is_never_given_up(
+    tmp_path: Path, until: Callable[..., None], code: int
+) -> None:
+    """Told to end by somebody else, or Celery gave up: started again, however often."""
+    end = f"os.kill(os.getpid(), {-code})" if code < 0 else f"sys.exit({code})"
+    child = Child(
+        [sys.executable, "-I", "-S", "-c", f"import os, sys; print('ran', flush=True); {end}"],
+        "the worker",
+        5,
+        log_path=tmp_path / "log",
+        patience=Patience(fast_s=60, fast_deaths=2, first_pause_s=0),
+    )
+    child.start()
+
+    def ran(times: int) -> bool:
+        assert child.poll() is None
+        return (tmp_path / "log").read_text(encoding="utf-8").count("ran") >= times
+
+    until(lambda: ran(5))
+    child.stop()
 
 
 def test_a_deaf_child_is_killed_after_its_grace(
@@ -230,19 +252,12 @@ def test_pauses_grow_and_a_long_life_forgives(tmp_path: Path, until: Callable[..
         death_after(1)
 
 
-@pytest.mark.parametrize(("code", "final"), [(0, False), (2, True)])
-def test_which_codes_are_final_is_for_its_owner_to_say(
-    tmp_path: Path, until: Callable[..., None], code: int, final: bool
-) -> None:
-    """Whoever ends a worker behind the back of `kerasweep run` must not leave it waiting for ever."""
-    program = f"import sys; sys.stderr.write('error: no such GPU\\n'); sys.exit({code})"
-    child = Child(
-        [sys.executable, "-I", "-S", "-c", program], "the worker", 5,
-        log_path=tmp_path / "log", final_codes=frozenset({2}),
-    )  # fmt: skip
+def test_the_last_error_is_read_from_its_log(tmp_path: Path, until: Callable[..., None]) -> None:
+    program = "import sys; sys.stderr.write('error: no such GPU\\n'); sys.exit(2)"
+    child = Child([sys.executable, "-I", "-S", "-c", program], "the worker", 5, log_path=tmp_path / "log")
     child.start()
     until(lambda: child.pid is None)
-    assert (child.poll() == code) is final
+    assert child.poll() == 2
     assert child.last_error() == "no such GPU"
 
 

@@ -18,7 +18,7 @@ from kerasweep.jobs.settings import Settings
 from kerasweep.workers import trainers
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import DeviceSet
-from kerasweep.workers.host import Host, Preempting
+from kerasweep.workers.host import Host, NoSlot
 from kerasweep.workers.trainers import Death, Run, Trainer
 
 Until = Callable[[Callable[[], object], float], None]
@@ -89,7 +89,7 @@ def test_a_host_that_has_to_end_neither_gives_slots_nor_grows(host: Host) -> Non
     host.preempt()
     host.rescale(Scale(2, 2))
     assert len(host.trainers) == 1
-    with pytest.raises(Preempting), host.slot("a"):
+    with pytest.raises(NoSlot), host.slot("a"):
         pass
 
 

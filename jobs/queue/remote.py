@@ -1,0 +1,92 @@
+"""Celery's remote control, cut down to inspection and revocation.
+
+Whoever reaches Redis can broadcast to every worker. Celery's own commands end a worker, stop it from taking
+hints, or slow it down for good; regular expressions in a message can hold it up for hours. None of these
+is needed here: they are refused, with a word in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.worker import state as celery_state
+from celery.worker.control import Panel
+from kombu.pidbox import Node
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.queue.complaints import Complaints
+from kerasweep.jobs.queue.hints import trial_of_hint_id
+
+log = logging.getLogger(__name__)
+
+#: What Flower and `celery inspect` ask, with the older names that they ask by.
+_INSPECTION = (
+    "ping", "stats", "active", "dump_active", "reserved", "dump_reserved", "scheduled", "dump_schedule",
+    "revoked", "dump_revoked", "registered", "dump_tasks", "active_queues", "conf", "dump_conf",
+    "query_task", "report", "clock", "enable_events",
+)  # fmt: skip
+_REPLY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+def restrict_control(app: Celery) -> None:
+    """Let the workers of an app answer inspection and revocation alone."""
+    app.control.mailbox.node_cls = RestrictedNode
+
+
+def revoke(state: Any, task_id: object = (), **_: Any) -> dict[str, str]:
+    """Mark hints as revoked; their trials are then cancelled."""
+    wanted = [task_id] if isinstance(task_id, str) else task_id if isinstance(task_id, list) else []
+    ids = [one for one in wanted if isinstance(one, str) and trial_of_hint_id(one)]
+    celery_state.revoked.update(ids)
+    log.info("revoked: %.400s", ", ".join(ids))
+    return {"ok": f"tasks {ids} flagged as revoked"}
+
+
+class RestrictedNode(Node):  # type: ignore[misc]
+    """A worker's mailbox that answers what it may, and tells the rest in the log."""
+
+    def __init__(self, *args: Any, handlers: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        allowed = {name: Panel.data[name] for name in _INSPECTION}
+        super().__init__(*args, handlers={**allowed, "revoke": revoke, "terminate": revoke}, **kwargs)
+        self._complaints = Complaints(log)
+
+    def handle_message(self, body: object, message: object = None) -> Any:
+        """Answer a message, if it is for this worker and what it asks is allowed."""
+        try:
+            command = self._read(body)
+            return self.dispatch(**command) if command else None
+        except InputError as exc:
+            self._complaints.tell("remote control refused", exc)
+            return None
+
+    dispatch_from_message = handle_message
+
+    def _read(self, body: object) -> dict[str, Any]:
+        if not isinstance(body, dict):
+            raise InputError(f"a command is an object, got {type(body).__name__}")
+        if body.get("pattern") or body.get("matcher"):
+            raise InputError("workers are addressed by their names, got a pattern")
+        destination = body.get("destination")
+        if destination and (not isinstance(destination, list) or self.hostname not in destination):
+            return {}
+        method, arguments = body.get("method"), body.get("arguments") or {}
+        if not isinstance(method, str) or method not in self.handlers:
+            raise InputError(f"only inspection and revoke are allowed, got {str(method)[:40]!r}")
+        if not isinstance(arguments, dict):
+            raise InputError(f"the arguments of {method} must be named, got {type(arguments).__name__}")
+        return {"method": method, "arguments": arguments, **self._reply(body)}
+
+    def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return where the answer goes: to a queue that Celery made for answers, and to no other."""
+        reply_to, ticket = body.get("reply_to"), body.get("ticket")
+        if not reply_to:
+            return {}
+        parts = [reply_to.get("routing_key"), ticket] if isinstance(reply_to, dict) else []
+        ours = bool(parts) and reply_to.get("exchange") == self.mailbox.reply_exchange.name
+        if not ours or not all(isinstance(part, str) and _REPLY_ID.fullmatch(part) for part in parts):
+            raise InputError("an answer goes to Celery's own exchange for answers, got another address")
+        return {"reply_to": reply_to, "ticket": ticket}
