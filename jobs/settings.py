@@ -34,6 +34,7 @@ class Settings:
     hang_s: float = 600.0
     start_s: float = 120.0
     reach_s: float = 5.0
+    stall_s: float = 60.0
     trainer_rss_limit_mib: float = 4096.0
     orphan_grace_s: float = 3600.0
     delete_grace_s: float = 300.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
+from kerasweep.jobs.queue.channel import TolerantChannel
 from kerasweep.workers.start import main
 from kerasweep.workers.trainers import Trainer
 
@@ -18,6 +21,21 @@ def stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
     return [python, STUB, *flags]
 
 
+def go_deaf() -> None:
+    """Let the first connection ask for nothing, as if it had forgotten to."""
+    first = TolerantChannel._brpop_start
+    channels: list[TolerantChannel] = []
+
+    def ask(channel: TolerantChannel, *args: Any) -> None:
+        channels.append(channel)
+        if channel is not channels[0]:
+            first(channel, *args)
+
+    TolerantChannel._brpop_start = ask
+
+
 if __name__ == "__main__":
+    if "KERASWEEP_TEST_DEAF" in os.environ:
+        go_deaf()
     Trainer._command = stub_command  # type: ignore[method-assign]
     sys.exit(main())

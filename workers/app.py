@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from functools import partial
+from itertools import count
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -18,12 +19,14 @@ from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import new_app
 from kerasweep.jobs.queue.envelope import TAKEN
 from kerasweep.jobs.queue.loop import run_until_told, wake
+from kerasweep.jobs.queue.watchdog import watch
 from kerasweep.workers.tasks import Worker
 
 log = logging.getLogger(__name__)
 
 _REVOKED = "revoked in Flower or by celery control"
 _WATCH_S = 0.5
+_LOOK_AGAIN = 20
 
 
 def build_app(broker_url: str) -> Celery:
@@ -79,6 +82,7 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
         def start(self, parent: Any) -> None:
             worker.host.on_capacity = partial(_allow, parent)
             _allow(parent, worker.host.intake)
+            worker.watchdog = watch(parent, worker.queue, queues, worker.settings.stall_s)
 
     app.steps["worker"].update((Leave, Intake))
 
@@ -129,8 +133,10 @@ def _preempt(worker: Worker, code: int) -> None:
 
 def _watch_revoked(worker: Worker) -> None:
     """A running task that was revoked is a trial that a person cancelled."""
-    while True:
+    for look in count(1):
         time.sleep(_WATCH_S)
+        if look % _LOOK_AGAIN == 0:
+            worker.host.look_again()
         with worker.lock:
             revoked = [attempt for task, attempt in worker.live.items() if task in celery_state.revoked]
         for attempt in revoked:

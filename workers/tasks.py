@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue
+from kerasweep.jobs.queue.watchdog import Watchdog
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.models import Claim
 from kerasweep.jobs.store.records import Records
@@ -37,6 +38,7 @@ class Worker:
     live: dict[str, Attempt] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     left: threading.Event = field(default_factory=threading.Event)
+    watchdog: Watchdog | None = None
 
     def train(self, task_id: str, key: TrialKey, taken: Sequence[str] = ()) -> bool:
         """Train a trial if it is there to be claimed; a hint too many ends here without a word.

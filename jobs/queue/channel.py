@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import redis as redis_py
 from kombu.connection import Connection, ConnectionPool, PooledConnection
@@ -77,12 +77,15 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
     QoS = TolerantQoS
     #: One list a queue; other senders' priorities would spread them over four.
     priority_steps = [0]  # noqa: RUF012
+    #: How many entries this process has taken from queues, of whatever kind.
+    taken: ClassVar[int] = 0
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
             found = self._popped(**options)
             if found is None:
                 raise redis.Empty
+            TolerantChannel.taken += 1
             queue = bytes_to_str(found[0])
             self._queue_cycle.rotate(queue)
             self._survive("an entry that is no hint was dropped", self._take, queue, found[1])

@@ -24,6 +24,7 @@ from kerasweep.scheduler.client.removal import size_of
 if TYPE_CHECKING:
     from kerasweep.scheduler.client.client import Client
 
+_STALLED_S = 15
 _PACKAGES = ("kerasweep", "celery", "redis", "sqlalchemy", "pydantic", "optuna")
 _EXTRAS = {
     "tensorflow": ("worker", "to train", ("tensorflow", "tensorflow-cpu")),
@@ -213,6 +214,11 @@ def _store(client: Client) -> Iterator[Finding]:
         yield Finding(
             "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"
         )
+        stalled_s = int(facts.get("stalled_s", 0))
+        if stalled_s > _STALLED_S:
+            told = f"{worker.id} has free slots and has taken no hint for {stalled_s} s, though some wait"
+            remedy = "It connects anew and then starts anew by itself; if it stays so, restart it."
+            yield Finding("worker", Health.NOTE, told, remedy)
     for sweep in open_ones:
         reason = sweep.status().waiting
         if reason:

@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 
-from celery import Celery
+from celery import Celery, bootsteps
 
 from kerasweep.jobs.errors import GaveUp, InputError, OutOfReach, without_password
 from kerasweep.jobs.kernel import process_mark
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue, new_app
 from kerasweep.jobs.queue.loop import run_until_told
+from kerasweep.jobs.queue.watchdog import watch
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.identity import Ownership
@@ -44,6 +45,14 @@ def build_app(records: Records, settings: Settings) -> Celery:
     # One task at a time with some prefetched: fetching each from Redis may take a second.
     app.conf.update(worker_disable_prefetch=False, worker_prefetch_multiplier=_AT_HAND)
     queue = HintQueue(settings.broker_url, settings.reach_s)
+
+    class Watch(bootsteps.StartStopStep):  # type: ignore[misc]
+        requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
+
+        def start(self, parent: object) -> None:
+            watch(parent, queue, [hints.SCHEDULER_QUEUE], settings.stall_s)
+
+    app.steps["worker"].add(Watch)
 
     @app.task(name=hints.ADVANCE)
     def advance_sweep(sweep: object = None) -> None:

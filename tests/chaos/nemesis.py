@@ -22,6 +22,9 @@ from chaos.site import Kept, Site
 Undo = Callable[[], None]
 
 QUEUE, SCHEDULER_QUEUE = "train.cpu", "scheduler"
+#: The channel of Celery's remote control.
+PIDBOX = "/0.celery.pidbox"
+_FAR = "2199-01-01T00:00:00+00:00"
 #: Longer than a lease, and shorter, in leases.
 _BEYOND, _WITHIN = (1.3, 2.0), (0.2, 0.6)
 _HUGE_BYTES = 10_000_000
@@ -304,6 +307,43 @@ def push_evil(nemesis: Nemesis, site: Site) -> Blow:
     return Blow(f"{len(bodies)} messages: a path, a huge number, an unknown task, 10 MB, a pickle")
 
 
+def broadcast(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone broadcasts over Celery's remote control what would end or stall a worker."""
+    commands: list[tuple[str, dict[str, object]]] = [
+        ("shutdown", {}),
+        ("cancel_consumer", {"queue": QUEUE}),
+        ("cancel_consumer", {"queue": SCHEDULER_QUEUE}),
+        ("rate_limit", {"task_name": "kerasweep.train", "rate_limit": "1/h"}),
+        ("pool_shrink", {"n": 99}),
+        ("add_consumer", {"queue": "elsewhere"}),
+        ("time_limit", {"task_name": "kerasweep.train", "hard": 1}),
+    ]
+    sent = [command(method, arguments) for method, arguments in commands]
+    _redis(site, lambda client: [client.publish(PIDBOX, one) for one in sent])
+    return Blow(", ".join(method for method, _ in commands))
+
+
+def broadcast_garbage(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone broadcasts what is no message at all."""
+    junk = [b"xx", b"[" * 100_000, b"{}", b'{"body": "W10=", "headers": 1}', command("ping", ["x"] * 1000)]
+    _redis(site, lambda client: [client.publish(PIDBOX, one) for one in junk])
+    return Blow(f"{len(junk)} broadcasts: no JSON, nested, empty, without parts, of a wrong shape")
+
+
+def damage_keys(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone writes over the keys that Celery uses, with other types; the hints in them are lost."""
+    names = [QUEUE, SCHEDULER_QUEUE, "unacked", "unacked_index", "_kombu.binding.celery.pidbox"]
+    _redis(site, lambda client: [client.set(name, "x") for name in names])
+    return Blow(f"strings in {', '.join(names)}")
+
+
+def flood_postponed(nemesis: Nemesis, site: Site) -> Blow:
+    """Someone sends tasks that are due in many years, for which Celery would keep room."""
+    bodies = [message("kerasweep.train", {"sweep": "abcdef0123", "trial": 1}, eta=_FAR) for _ in range(1000)]
+    _redis(site, lambda client: client.lpush(QUEUE, *bodies))
+    return Blow(f"{len(bodies)} tasks with an ETA of {_FAR}")
+
+
 def lose_store(nemesis: Nemesis, site: Site) -> Blow:
     """The database goes away for a while, now within a lease and now beyond it."""
     after_s = nemesis.for_s((0.3, 1.5))
@@ -333,12 +373,16 @@ FAULTS: dict[str, Callable[[Nemesis, Site], Blow]] = {
         freeze_network,
         push_garbage,
         push_evil,
+        broadcast,
+        broadcast_garbage,
+        damage_keys,
+        flood_postponed,
         lose_store,
     )
 }
 
 
-def message(task: str, kwargs: dict[str, object], content: bytes = b"json") -> bytes:
+def message(task: str, kwargs: dict[str, object], content: bytes = b"json", eta: str | None = None) -> bytes:
     """Return a message as kombu puts it into a queue's list."""
     body = [[], kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     packed = json.dumps(body).encode() if content == b"json" else pickle.dumps(body)
@@ -347,7 +391,14 @@ def message(task: str, kwargs: dict[str, object], content: bytes = b"json") -> b
         "body": base64.b64encode(packed).decode(),
         "content-encoding": "utf-8" if content == b"json" else "binary",
         "content-type": "application/json" if content == b"json" else "application/x-python-serialize",
-        "headers": {"lang": "py", "task": task, "id": number, "root_id": number, "parent_id": None},
+        "headers": {
+            "lang": "py",
+            "task": task,
+            "id": number,
+            "root_id": number,
+            "parent_id": None,
+            "eta": eta,
+        },
         "properties": {
             "correlation_id": number,
             "delivery_mode": 2,
@@ -355,6 +406,25 @@ def message(task: str, kwargs: dict[str, object], content: bytes = b"json") -> b
             "priority": 0,
             "body_encoding": "base64",
             "delivery_tag": number,
+        },
+    }
+    return json.dumps(envelope).encode()
+
+
+def command(method: str, arguments: object) -> bytes:
+    """Return a broadcast of Celery's remote control."""
+    body = json.dumps({"method": method, "arguments": arguments, "destination": None}).encode()
+    envelope = {
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"clock": 1, "expires": 0},
+        "properties": {
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "celery.pidbox", "routing_key": ""},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": f"{random.getrandbits(64):016x}",
         },
     }
     return json.dumps(envelope).encode()

@@ -7,9 +7,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
-from chaos.nemesis import message
+from celery import Celery
+from chaos.nemesis import PIDBOX, command, message
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue.broker import celery_settings
@@ -151,3 +153,74 @@ def test_garbage_in_a_queue_is_dropped_and_disturbs_nothing(
     assert (scheduler.poll(), worker.poll()) == (None, None)
     assert cluster.outcomes(sweep) == ["completed"]
     assert len(cluster.records.sweeps()) == 1
+
+
+def test_remote_control_ends_and_stalls_nothing_and_inspection_answers(cluster: Any, until: Any) -> None:
+    scheduler, worker = cluster.scheduler(), cluster.stub_worker("--name=w0")
+    control = Celery(broker=cluster.settings.broker_url, set_as_current=False).control
+    until(lambda: len(control.ping(timeout=0.5)) == 2, 30)
+    sweep = cluster.submit_stub(epochs=8, epoch_s=0.3)
+    until(cluster.reached(sweep, 1), 20)
+    control.shutdown()
+    control.cancel_consumer("train.cpu")
+    control.cancel_consumer("scheduler")
+    control.rate_limit("kerasweep.train", "1/h")
+    control.pool_shrink(99)
+    control.broadcast("ping", pattern="(w+)+$", matcher="pcre")
+    with connect(cluster) as client:
+        for junk in (b"xx", b"[" * 100_000, b"null", b"{}", command("ping", 5), command("revoke", {"x": 1})):
+            client.publish(PIDBOX, junk)
+            client.publish(f"{PIDBOX}/x", junk)
+    until(cluster.ended(sweep), 30)
+    another = cluster.submit_stub()
+    until(cluster.ended(another), 30)
+    assert (scheduler.poll(), worker.poll()) == (None, None)
+    assert cluster.outcomes(sweep) == cluster.outcomes(another) == ["completed"]
+    inspect = control.inspect(timeout=2)
+    for answers in (inspect.stats(), inspect.active(), inspect.registered(), inspect.active_queues()):
+        assert answers is not None
+        assert "w0" in answers
+    assert "only inspection and revoke are allowed, got 'shutdown'" in cluster.logs()
+
+
+def test_keys_of_the_wrong_type_are_mended(cluster: Any, until: Any) -> None:
+    scheduler, worker = cluster.scheduler(), cluster.stub_worker()
+    with connect(cluster) as client:
+        for key in ("train.cpu", "scheduler"):
+            client.set(key, "x")
+        for key in ("unacked", "unacked_index", "unacked_mutex", "_kombu.binding.train.cpu"):
+            client.rpush(key, "x")
+        client.set("_kombu.binding.celery.pidbox", "x")
+        client.sadd("_kombu.binding.reply.celery.pidbox", b"\xff", "a", "b\x06\x16c")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        sweep = cluster.submit_stub()
+        until(cluster.ended(sweep), 30)
+        assert client.get("kerasweep.aside.train.cpu") == b"x"
+    control = Celery(broker=cluster.settings.broker_url, set_as_current=False).control
+    until(lambda: len(control.ping(timeout=0.5)) == 2, 20)
+    assert (scheduler.poll(), worker.poll()) == (None, None)
+    assert cluster.outcomes(sweep) == ["completed"]
+
+
+def test_postponed_hints_are_dropped_unheld(cluster: Any, until: Any) -> None:
+    cluster.scheduler()
+    worker = cluster.stub_worker()
+    flood = [message("kerasweep.train", {"sweep": "abcdef0123", "trial": 1}, eta="2199-01-01T00:00:00+00:00")]
+    with connect(cluster) as client:
+        until(lambda: "takes trials from" in cluster.logs(), 20)
+        before = psutil.Process(worker.pid).memory_info().rss
+        client.lpush("train.cpu", *flood * 5000)
+        sweep = cluster.submit_stub()
+        until(cluster.ended(sweep), 30)
+        assert client.llen("train.cpu") == 0
+    assert psutil.Process(worker.pid).memory_info().rss - before < 30e6
+
+
+def test_a_worker_whose_connection_went_deaf_connects_anew(cluster: Any, until: Any) -> None:
+    """Its slots are free, hints wait, and it hears of none: as after a fault in the client library."""
+    cluster.scheduler()
+    worker = cluster.stub_worker(KERASWEEP_STALL_S="2", KERASWEEP_TEST_DEAF="1")
+    sweep = cluster.submit_stub()
+    until(cluster.ended(sweep), 40)
+    assert worker.poll() is None
+    assert "connecting anew" in cluster.logs()

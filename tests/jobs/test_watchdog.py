@@ -1,0 +1,67 @@
+"""A process that is alive and takes nothing connects anew, and then starts anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.queue.channel import TolerantChannel
+from kerasweep.jobs.queue.watchdog import Watchdog
+
+
+class World:
+    """A queue, a process and a clock."""
+
+    def __init__(self) -> None:
+        self.now, self.waiting, self.room, self.away = 0.0, 1, True, False
+        self.done: list[str] = []
+        self.dog = Watchdog(
+            self._wait,
+            lambda: self.room,
+            lambda: self.done.append("reconnect"),
+            lambda: self.done.append("end"),
+            10,
+            lambda: self.now,
+        )
+
+    def _wait(self) -> int:
+        if self.away:
+            raise OutOfReach("Redis", "redis://x", "")
+        return self.waiting
+
+    def pass_s(self, seconds: int) -> list[str]:
+        """Let time pass, with a look every second; return what was done in all."""
+        for _ in range(seconds):
+            self.now += 1
+            self.dog.look()
+        return self.done
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_first_it_connects_anew_then_it_ends(world: World) -> None:
+    assert world.pass_s(11) == []
+    assert world.pass_s(1) == ["reconnect"]
+    assert world.pass_s(9) == ["reconnect"]
+    assert world.pass_s(1) == ["reconnect", "end"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("waiting", 0), ("room", False), ("away", True)], ids=["empty", "full", "no Redis"]
+)
+def test_where_there_is_nothing_to_take_it_rests(world: World, name: str, value: object) -> None:
+    world.pass_s(8)
+    setattr(world, name, value)
+    assert world.pass_s(40) == []
+    assert world.dog.stalled_s == 0
+
+
+def test_whoever_takes_something_now_and_then_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for taken in range(10):
+        monkeypatch.setattr(TolerantChannel, "taken", TolerantChannel.taken + 1 + taken)
+        assert world.pass_s(8) == []
