@@ -1,4 +1,4 @@
-"""docs/security.md as it stands: its Redis ACL, nothing less and nothing denied, behind TLS with a private CA."""
+"""docs/security.md as it stands: its Redis ACL, no more and no less, behind TLS with a private CA."""
 
 from __future__ import annotations
 
@@ -138,10 +138,10 @@ def test_the_acl_is_enough_for_each_and_tls_with_a_private_ca_works(
 
     for port, query in ((front.port, ""), (impostor.port, f"?{ca}")):
         refused = url("submit", port, query=query)
-        with pytest.raises(OutOfReach, match="(?i)certificate"):
+        with pytest.raises(OutOfReach, match=r"(?i)certificate"):
             HintQueue(refused).ping()
         with (
-            pytest.raises(Exception, match="(?i)certificate"),
+            pytest.raises(Exception, match=r"(?i)certificate"),
             new_app(refused).connection_for_read() as line,
         ):
             line.connect()
