@@ -137,7 +137,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         """Deliver something; where that fails over what it is, tell it in the log and go on."""
         try:
             act(*what)
-        except (*self.connection_errors, RedisError):
+        except (RedisError, OSError):
             raise
         except InputError as exc:
             complaints.tell(told, exc)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
@@ -49,9 +48,10 @@ def revoke(state: Any, task_id: object = (), **_: Any) -> dict[str, str]:
 class RestrictedNode(Node):  # type: ignore[misc]
     """A worker's mailbox that answers what it may, and tells the rest in the log."""
 
-    def __init__(self, *args: Any, handlers: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         allowed = {name: Panel.data[name] for name in _INSPECTION}
-        super().__init__(*args, handlers={**allowed, "revoke": revoke, "terminate": revoke}, **kwargs)
+        self.handlers = {**allowed, "revoke": revoke, "terminate": revoke}
         self._complaints = Complaints(log)
 
     def handle_message(self, body: object, message: object = None) -> Any:

@@ -179,7 +179,7 @@ def test_remote_control_ends_and_stalls_nothing_and_inspection_answers(cluster: 
     inspect = control.inspect(timeout=2)
     for answers in (inspect.stats(), inspect.active(), inspect.registered(), inspect.active_queues()):
         assert answers is not None
-        assert "w0" in answers
+        assert "celery@w0" in answers
     assert "only inspection and revoke are allowed, got 'shutdown'" in cluster.logs()
 
 
