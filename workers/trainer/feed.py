@@ -7,11 +7,12 @@ Datasets: each epoch takes one new iterator of the dataset, and a resumed trial 
 epochs that it has behind it, which brings a `shuffle` to where it was. With `steps_per_epoch` one iterator
 goes on from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
 
-Not brought back: the state of random Keras layers inside `dataset.map`; put them into the model.
+A `cache` keeps what the first iterator reads, so a resumed trial reads that one to its end.
 """
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.job.data import Arrays, Part, Stream
 from kerasweep.workers.trainer.sequences import PyDatasetFeed
+from kerasweep.workers.trainer.state.captures import has_cache
 
 #: How far a dataset of unknown length is read to find its end.
 _MOST_COUNTED, _COUNT_S = 100_000, 300.0
@@ -132,8 +134,10 @@ class DatasetFeed:
             for _ in range(epochs * self._steps):
                 next(iterator)
         else:
-            for _ in range(epochs):
-                iter(self._dataset)
+            for number in range(epochs):
+                iterator = iter(self._dataset)
+                if number == 0 and has_cache(self._dataset):
+                    collections.deque(iterator, maxlen=0)  # its order is the one that a cache keeps
 
     def batches(self, epoch: int) -> Any:
         """Return the epoch's dataset; Keras asks for its iterator twice, and the job's gives one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -10,15 +9,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from kerasweep.jobs.seeds import epoch_seed
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
 from kerasweep.workers.trainer.hardware import scope_of
 from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
-from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_tensorflow
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy, seed_tensorflow
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
+#: Added to an epoch's number where a random stream is that of its batches.
+_WITHIN = 1 << 41
 #: What a call costs Keras beside its steps, and tracing them again; a call's longest time, and most steps.
 _CALL_S, _TRACE_S, _STOPPED_WITHIN_S, _MOST_STEPS = 0.001, 1.5, 1.0, 64
 
@@ -53,10 +55,13 @@ class FitEngine:
         self._validation = None
         if run.validation is not None:
             self._validation = validation_feed(run.validation, run.training, replicas, counting)
-            self._validation.skip(run.epoch)
-        self._train.skip(run.epoch)
+            with run.pipelines.rewound():
+                self._validation.skip(run.epoch)
+        with run.pipelines.rewound(keep=bool(run.training.steps_per_epoch)):
+            self._train.skip(run.epoch)
         if isinstance(self._train, DatasetFeed) and run.strategy is not None:
             _build_at_once(run, self._train.sample())
+        run.model._initial_epoch = None  # BackupAndRestore sets it, and `fit` adds it to every call
         if run.training.xla is True and run.strategy is None:
             # Keras' own setter turns it off again wherever results must repeat, whatever the model.
             run.model._jit_compile = True
@@ -90,8 +95,12 @@ class FitEngine:
         hooks = StepHooks(run)
         epoch = run.epoch + 1
         # Job code within the steps may draw from the process's generators: nobody may seed them meanwhile.
-        held = PROCESS_RANDOM if hooks.job_code or isinstance(run.train, Stream) else contextlib.nullcontext()
-        with held, scope_of(run.strategy), _unfinished(run.model.optimizer):
+        with (
+            _drawing(run, hooks),
+            scope_of(run.strategy),
+            _unfinished(run.model.optimizer),
+            run.steps.listening(run.model),
+        ):
             run.model.fit(
                 self._train.batches(epoch),
                 validation_data=self._validation and self._validation.batches(epoch),
@@ -111,6 +120,17 @@ def _wait(run: TrialRun) -> None:
     if run.stop.leaving:
         raise Interrupted
     run.pulse.beat(0)
+
+
+@contextmanager
+def _drawing(run: TrialRun, hooks: StepHooks) -> Iterator[None]:
+    """Seed the process's generators for what the job draws within an epoch, and keep others from them."""
+    if not (hooks.job_code or isinstance(run.train, Stream) or isinstance(run.validation, Stream)):
+        yield
+        return
+    with PROCESS_RANDOM:
+        seed_python_and_numpy(epoch_seed(run.order.seed, _WITHIN + run.epoch + 1))
+        yield
 
 
 def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:

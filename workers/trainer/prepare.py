@@ -6,11 +6,12 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+from keras.src.random.seed_generator import global_seed_generator
 
 from kerasweep.jobs.code.program import Program, read_program
 from kerasweep.jobs.errors import JobError
@@ -30,6 +31,7 @@ from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Part,
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
 from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.state.building import build
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
 
@@ -69,7 +71,13 @@ class Workshop:
         check_sizes(data.train, training, replicas)
         with PROCESS_RANDOM, scope_of(strategy):
             seed_everything(order.seed, source.draws_from_tensorflow)
-            model = _build(source, routed.get("build_model", {}), data.train, training.batch_size)
+            model = _build(
+                source,
+                routed.get("build_model", {}),
+                data.train,
+                training.batch_size,
+                data.validation is not None,
+            )
             own = []
             if source.has("callbacks"):
                 own = check_callbacks(source.call("callbacks", routed.get("callbacks", {})))
@@ -82,6 +90,7 @@ class Workshop:
             callbacks = TrialCallbacks(
                 ordered, model, training.epochs, order.seed, steps_of(data.train, training, replicas)
             )
+            global_seed_generator()  # made here as `fit` would: a trace would draw its seed by chance
         train: Part = data.train
         if isinstance(train, Arrays):
             train = weighted(train, training.class_weight)
@@ -137,7 +146,9 @@ def _data_key(order: Assignment, arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _build(source: JobSource, arguments: Mapping[str, Any], train: Part, batch_size: int) -> keras.Model:
+def _build(
+    source: JobSource, arguments: Mapping[str, Any], train: Part, batch_size: int, validated: bool
+) -> keras.Model:
     """Build, compile and check the job's model; every variable of training is there afterwards."""
     model = source.call("build_model", arguments)
     if not isinstance(model, keras.Model):
@@ -151,21 +162,6 @@ def _build(source: JobSource, arguments: Mapping[str, Any], train: Part, batch_s
             "build_model must return a compiled model, got one that is not; call model.compile",
         )
     if not model.built:
-        _build_on_sample(model, train, batch_size)
+        build(model, train, batch_size, validated)
     build_optimizer(model)
     return model
-
-
-def _build_on_sample(model: keras.Model, train: Part, batch_size: int) -> None:
-    """Create the variables of a model that learns its shapes from the data."""
-    if isinstance(train, Arrays):
-        first: Callable[[Any], Any] = lambda array: array[: min(batch_size, train.rows)]  # noqa: E731
-        sample = keras.tree.map_structure(first, train.x)
-    else:
-        batch = (
-            train.dataset[0]
-            if isinstance(train.dataset, keras.utils.PyDataset)
-            else next(iter(train.dataset))
-        )
-        sample = keras.utils.unpack_x_y_sample_weight(batch)[0]
-    model(sample)

@@ -205,7 +205,7 @@ class Session:
         if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights take their place
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)
-        final = digest(run.model)
+        final = digest(run.model, run.captured())
         model = None if self._is_outdone(run) else self._save_model(run)
         self._send(
             DoneEvent(

@@ -206,6 +206,12 @@ class TrialCallbackList(keras.callbacks.CallbackList):
     def _configure_async_dispatch(self, callbacks: Any) -> None:
         """Leave it out: what a callback does by the side would not be the same each time."""
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Call the hooks, but not BackupAndRestore's: it would restore the weights alone."""
+        for callback in self.callbacks:
+            if not isinstance(callback, keras.callbacks.BackupAndRestore):
+                callback.on_train_begin(logs or {})
+
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
         """Call the hooks of an epoch's end; return the logs that they shared."""
         shared: dict[str, Any] = pythonify_logs(dict(logs))

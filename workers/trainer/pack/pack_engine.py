@@ -187,6 +187,9 @@ class PackEngine:
         )
         build_optimizer(run.model)
         bound = self._programs.bind(material, choose)
+        if bound.traced is not None:
+            run.steps.learn("train_step", bound.traced.train.captures)
+            run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
         return _Prepared(bound, material, run.model._loss_tracker)
 
     @contextmanager

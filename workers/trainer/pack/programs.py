@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -94,12 +94,14 @@ class Bound:
         train_handles: for the training loop.
         test_handles: for the validation loop.
         notes: what the user should know of this graph.
+        traced: the model's own trace; None where another stands for it, which captures only listed ones.
     """
 
     loops: Loops
     train_handles: Handles
     test_handles: Handles
     notes: tuple[str, ...]
+    traced: TracedSteps | None = None
 
 
 class _Held:
@@ -252,7 +254,7 @@ class Programs:
         with graph.held(material.wait):
             if graph.steps is None:
                 graph.take(steps, material.model)
-            return _bound(graph, choose(graph, material), steps.captures)
+            return replace(_bound(graph, choose(graph, material), steps.captures), traced=steps)
 
     def _family(self, key: GraphKey) -> Family:
         with self._lock:

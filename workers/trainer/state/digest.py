@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
 # An optimizer's slot is named after its variable's whole path: `SGD/sequential_3_dense_7_kernel_momentum`.
 _AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
@@ -47,12 +49,20 @@ def replicas_of(variable: Any) -> list[Any]:
     return list(getattr(value, "values", None) or [value])
 
 
-def digest(model: keras.Model) -> str:
-    """Return the SHA-256, in hexadecimal, over path, dtype, shape and bytes of every variable, in order."""
+def digest(model: keras.Model, beyond: Sequence[NDArray[Any]] = ()) -> str:
+    """Return the SHA-256, in hexadecimal, over path, dtype, shape and bytes of every variable, in order.
+
+    Args:
+        model: the trained model.
+        beyond: the values of what its steps capture beyond its own variables.
+    """
     total = hashlib.sha256()
     for variable in variables_of(model):
         for one in replicas_of(variable):
             array = one.numpy()
             total.update(f"{plain_path(variable)}|{array.dtype.name}|{array.shape}|".encode())
             total.update(array.tobytes())
+    for number, array in enumerate(beyond):
+        total.update(f"captured/{number}|{array.dtype.name}|{array.shape}|".encode())
+        total.update(array.tobytes())
     return total.hexdigest()

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.random.seed_generator import global_seed_generator as global_generator
+from numpy.typing import NDArray
 
-from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.errors import Damaged, JobError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, expect_number, not_reported
 from kerasweep.workers.trainer.job.data import Part, Stream
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
 from kerasweep.workers.trainer.state.best import BestSoFar
+from kerasweep.workers.trainer.state.building import batch_spec
+from kerasweep.workers.trainer.state.captures import (
+    Pipelines,
+    StepState,
+    describe_handle,
+    read_handle,
+    write_handle,
+)
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variables, take_variables
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
@@ -98,11 +109,15 @@ class TrialRun:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     best: BestSoFar = field(init=False)
+    steps: StepState = field(default_factory=StepState, init=False)
+    pipelines: Pipelines = field(init=False)
     _started_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         metric = self.order.spec.metric
         self.best = BestSoFar(metric.name, metric.goal == "maximize")
+        streams = [part for part in (self.train, self.validation) if isinstance(part, Stream)]
+        self.pipelines = Pipelines([part.dataset for part in streams])
 
     @property
     def _streams(self) -> list[Stream]:
@@ -164,16 +179,13 @@ class TrialRun:
             expect_number("metric.name", self.best.metric, shared[self.best.metric])
         if self.best.metric not in metrics:
             raise JobError(FailureClass.USER, not_reported("metric.name", self.best.metric, metrics))
-        if self.diverged(metrics) is None:
+        if math.isfinite(metrics[self.best.metric]):
             self.best.observe(self.epoch, metrics, self.model)
         return metrics
 
     def diverged(self, metrics: Mapping[str, float]) -> str | None:
         """Return the name of the metric that says that the training diverged, if one does."""
-        for name in ("loss", self.best.metric):
-            if name in metrics and not math.isfinite(metrics[name]):
-                return name
-        return None
+        return "loss" if not math.isfinite(metrics.get("loss", 0.0)) else None
 
     def take(self) -> Checkpoint:
         """Take the whole state down; only between two epochs."""
@@ -193,6 +205,9 @@ class TrialRun:
             "best": best,
             "callbacks": callbacks,
             "datasets": [writer.attributes(part.dataset, part.unchanged()) for part in self._streams],
+            "captured": _values_of(self.steps.beyond(self.model), writer),
+            "pipelines": _values_of(self.pipelines.handles, writer),
+            "global_generator": writer.array(global_generator().state.numpy()),
         }
         return Checkpoint(manifest, writer.arrays)
 
@@ -209,7 +224,13 @@ class TrialRun:
         found = [type(callback).__name__ for callback in self.callbacks.all]
         if found != [content["type"] for content in manifest["callbacks"]]:
             raise ValueError("the checkpoint has other callbacks than the job")
+        if manifest["captured"]:
+            self._trace()
+        captured = _pair(self.steps.beyond(self.model), manifest["captured"], arrays)
+        captured += _pair(self.pipelines.handles, manifest["pipelines"], arrays)
+        generator = arrays[manifest["global_generator"]["array"]]
         variables = match_variables(self.model, manifest["variables"], arrays)
+        variables.append((global_generator().state, generator))
         reader = StateReader(arrays)
         for callback, content in zip(self.callbacks.all, manifest["callbacks"], strict=True):
             reader.attributes(callback, content["state"])
@@ -219,8 +240,40 @@ class TrialRun:
         stop_training, epoch = bool(manifest["stop_training"]), int(manifest["epoch"])
         for variable, value in variables:
             variable.assign(value)
+        for handle, value in captured:
+            write_handle(handle, value)
         reader.apply()
         self.model.stop_training, self.epoch = stop_training, epoch
+
+    def captured(self) -> list[NDArray[Any]]:
+        """Return the values of what the steps capture beyond the model's own variables, in order."""
+        return [read_handle(handle) for handle in self.steps.beyond(self.model)]
+
+    def _trace(self) -> None:
+        """Find out what the steps capture, before a callback may read any of it."""
+        spec = batch_spec(self.train, self.training.batch_size)
+        with PROCESS_RANDOM:
+            self.steps.trace(self.model, spec, self.validation is not None, self.strategy)
+
+
+def _values_of(handles: Sequence[Any], writer: StateWriter) -> list[dict[str, Any]]:
+    return [{"is": describe_handle(handle), **writer.array(read_handle(handle))} for handle in handles]
+
+
+def _pair(
+    handles: Sequence[Any], contents: Sequence[Mapping[str, Any]], arrays: Sequence[NDArray[Any]]
+) -> list[tuple[Any, NDArray[Any]]]:
+    """Pair handles with their values in a checkpoint.
+
+    Raises:
+        Damaged: they are not those that were saved.
+    """
+    found, saved = [describe_handle(handle) for handle in handles], [content["is"] for content in contents]
+    if found != saved:
+        raise Damaged(
+            f"the checkpoint belongs to other steps: it has captured {saved}, the steps capture {found}"
+        )
+    return [(handle, arrays[content["array"]]) for handle, content in zip(handles, contents, strict=True)]
 
 
 def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:
