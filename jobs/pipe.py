@@ -7,6 +7,7 @@ Metrics may be NaN or infinite: the pipe carries them as they are, and the store
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from pydantic import ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 from kerasweep.jobs.errors import PipeDefect
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.trial import FailureClass
+
+log = logging.getLogger(__name__)
 
 #: A longer line is no message.
 LONGEST_LINE_BYTES = 64 << 20
@@ -330,7 +333,8 @@ class PipeReader:
         for line in lines:
             whole = b"".join([*self._rest, line])
             self._rest = []
-            yield self._read(whole)
+            if (message := self._read(whole)) is not None:
+                yield message
         if rest:
             self._rest.append(rest)
         if sum(map(len, self._rest)) > LONGEST_LINE_BYTES:
@@ -341,8 +345,11 @@ class PipeReader:
         found = _LINE.fullmatch(line)
         if found is None:  # what a job wrote into the pipe may stand before a message
             found = _LINE.fullmatch(line, max(0, line.find(b"%d " % self._number)))
-        if found is None:
-            return PipeDefect(f"not a message: {line[:80]!r}", None)
+        if (
+            found is None
+        ):  # nor does it matter by itself: a message that got lost by it is noticed by its number
+            log.warning("not a message: %.80r", line)
+            return None
         run = _RUN.search(line)
         named = run[1].decode(errors="replace") if run else None
         number, kind = int(found[1]), found[2].decode()

@@ -22,6 +22,9 @@ from pathlib import Path
 #: What is guarded, as a JSON list, and the worker's process number; neither is passed on.
 COMMAND, PARENT = "KERASWEEP_GUARDED", "KERASWEEP_GUARD_OF"
 
+#: Whether there is a guard on this system.
+GUARDS = sys.platform == "linux"
+
 _PDEATHSIG, _SUBREAPER = 1, 36
 #: Come from the kernel for what this process itself did, and must end it.
 _OWN_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
@@ -34,7 +37,7 @@ def guarded(command: list[str], environ: dict[str, str]) -> tuple[list[str], dic
 
     The command itself is not part of the line, so that who looks for trainers by it finds no guards.
     """
-    if sys.platform != "linux":
+    if not GUARDS:
         return command, environ
     return [sys.executable, "-I", "-S", __file__], {
         **environ,

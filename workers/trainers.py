@@ -2,7 +2,8 @@
 
 One thread of each trainer starts the process, reads its events and buries it: Linux ends a child when the
 *thread* that started it ends, so that thread lives exactly as long as the child should. A second thread
-writes, so that a stopped child can never block the host.
+writes, so that a stopped child can never block the host. The child is a
+guard, and the trainer the guard's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import queue
+import secrets
 import select
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from kerasweep.jobs.errors import PipeDefect
-from kerasweep.jobs.kernel import cpu_seconds, kernel_kills
+from kerasweep.jobs.kernel import LIFE, cpu_seconds, end_life, kernel_kills
 from kerasweep.jobs.pipe import (
     EVENTS,
     DecidedOrder,
@@ -43,12 +45,12 @@ from kerasweep.jobs.pipe import (
 from kerasweep.jobs.trial import Answer
 from kerasweep.workers.autoscale import StepCount
 from kerasweep.workers.devices import DeviceSet
+from kerasweep.workers.echo import Echo
+from kerasweep.workers.guard import GUARDS, guarded
 
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S = 30.0
-#: The descriptor itself: Celery puts an object without one in the place of `sys.stderr`.
-_STDERR = 2
 _LOOK_MS = 500
 _EXIT_S = 10.0
 _CHUNK_BYTES = 1 << 16
@@ -116,7 +118,9 @@ class Trainer:
         self._lock = threading.Lock()
         self._outbox: queue.Queue[bytes | None] = queue.Queue()
         self._writer = PipeWriter()
+        #: The guard where there is one; the trainer's own number comes with its first word.
         self._process: subprocess.Popen[bytes] | None = None
+        self._own_pid: int | None = None
         #: Why the process that lives now was killed, and for which run.
         self._killed: tuple[str, str] = ("", "")
         self._last_sign = time.monotonic()
@@ -127,7 +131,7 @@ class Trainer:
     def pid(self) -> int | None:
         """The process that lives now."""
         process = self._process
-        return process.pid if process else None
+        return self._own_pid or (process.pid if process else None)
 
     @property
     def width(self) -> int:
@@ -189,7 +193,9 @@ class Trainer:
     def _kill(self, process: subprocess.Popen[bytes], reason: str, culprit: str) -> None:
         if self._process is process and not _is_dead(process):
             self._killed = self._killed if self._killed[0] else (reason, culprit)
-            os.kill(process.pid, signal.SIGKILL)  # its keeper reaps it
+            # Its keeper reaps it. A guard takes down with the trainer what that has started.
+            os.kill(process.pid, signal.SIGTERM if GUARDS else signal.SIGKILL)
+            os.kill(process.pid, signal.SIGCONT)  # a job may have stopped its parent
 
     def retire(self) -> None:
         """End the process, which has no runs now, so that a fresh one takes its place."""
@@ -241,28 +247,36 @@ class Trainer:
         child_in, to_child = os.pipe()
         from_child, child_out = os.pipe()
         with os.fdopen(from_child, "rb", buffering=0) as pipe, os.fdopen(to_child, "wb", buffering=0) as sink:
-            kills = kernel_kills()
+            kills, life, echo = kernel_kills(), secrets.token_hex(8), Echo(self.devices.name)
             self._outbox, self._writer = queue.Queue(), PipeWriter()
             try:
-                self._process = process = self._started(child_in, child_out)
+                self._process = process = self._started(child_in, child_out, echo.descriptor, life)
+            except BaseException:
+                echo.discard()
+                raise
             finally:
                 os.close(child_in)
                 os.close(child_out)
+            echo.start()
             writer = threading.Thread(target=_write, args=(sink, self._outbox), daemon=True)
             writer.start()
             self._read(pipe.fileno(), process)
             _end(process)
+            end_life(life)
+            echo.end()
             self._bury(process, kernel_kills() > kills)
             self._outbox.put(None)
             writer.join()
 
-    def _started(self, child_in: int, child_out: int) -> subprocess.Popen[bytes]:
+    def _started(self, child_in: int, child_out: int, output: int, life: str) -> subprocess.Popen[bytes]:
+        command, environ = guarded(self._command(child_in, child_out), {**self._environ(), LIFE: life})
         return subprocess.Popen(
-            self._command(child_in, child_out),
+            command,
             pass_fds=(child_in, child_out),
-            env=self._environ(),
+            env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=_STDERR,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
 
@@ -304,7 +318,7 @@ class Trainer:
             run.events.put(event)
 
     def _begin(self, event: ReadyEvent) -> None:
-        self.failed_starts = 0
+        self.failed_starts, self._own_pid = 0, event.pid
         log.info("trainer %s is ready (pid %s)", self.devices.name, event.pid)
         self.blind = bool(self.devices.gpus) and not any("GPU" in device for device in event.devices)
         if self.blind:
@@ -321,7 +335,7 @@ class Trainer:
     def _bury(self, process: subprocess.Popen[bytes], by_kernel: bool) -> None:
         with self._lock:
             code = process.wait()  # under the lock: from here on its number may be another process's
-            self._process = None
+            self._process = self._own_pid = None
             (killed_for, culprit), self._killed = self._killed, ("", "")
             self.failed_starts += 0 if self.ready else 1
             expected = self.retiring or self._closing.is_set()
@@ -337,7 +351,8 @@ class Trainer:
         self._changed()
 
     def _command(self, child_in: int, child_out: int) -> list[str]:
-        pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(os.getpid())]
+        parent = 0 if GUARDS else os.getpid()  # a guard sees to it that the trainer ends with it
+        pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(parent)]
         flags = ["--artifacts", self._artifacts_url, "--threads", str(self.devices.threads)]
         if self.devices.logical_cpus:
             flags += ["--logical-cpus", str(self.devices.logical_cpus)]

@@ -19,6 +19,7 @@ from types import FrameType
 
 from kerasweep.jobs.errors import GaveUp, Halted
 from kerasweep.scheduler.local.leash import leashed
+from kerasweep.scheduler.local.rotation import rotate
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ class Child:
         Raises:
             Halted: it dies again and again.
         """
+        if self._log_path is not None:
+            rotate(self._log_path)
         if self._process is None:
             if self._clock() >= self._next_start:
                 self.start()

@@ -139,7 +139,7 @@ class Kept:
     @property
     def trainers(self) -> list[psutil.Process]:
         """The trainers of the worker that it supervises."""
-        return [one for one in _children(self.child) if "trainer.main" in _command(one)]
+        return [one for one in _children(self.child, below=True) if "trainer.main" in _command(one)]
 
     @property
     def tree(self) -> list[psutil.Process]:
@@ -272,11 +272,11 @@ def _process(pid: int) -> psutil.Process | None:
         return None
 
 
-def _children(parent: psutil.Process | None) -> list[psutil.Process]:
+def _children(parent: psutil.Process | None, *, below: bool = False) -> list[psutil.Process]:
     if parent is None:
         return []
     try:
-        return parent.children()
+        return parent.children(recursive=below)
     except psutil.Error:
         return []
 

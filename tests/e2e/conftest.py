@@ -158,7 +158,7 @@ class Cluster:
     def trainers(self, worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
         """Return the trainers that a worker runs."""
         try:
-            children = psutil.Process(worker.pid).children()
+            children = psutil.Process(worker.pid).children(recursive=True)
             return [child for child in children if "trainer" in " ".join(child.cmdline())]
         except psutil.Error:
             return []

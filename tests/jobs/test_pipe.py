@@ -73,8 +73,6 @@ def test_lines_may_be_cut_anywhere(texts: list[str], cuts: list[int]) -> None:
         (b'0 failed {"run":"s1/0/1","failure_class":"odd"}', "failed does not fit", "s1/0/1"),
         (b'0 dance {"run":"s1/0/1"}', "dance is no kind of message", "s1/0/1"),
         (b'3 log {"run":"s1/0/1","text":"a"}', "message 0 to 3 got lost", None),
-        (b"Segmentation fault", "not a message", None),
-        (b"", "not a message", None),
     ],
 )
 def test_what_does_not_fit_is_told_by_name(line: bytes, told: str, run: str | None) -> None:
@@ -112,3 +110,8 @@ def test_every_kind_has_a_name_of_its_own() -> None:
     assert len(ORDERS) == len(Order.__args__)
     assert len(EVENTS) == len(Event.__args__)
     assert not set(ORDERS) & set(EVENTS)
+
+
+def test_lines_that_a_job_wrote_into_the_pipe_are_dropped() -> None:
+    messages = read(b'Segmentation fault\n\n0 log {"run":"s1/0/1","text":"a"}\n')
+    assert messages == [LogEvent("s1/0/1", "a")]

@@ -13,12 +13,17 @@ from typing import TextIO
 _FLUSH_EVERY_S = 0.5
 _LINE_CHARS = 2_000
 _LINES_PER_FLUSH = 200
+#: Of one write so much is looked at, from its beginning and from its end; of the rest the lines are counted.
+_WRITE_CHARS, _WRITE_TAIL_CHARS = 1 << 20, 4_000
+#: Of a run's prints so much is kept at once, and so much for each second after that.
+_RUN_CHARS, _RUN_CHARS_PER_S = 4 << 20, 2_000.0
 
 
 class RunLog:
     """Gathers a run's printed lines and hands them on, a few times a second at most.
 
-    A job that prints without end keeps the first lines of each half second; the rest are counted.
+    Of a job that prints without end the first lines of each half second are kept, up to some MiB in all; the
+    rest are counted. A line is cut after 2,000 characters, with a word about it.
 
     Args:
         send: takes lines joined by newlines.
@@ -31,17 +36,26 @@ class RunLog:
         self._dropped = 0
         self._partial = ""
         self._sent_at_s = 0.0
+        self._room, self._refilled_at_s = float(_RUN_CHARS), time.monotonic()
 
     def write(self, text: str) -> None:
-        """Take printed text, whole lines or parts of them."""
+        """Take printed text, whole lines or parts of them, in time linear in its length."""
         with self._lock:
-            *lines, self._partial = (self._partial + text).split("\n")
-            self._partial = self._partial[-_LINE_CHARS:]
-            for line in lines:
-                self._keep(line)
+            if len(text) > _WRITE_CHARS:
+                end = len(text) - _WRITE_TAIL_CHARS
+                self._take(text[:_WRITE_CHARS])
+                self._dropped += text.count("\n", _WRITE_CHARS, end)
+                text = text[end:]
+            self._take(text)
             due = time.monotonic() - self._sent_at_s >= _FLUSH_EVERY_S
         if due:
             self.flush()
+
+    def _take(self, text: str) -> None:
+        *lines, self._partial = (self._partial + text).split("\n")
+        self._partial = self._partial[-_LINE_CHARS:]
+        for line in lines:
+            self._keep(line)
 
     def flush(self, partial: bool = False) -> None:
         """Send what was gathered; `partial` sends a line without its end too."""
@@ -51,7 +65,7 @@ class RunLog:
                 self._partial = ""
             lines, self._lines = self._lines, []
             if self._dropped:
-                lines.append(f"[{self._dropped} more lines in this half second]")
+                lines.append(f"[{self._dropped} more lines are left out]")
                 self._dropped = 0
             if not lines:
                 return
@@ -59,11 +73,21 @@ class RunLog:
             self._send("\n".join(lines))
 
     def _keep(self, line: str) -> None:
-        if len(self._lines) < _LINES_PER_FLUSH:
-            # A progress bar overwrites its line; what stands at the end is what a person would see.
-            self._lines.append(line.rstrip("\r").rsplit("\r", 1)[-1][:_LINE_CHARS])
-        else:
+        if len(self._lines) >= _LINES_PER_FLUSH or not self._has_room():
             self._dropped += 1
+            return
+        # A progress bar overwrites its line; what stands at the end is what a person would see.
+        shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+        if len(shown) > _LINE_CHARS:
+            shown = f"{shown[:_LINE_CHARS]} … [{len(shown) - _LINE_CHARS} characters left out]"
+        self._lines.append(shown)
+        self._room -= len(shown) + 1
+
+    def _has_room(self) -> bool:
+        now_s = time.monotonic()
+        self._room = min(_RUN_CHARS, self._room + (now_s - self._refilled_at_s) * _RUN_CHARS_PER_S)
+        self._refilled_at_s = now_s
+        return self._room > 0
 
 
 class _Router(io.TextIOBase):
