@@ -23,6 +23,7 @@ from kerasweep.jobs.store.progress import (
     write_artifacts,
     write_progress,
 )
+from kerasweep.jobs.store.quarantines import MAY_CLAIM, begin_probe, take_back
 from kerasweep.jobs.store.ranking import bar_of
 from kerasweep.jobs.store.setbacks import count_alike
 from kerasweep.jobs.store.sql import schema as t
@@ -62,6 +63,7 @@ _CLAIM = (
     t.trials.update()
     .where(
         IS_QUEUED,
+        MAY_CLAIM,
         select(t.sweeps.c.id)
         .where(t.sweeps.c.id == bindparam("of_sweep"), t.sweeps.c.state == SweepState.RUNNING)
         .exists(),
@@ -87,7 +89,10 @@ class AttemptRecords:
         self._db = database
 
     def claim(self, key: TrialKey, worker: str, lease_s: float) -> Claim | None:
-        """Claim a queued trial of a running sweep; return None where it cannot be claimed."""
+        """Claim a queued trial of a running sweep; return None where it cannot be claimed.
+
+        A worker that is set aside claims nothing until it is due for a probe.
+        """
         with self._db.writing() as conn:
             now = self._db.now(conn)
             taken = {
@@ -99,6 +104,7 @@ class AttemptRecords:
             }
             if not conn.execute(_CLAIM, taken).rowcount:
                 return None
+            begin_probe(conn, worker, now)
             return _claimed(conn, key, worker, now)
 
     def pack_limit(self, key: TrialKey) -> int | None:
@@ -155,6 +161,8 @@ class AttemptRecords:
             forget_epochs_after(conn, key.of_trial, result.epochs)
             write_artifacts(conn, [(key, result.model)] if result.model else [], now)
             reason = f"value {result.value:g} of epoch {result.best_epoch}, after {result.epochs} epochs"
+            if take_back(conn, row.worker):  # it was a probe
+                reason += f"; {row.worker} is no longer set aside"
             ended = {"outcome": str(result.state), "event": str(result.state), "reason": reason}
             end_attempt(conn, key, result.state, now, **ended, **_columns_of(result))
 

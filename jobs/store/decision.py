@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select
 
 from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.store.fleet import Fleet
 from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
@@ -32,6 +33,8 @@ class Decision:
         self._mine = t.trials.c.sweep == sweep.id
         self.sweep = sweep
         self.now = now
+        #: What is known of the sweep's workers.
+        self.fleet = Fleet(conn, sweep, now)
 
     def counts(self) -> dict[TrialState, int]:
         """Return how many trials stand in each state."""

@@ -7,13 +7,22 @@ from typing import Any
 from kerasweep.jobs.store.attempts import AttemptRecords
 from kerasweep.jobs.store.identity import IdentityRecords
 from kerasweep.jobs.store.presence import PresenceRecords
+from kerasweep.jobs.store.quarantines import QuarantineRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.retention import RetentionRecords
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sweeps import SweepRecords
 
 
-class Records(AttemptRecords, SweepRecords, PresenceRecords, IdentityRecords, RetentionRecords, RecordReads):
+class Records(
+    AttemptRecords,
+    SweepRecords,
+    PresenceRecords,
+    QuarantineRecords,
+    IdentityRecords,
+    RetentionRecords,
+    RecordReads,
+):
     """What is recorded of sweeps, trials and attempts. Safe to share between threads.
 
     Args:

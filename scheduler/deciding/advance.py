@@ -26,6 +26,7 @@ from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
 from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
+from kerasweep.scheduler.deciding.suspicion import judge_workers
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
         decision: the sweep under its lock; it is running.
         thought: what the search method suggested on what the last call returned.
     """
+    judge_workers(decision)
     if message := common_failure(decision):
         _halt(decision, message)
         return None

@@ -9,6 +9,7 @@ import re
 
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Failure, FailureClass, TrialState
+from kerasweep.scheduler.deciding.suspicion import only_one_says
 
 #: This many first trials that all fail the same way halt a sweep.
 _SAME_FAILURES = 3
@@ -25,14 +26,17 @@ def hours_spent(decision: Decision) -> str | None:
 def common_failure(decision: Decision) -> str | None:
     """Return the message of the first trials' common failure, if there is one.
 
-    A trial that diverged says nothing about the others: its values were at fault.
+    A trial that diverged says nothing about the others: its values were at fault. Nor does a worker that is
+    alone in what it sees while another can be asked.
     """
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
     first = decision.first_ended(wanted)
     failures = [trial.failure for trial in first if trial.failure and trial.state is TrialState.FAILED]
     if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
         return None
-    return failures[0].message if len({_kind(failure) for failure in failures}) == 1 else None
+    if len({_kind(failure) for failure in failures}) > 1:
+        return None
+    return None if only_one_says(decision, [trial.number for trial in first]) else failures[0].message
 
 
 def _kind(failure: Failure) -> tuple[FailureClass, str]:

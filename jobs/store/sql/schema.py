@@ -18,11 +18,11 @@ from sqlalchemy import (
 )
 
 #: The newest migration in `jobs/store/migrations`. docs/CONTRIBUTING.md says how to add one.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: The oldest code that can work with these tables; a migration that takes something away, or lets values in
 #: that older code does not know, raises it. It is kept in the store, so that older code can tell.
-COMPATIBLE_FROM = 3
+COMPATIBLE_FROM = 4
 
 metadata = MetaData()
 
@@ -110,6 +110,7 @@ attempts = Table(
     Column("outcome", String(32)),
     Column("message", Text),
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+    Index("attempts_by_worker", "sweep", "worker", "ended_at"),
 )
 
 epochs = Table(
@@ -179,6 +180,18 @@ journal = Table(
     Column("state", String(16)),
     Column("reason", Text, nullable=False),
     Index("journal_by_sweep", "sweep", "id"),
+)
+
+#: Workers that are set aside, since trials of a sweep failed on them alone.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("worker", String, primary_key=True),
+    Column("sweep", String(32), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("probe_at", Float, nullable=False),
+    Column("probe_s", Float, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 

@@ -1,0 +1,105 @@
+"""The workers of one sweep under its lock: who is there, how trials ended on each, who is set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, select
+
+from kerasweep.jobs.queue.hints import train_queue
+from kerasweep.jobs.store import quarantines
+from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.presence import ALIVE_S
+from kerasweep.jobs.store.quarantines import Quarantine
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
+
+#: How attempts end that say something about the worker: those that were taken from it say nothing.
+FAILED_HERE = (f"failed: {FailureClass.USER}", f"failed: {FailureClass.MACHINE}")
+_TELLING = (*map(str, COUNTED), *FAILED_HERE)
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt at a trial ended on a worker: the state reached, or `failed: CLASS`."""
+
+    trial: int
+    worker: str
+    outcome: str
+    started_at: float
+
+
+class Fleet:
+    """What the records know of the workers that train a sweep.
+
+    Args:
+        conn: the connection that holds the sweep's lock.
+        sweep: the sweep.
+        now: the store's time.
+    """
+
+    def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
+        self._conn, self._sweep, self._now = conn, sweep, now
+        self._of_sweep = t.attempts.c.sweep == sweep.id
+
+    def alive(self) -> set[str]:
+        """Return the live workers that take the sweep's trials."""
+        wanted = train_queue(self._sweep.spec.resources.gpus)
+        query = select(t.workers.c.id, t.workers.c.facts).where(t.workers.c.seen_at >= self._now - ALIVE_S)
+        return {row.id for row in self._conn.execute(query) if wanted in row.facts.get("queues", ())}
+
+    def quarantines(self) -> dict[str, Quarantine]:
+        """Return the workers that are set aside, whichever sweep it was for, by name."""
+        return {one.worker: one for one in quarantines.read_quarantines(self._conn)}
+
+    def newest_ends(self, worker: str, count: int) -> list[End]:
+        """Return how a worker's newest attempts at the sweep ended, the newest first."""
+        of_worker = and_(self._of_sweep, t.attempts.c.worker == worker, t.attempts.c.outcome.in_(_TELLING))
+        newest = select(t.attempts).where(of_worker).order_by(t.attempts.c.ended_at.desc()).limit(count)
+        return [End(row.trial, row.worker, row.outcome, row.started_at) for row in self._conn.execute(newest)]
+
+    def ends_of(self, trials: Collection[int]) -> list[End]:
+        """Return how all attempts at these trials ended, on whichever worker."""
+        wanted = and_(
+            self._of_sweep, t.attempts.c.trial.in_(sorted(trials)), t.attempts.c.outcome.in_(_TELLING)
+        )
+        rows = self._conn.execute(select(t.attempts).where(wanted))
+        return [End(row.trial, row.worker, row.outcome, row.started_at) for row in rows]
+
+    def failed_trials(self, worker: str) -> list[int]:
+        """Return the trials that stand as failed by the job's fault on this worker."""
+        query = select(t.trials.c.number).where(
+            t.trials.c.sweep == self._sweep.id,
+            t.trials.c.state == TrialState.FAILED,
+            t.trials.c.failure_class == FailureClass.USER,
+            t.trials.c.worker == worker,
+        )
+        return list(self._conn.execute(query).scalars())
+
+    def others_trained(self, worker: str) -> bool:
+        """Tell whether another worker has brought a trial of the sweep to a value."""
+        query = select(t.trials.c.number).where(
+            t.trials.c.sweep == self._sweep.id,
+            t.trials.c.state.in_(COUNTED),
+            t.trials.c.worker != worker,
+        )
+        return self._conn.execute(query.limit(1)).first() is not None
+
+    def others_failed(self, worker: str) -> bool:
+        """Tell whether a trial of the sweep has failed by the job's fault on another worker."""
+        query = select(t.attempts.c.trial).where(
+            self._of_sweep, t.attempts.c.worker != worker, t.attempts.c.outcome == FAILED_HERE[0]
+        )
+        return self._conn.execute(query.limit(1)).first() is not None
+
+    def set_aside(self, worker: str, probe_s: float, reason: str) -> None:
+        """Keep a worker from claiming trials, of any sweep, until it is taken back or is due for a probe."""
+        probe_at = self._now + probe_s
+        quarantines.set_aside(
+            self._conn, Quarantine(worker, self._sweep.id, self._now, probe_at, 2.0 * probe_s, reason)
+        )
+
+    def take_back(self, worker: str) -> None:
+        """Let a worker claim trials again."""
+        quarantines.take_back(self._conn, worker)
