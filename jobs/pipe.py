@@ -157,6 +157,14 @@ class NoteEvent(OfRun):
 
 
 @dataclass(frozen=True)
+class WaitEvent(OfRun):
+    """What the run waits for, such as room on a disk; empty where it waits no longer."""
+
+    kind = "wait"
+    text: Text
+
+
+@dataclass(frozen=True)
 class StepEvent(OfRun):
     """The run makes steps: so many of its own, and so many of all runs since the process started."""
 
@@ -263,6 +271,7 @@ Event = (
     | EngineEvent
     | PhaseEvent
     | NoteEvent
+    | WaitEvent
     | StepEvent
     | EpochEvent
     | CheckpointEvent
@@ -276,6 +285,7 @@ RunEvent = (
     EngineEvent
     | PhaseEvent
     | NoteEvent
+    | WaitEvent
     | StepEvent
     | EpochEvent
     | CheckpointEvent

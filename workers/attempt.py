@@ -22,6 +22,7 @@ from kerasweep.jobs.pipe import (
     NoteEvent,
     ReleasedEvent,
     TrainOrder,
+    WaitEvent,
 )
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.models import Claim, EpochRecord, Progress, Result
@@ -41,6 +42,7 @@ _STORE_PATIENCE_S = 600.0
 _STORE_PAUSE_S = 1.0
 #: How long a trial that met a fault of the machine is held back before it is tried again.
 _SICK_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 60.0
 
 #: Why a run is asked to stop when its lease could not be renewed.
 _LEASE = "lease"
@@ -195,8 +197,16 @@ class Attempt:
                 self._ledger.write(self.key, log_line=event.text)
             case NoteEvent():
                 self._ledger.write(self.key, log_line=f"note: {event.text}")
+            case WaitEvent():
+                self._tell_wait(event)
             case DecisionEvent():
                 self._decide(event)
+
+    def _tell_wait(self, event: WaitEvent) -> None:
+        try:
+            self._records.waits(self.key, event.text)
+        except OutOfReach as exc:
+            log.warning("attempt %s waits: %s; its records cannot be told: %s", self.key, event.text, exc)
 
     def _settle(self, event: EngineEvent) -> None:
         self._host.settle(self.slot, event.engine == "pack", self.claim.pack_limit)
@@ -261,14 +271,19 @@ class Attempt:
     def _waiting(self, why: str) -> Ending:
         """Give the trial back because something does not answer; not so fast that it spins."""
         self.slot.trainer.stop(str(self.key), str(Answer.STALE))
-        self._waking.wait(self._settings.renew_s)
+        self._waking.wait(self._pause_s(self._settings.renew_s))
         return self._failing(Failure(FailureClass.STORE, why), 1)
 
     def _leaving_a_sick_trainer(self, failure: Failure) -> Ending:
         """Give the trial back after a fault of the machine; a fresh process may be free of it."""
         self.slot.trainer.retiring = True
-        self._waking.wait(_SICK_PAUSE_S)
+        self._waking.wait(self._pause_s(_SICK_PAUSE_S))
         return self._failing(failure, 1)
+
+    def _pause_s(self, first_s: float) -> float:
+        """Return for how long a trial is held back: the more attempts it has had, the longer."""
+        doublings = min(self.key.attempt - 1, 10)
+        return min(first_s * 2.0**doublings, max(first_s, _LONGEST_PAUSE_S))
 
     def _failing(self, failure: Failure, pack: int) -> Ending:
         return lambda progress: self._records.fail(self.key, failure, pack=pack, progress=progress)

@@ -13,10 +13,12 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -114,6 +116,17 @@ class Artifacts:
             else:
                 self._fs.put_file(str(source), path)
         return sha256, size
+
+    def beside(self) -> AbstractContextManager[str] | None:
+        """Return a temporary folder, to be entered, on the artifacts' file system; None where that is remote.
+
+        What a killed process leaves there is removed with other temporary files.
+        """
+        return (
+            TemporaryDirectory(prefix=".work.", suffix=f".{token_hex(4)}~", dir=self._root)
+            if self._local
+            else None
+        )
 
     def get(self, key: str, sha256: str) -> bytes:
         """Return the bytes of a key.

@@ -10,6 +10,7 @@ from kerasweep.jobs.store.presence import PresenceRecords
 from kerasweep.jobs.store.quarantines import QuarantineRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.retention import RetentionRecords
+from kerasweep.jobs.store.setbacks import SetbackRecords
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sweeps import SweepRecords
 
@@ -19,6 +20,7 @@ class Records(
     SweepRecords,
     PresenceRecords,
     QuarantineRecords,
+    SetbackRecords,
     IdentityRecords,
     RetentionRecords,
     RecordReads,

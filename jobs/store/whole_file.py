@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -49,12 +50,22 @@ def write_whole(target: Path, chunks: Iterable[bytes], *, below: Path | None = N
 
 
 def sweep_leftovers(root: Path, older_than_s: float) -> int:
-    """Remove the temporary files below a folder that nobody touched for so long; return how many."""
+    """Remove temporary files, and what lies in temporary folders, below a folder; return how many files.
+
+    Args:
+        root: the folder.
+        older_than_s: only what nobody touched for so long.
+    """
     latest = time.time() - older_than_s
     swept = 0
-    for folder, _, names in os.walk(root):
-        for name in filter(_TEMPORARY.fullmatch, names):
-            swept += _remove_if_old(Path(folder, name), latest)
+    for folder, _, names in os.walk(root, topdown=False):
+        is_temporary = _TEMPORARY.fullmatch(Path(folder).name) is not None
+        for name in names:
+            if is_temporary or _TEMPORARY.fullmatch(name):
+                swept += _remove_if_old(Path(folder, name), latest)
+        if is_temporary and Path(folder).stat().st_mtime <= latest:
+            with suppress(OSError):  # something in it is still in use
+                os.rmdir(folder)
     return swept
 
 

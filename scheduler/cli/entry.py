@@ -40,7 +40,7 @@ __all__ = [
 #: The order in which help lists the commands: the order in which people need them.
 _ORDER = (
     *("run", "submit", "worker", "scheduler", "flower"),
-    *("ls", "status", "trials", "watch", "logs", "journal", "tensorboard"),
+    *("ls", "status", "trials", "watch", "logs", "journal", "workers", "tensorboard"),
     *("best", "fetch", "show", "plot", "evaluate", "predict"),
     *("pause", "resume", "cancel", "retry", "extend", "rm", "gc"),
     *("init", "doctor", "schema"),

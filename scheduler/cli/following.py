@@ -184,6 +184,10 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
         shown = report.best_document(sweep.best())
         typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
+        failed = sweep.counts().get(TrialState.FAILED, 0)
+        if failed:
+            told = f"kerasweep trials {sweep.handle} --state failed"
+            typer.echo(f"\nThe sweep is completed, {failed} failed: {told}")
         typer.echo(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 

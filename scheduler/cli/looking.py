@@ -94,6 +94,29 @@ def trials(
     emit(documents, output, lambda: tables.trials(documents, spec.metric.name, spec.space().dimensions))
 
 
+@command(LOOK, "kerasweep workers", "kerasweep workers --release w0")
+def workers(
+    client: Client,
+    release: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take back a worker that was set aside.", show_default=False),
+    ] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """List the live workers, and which are set aside.
+
+    A worker on which every trial fails, while others can train them, gets no more of them.
+    """
+    if release is not None:
+        client.release_worker(release)
+        say(f"worker {release} takes trials again")
+    documents = report.worker_documents(client.workers(), client.quarantines())
+    if not documents and output is OutputFormat.TABLE:
+        say(report.NO_WORKER)
+        return
+    emit(documents, output, lambda: tables.workers(documents))
+
+
 @command(LOOK, "kerasweep journal mlp", "kerasweep journal mlp 3 -o json")
 def journal(
     client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE

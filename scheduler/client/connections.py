@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import Artifacts
     from kerasweep.jobs.store.identity import Ownership
     from kerasweep.jobs.store.models import ProcessRecord
+    from kerasweep.jobs.store.quarantines import Quarantine
     from kerasweep.jobs.store.records import Records
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,20 @@ class Connections:
     def workers(self) -> list[ProcessRecord]:
         """Return the workers that reported within the last half minute."""
         return self.records.workers() if self.has_store() else []
+
+    def quarantines(self) -> list[Quarantine]:
+        """Return the workers that are set aside, by name."""
+        return self.records.quarantines() if self.has_store() else []
+
+    def release_worker(self, name: str) -> None:
+        """Let a worker that was set aside take trials again.
+
+        Raises:
+            NotFound: it is not set aside.
+        """
+        if not self.has_store() or not self.records.release_worker(name):
+            listed = ", ".join(one.worker for one in self.quarantines()) or "none"
+            raise NotFound(f"a worker must be set aside to be taken back, got {name!r}; set aside: {listed}")
 
     def schedulers(self) -> list[ProcessRecord]:
         """Return the schedulers that reported within the last half minute."""

@@ -22,6 +22,7 @@ from kerasweep.scheduler.client.connections import redis_folder
 from kerasweep.scheduler.client.removal import size_of
 
 if TYPE_CHECKING:
+    from kerasweep.jobs.store.quarantines import Quarantine
     from kerasweep.scheduler.client.client import Client
 
 _STALLED_S = 15
@@ -195,6 +196,7 @@ def _store(client: Client) -> Iterator[Finding]:
     try:
         sweeps = client.sweeps()
         workers = client.workers()
+        aside = {one.worker: one for one in client.records.quarantines()}
     except OutOfReach as exc:
         yield _out_of_reach("store", exc)
         return
@@ -211,9 +213,8 @@ def _store(client: Client) -> Iterator[Finding]:
         trainers = wording.count(int(facts.get("trainers", 0)), "trainer")
         offer = f"{trainers} of {wording.count(int(facts.get('slots', 0)), 'slot')} ({devices})"
         queues = ", ".join(map(str, facts.get("queues", [])))
-        yield Finding(
-            "worker", Health.OK, f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"
-        )
+        found = f"{worker.id}: {offer}, takes {queues}, seen {worker.age_s:.0f} s ago"
+        yield _worker(found, aside.get(worker.id))
         stalled_s = int(facts.get("stalled_s", 0))
         if stalled_s > _STALLED_S:
             told = f"{worker.id} has free slots and has taken no hint for {stalled_s} s, though some wait"
@@ -225,6 +226,16 @@ def _store(client: Client) -> Iterator[Finding]:
             yield Finding("waiting", Health.NOTE, f"sweep {sweep.name} ({sweep.id}): {reason}")
         elif sweep.record.state is SweepState.RUNNING:
             yield Finding("sweep", Health.OK, f"{sweep.name} ({sweep.id}) runs")
+
+
+def _worker(found: str, aside: Quarantine | None) -> Finding:
+    if aside is None:
+        return Finding("worker", Health.OK, found)
+    remedy = (
+        f"Look at that machine, then `kerasweep workers --release {aside.worker}`; a trial that completes "
+        "there as a probe takes it back too."
+    )
+    return Finding("worker", Health.NOTE, f"{found}; it is set aside: {aside.reason}", remedy)
 
 
 def _ownership(client: Client) -> Iterator[Finding]:

@@ -112,6 +112,7 @@ class Status:
         metric: what it is judged by: `name` and `goal`.
         message: why it failed or was cancelled; empty otherwise.
         waiting: why nothing happens, if something keeps its trials from starting.
+        troubles: what goes wrong beside the job: what is tried again at no charge, and workers set aside.
         created_at: when it was submitted.
         finished_at: when it ended.
         elapsed_s: the seconds since it was submitted, or until it ended.
@@ -126,6 +127,7 @@ class Status:
     metric: Metric
     message: str
     waiting: str | None
+    troubles: tuple[str, ...]
     created_at: datetime
     finished_at: datetime | None
     elapsed_s: float
@@ -139,6 +141,7 @@ class Status:
         *,
         now: float,
         waiting: str | None = None,
+        troubles: tuple[str, ...] = (),
     ) -> Status:
         """Return the status of a sweep as it is on record.
 
@@ -148,6 +151,7 @@ class Status:
             best: the best trial that counts, if any.
             now: seconds since 1970.
             waiting: why nothing happens, if something keeps its trials from starting.
+            troubles: what goes wrong beside the job.
         """
         return cls(
             sweep=sweep.id,
@@ -159,6 +163,7 @@ class Status:
             metric=sweep.spec.metric,
             message=sweep.message,
             waiting=waiting,
+            troubles=troubles,
             created_at=datetime.fromtimestamp(sweep.created_at, UTC),
             finished_at=moment(sweep.finished_at),
             elapsed_s=max(0.0, (sweep.finished_at or now) - sweep.created_at),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SweepRecord,
         TrialRecord,
     )
+    from kerasweep.jobs.store.quarantines import Quarantine
 
 Document = dict[str, Any]
 
@@ -46,6 +47,7 @@ def status_document(status: Status) -> Document:
         "metric": {"name": status.metric.name, "goal": str(status.metric.goal)},
         "message": status.message,
         "waiting": status.waiting,
+        "troubles": list(status.troubles),
         "created_at": timestamp(status.created_at),
         "finished_at": timestamp(status.finished_at),
         "elapsed_s": round(status.elapsed_s, 3),
@@ -179,6 +181,15 @@ def journal_documents(entries: Iterable[JournalEntry]) -> list[Document]:
 def log_documents(lines: Iterable[LogLine]) -> list[Document]:
     """Return log lines."""
     return [line._asdict() for line in lines]
+
+
+def worker_documents(workers: Iterable[ProcessRecord], quarantines: Iterable[Quarantine]) -> list[Document]:
+    """Return the live workers, what they offer, and why one is set aside; None where it is not."""
+    aside = {one.worker: one.reason for one in quarantines}
+    return [
+        {"worker": one.id, "seen_s": round(one.age_s, 1), "set_aside": aside.get(one.id), **one.facts}
+        for one in workers
+    ]
 
 
 def waiting_reason(

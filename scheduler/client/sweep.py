@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
-from kerasweep.scheduler.client import notebook, report, wording
+from kerasweep.scheduler.client import notebook, report, troubles, wording
 from kerasweep.scheduler.client.objects import ExportReport, Status, Trial, Trials, Winner
 
 if TYPE_CHECKING:
@@ -84,14 +84,18 @@ class Sweep:
             kept: whether this process keeps a worker and a scheduler running for it.
         """
         sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
-        reason = None
+        reason, told = None, tuple[str, ...]()
         if not sweep.state.final:
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
             reason = report.waiting_reason(
                 sweep, counts, *alive, handle=lambda: self.handle, embedded=embedded, kept=kept
             )
-        return Status.of(sweep, counts, best, now=time.time(), waiting=reason)
+            setbacks, names = self.client.records.setbacks(self.id), {one.id for one in alive[0]}
+            reason = reason or troubles.waiting_for(setbacks, time.time())
+            aside = [one for one in self.client.records.quarantines() if one.worker in names]
+            told = troubles.troubles_of(setbacks, aside, sweep.spec.retries)
+        return Status.of(sweep, counts, best, now=time.time(), waiting=reason, troubles=told)
 
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()

@@ -62,6 +62,8 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     head = Text.assemble(
         (document["name"], "bold"), "  ", (document["sweep"], "dim"), "  ", state(document["state"])
     )
+    if document["state"] == "completed" and document["trials"]["failed"]:
+        head.append(f", {document['trials']['failed']} failed", STYLES["failed"])
     facts.add_row("sweep", head)
     facts.add_row("trials", _progress(document))
     best = document["best"]
@@ -76,7 +78,25 @@ def status(document: Mapping[str, Any]) -> RenderableType:
         facts.add_row("message", Text(document["message"], "red" if document["state"] == "failed" else ""))
     if document["waiting"]:
         facts.add_row("waiting", Text(document["waiting"], "yellow"))
+    for trouble in document.get("troubles", ()):
+        facts.add_row("trouble", Text(trouble, "yellow"))
     return facts
+
+
+def workers(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the list of live workers."""
+    table = columns("worker", "state", ">trainers", ">slots", "queues", ">seen", "why")
+    for one in documents:
+        table.add_row(
+            one["worker"],
+            "set aside" if one["set_aside"] else "takes trials",
+            _plain(one.get("trainers")),
+            _plain(one.get("slots")),
+            ", ".join(map(str, one.get("queues", ()))),
+            wording.duration(one["seen_s"]),
+            _literal(one["set_aside"] or ""),
+        )
+    return table
 
 
 class Fitting:

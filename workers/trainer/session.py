@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from kerasweep.jobs.pipe import (
     PhaseEvent,
     ReleasedEvent,
     RunEvent,
+    WaitEvent,
 )
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.trial import FailureClass
@@ -38,11 +38,13 @@ from kerasweep.workers.trainer.job.prints import RunLog
 from kerasweep.workers.trainer.outbox import Outbox, StepPulse
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.prepare import Workshop
+from kerasweep.workers.trainer.room import is_refusal, with_room
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint
 from kerasweep.workers.trainer.state.digest import digest
 from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRun
 
-_INSIST_S = 60.0
+#: How long a result waits for room or for artifacts that do not answer, and for those that refuse.
+_INSIST_S, _REFUSED_S = 600.0, 60.0
 _PAUSE_S = 5.0
 
 # Keras means to remember which attributes it never saves, but looks for them under another name than it
@@ -85,6 +87,7 @@ class Session:
         self._equipment = equipment
         self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
+        self._unsaved = False
         self._snapshot: Checkpoint | None = None
         self._saved_at_s = time.monotonic()
 
@@ -176,11 +179,17 @@ class Session:
             sha256, size = self._equipment.artifacts.put(key, checkpoint.to_bytes())
         except OutOfReach as exc:
             self._log(f"no checkpoint after epoch {epoch}: {exc}")
+            self._unsaved = True
+            told = str(exc).splitlines()[0]
+            self._send(WaitEvent(self.order.run, f"it trains on without a new checkpoint: {told}"))
             return
         finally:
             self._saved_at_s = time.monotonic()
         self._saved = ArtifactRef("checkpoint", key, sha256, size, epoch)
         self._send(CheckpointEvent(self.order.run, self._saved))
+        if self._unsaved:
+            self._unsaved = False
+            self._send(WaitEvent(self.order.run, ""))
 
     def _resume(self, run: TrialRun) -> bool:
         """Resume from the newest whole checkpoint, naming those that are not; tell whether there was one."""
@@ -238,28 +247,36 @@ class Session:
     def _save_model(self, run: TrialRun) -> ArtifactRef:
         """Write the model as it was after its best epoch."""
         run.best.restore(run.model)
-        key = self._key("model", run.best.epoch, "keras")
-        with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
-            path = Path(folder) / "model.keras"
+        key, artifacts = self._key("model", run.best.epoch, "keras"), self._equipment.artifacts
+
+        def write(folder: Path) -> tuple[str, int]:
+            path = folder / "model.keras"
             with keras.saving.custom_object_scope(run.source.custom_objects):
                 run.model.save(path)
-            sha256, size = self._insist(lambda: self._equipment.artifacts.put_file(key, path))
+            return artifacts.put_file(key, path)
+
+        sha256, size = self._insist(lambda: with_room(artifacts, write))
         return ArtifactRef("model", key, sha256, size, run.best.epoch)
 
     def _insist(self, put: Callable[[], tuple[str, int]]) -> tuple[str, int]:
         """Write, trying again for a while: a result is worth more than the time that it took.
 
         Raises:
-            OutOfReach: the artifacts did not answer, or the run was asked to leave meanwhile.
+            OutOfReach: there was no room, or the artifacts did not answer, or the run was asked to leave.
         """
-        deadline_s = time.monotonic() + _INSIST_S
+        began_s, told = time.monotonic(), ""
         while True:
             try:
                 return put()
             except OutOfReach as exc:
-                if self.stop.leaving or time.monotonic() > deadline_s:
+                patience_s = _REFUSED_S if is_refusal(exc) else _INSIST_S
+                if self.stop.leaving or time.monotonic() - began_s > patience_s:
                     raise
-                self._log(f"the model is not saved yet: {exc}")
+                if str(exc) != told:
+                    told = str(exc)
+                    self._log(f"the model is not saved yet: {told}")
+                # Said again each time: it shows that the run is alive.
+                self._send(WaitEvent(self.order.run, f"its model is not saved yet: {told.splitlines()[0]}"))
                 time.sleep(_PAUSE_S)
 
     def _key(self, kind: str, epoch: int, suffix: str) -> str:

@@ -1,0 +1,63 @@
+"""What goes wrong with a sweep beside its job: trials tried again at no charge, and workers set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.scheduler.client import wording
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.quarantines import Quarantine
+    from kerasweep.jobs.store.setbacks import Setback
+    from kerasweep.jobs.sweepfile.spec import Retries
+
+#: What is told the first time; lost workers and preemptions are, once half of the bound is used up.
+_AT_ONCE = frozenset({FailureClass.MACHINE, FailureClass.STORE})
+#: What happened longer ago keeps nothing waiting now.
+_RECENT_S = 120.0
+_MOST_TOLD = 4
+
+
+def troubles_of(
+    setbacks: Sequence[Setback], quarantines: Iterable[Quarantine], retries: Retries
+) -> tuple[str, ...]:
+    """Return a sentence for each kind of setback, of the trial nearest to its bound, and for each worker."""
+    told = [_waits(one) for one in setbacks if one.cls is None][:1]
+    for cls in FailureClass:
+        alike = [one for one in setbacks if one.cls is cls]
+        if alike:
+            worst = max(alike, key=lambda one: one.count)
+            told += _counted(worst, len(alike), retries.bound_of(cls))
+    return (*told[:_MOST_TOLD], *(aside_words(one) for one in quarantines))
+
+
+def waiting_for(setbacks: Sequence[Setback], now: float) -> str | None:
+    """Return what keeps trials from their end right now, if that is the store or the machine."""
+    for one in setbacks:
+        if one.cls is None:
+            return _waits(one)
+        if one.cls in _AT_ONCE and now - one.at < _RECENT_S:
+            return f"trial {one.trial} is tried again: {one.message}"
+    return None
+
+
+def aside_words(one: Quarantine) -> str:
+    """Say that a worker is set aside, why, and what takes it back."""
+    return (
+        f"worker {one.worker} is set aside: {one.reason}; `kerasweep workers --release {one.worker}` "
+        "takes it back, and so does a trial that completes there as a probe"
+    )
+
+
+def _waits(one: Setback) -> str:
+    return f"trial {one.trial} waits: {one.message}"
+
+
+def _counted(worst: Setback, trials: int, bound: int) -> list[str]:
+    if worst.cls not in _AT_ONCE and worst.count * 2 < bound:
+        return []
+    others = f", and {wording.count(trials - 1, 'other trial')} less often" if trials > 1 else ""
+    times = wording.count(worst.count, "time")
+    return [f"{worst.cls}: trial {worst.trial} {times} of {bound} allowed{others}; last: {worst.message}"]
