@@ -15,6 +15,9 @@ from sqlalchemy import Connection, bindparam, func, select
 from kerasweep.jobs.errors import IllegalMove
 from kerasweep.jobs.excerpt import MESSAGE_CHARS, excerpt
 from kerasweep.jobs.queue.hints import encode_metrics
+from kerasweep.jobs.store.faults.quarantines import MAY_CLAIM, begin_probe, take_back
+from kerasweep.jobs.store.faults.setbacks import count_alike
+from kerasweep.jobs.store.faults.verdict import Record, Verdict, judge
 from kerasweep.jobs.store.models import Claim, Progress, Result
 from kerasweep.jobs.store.progress import (
     forget_epochs_after,
@@ -23,9 +26,7 @@ from kerasweep.jobs.store.progress import (
     write_artifacts,
     write_progress,
 )
-from kerasweep.jobs.store.quarantines import MAY_CLAIM, begin_probe, take_back
 from kerasweep.jobs.store.ranking import bar_of
-from kerasweep.jobs.store.setbacks import count_alike
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.moves import (
@@ -43,7 +44,6 @@ from kerasweep.jobs.store.sql.moves import (
     state_after,
 )
 from kerasweep.jobs.store.sql.rows import read_sweep, storable, write_journal
-from kerasweep.jobs.store.verdict import Record, Verdict, judge
 from kerasweep.jobs.trial import (
     COUNTED,
     UNCOUNTED,

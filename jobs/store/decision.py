@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, or_, select
 
 from kerasweep.jobs.errors import NotFound
-from kerasweep.jobs.store.fleet import Fleet
+from kerasweep.jobs.store.faults.fleet import Fleet
 from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials

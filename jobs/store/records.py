@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kerasweep.jobs.store.attempts import AttemptRecords
+from kerasweep.jobs.store.faults.quarantines import QuarantineRecords
+from kerasweep.jobs.store.faults.setbacks import SetbackRecords
 from kerasweep.jobs.store.identity import IdentityRecords
 from kerasweep.jobs.store.presence import PresenceRecords
-from kerasweep.jobs.store.quarantines import QuarantineRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.retention import RetentionRecords
-from kerasweep.jobs.store.setbacks import SetbackRecords
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sweeps import SweepRecords
 

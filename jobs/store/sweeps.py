@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.store.decision import Decision as Decision
+from kerasweep.jobs.store.faults.setbacks import count_alike
+from kerasweep.jobs.store.faults.verdict import Record, judge
 from kerasweep.jobs.store.models import SweepRecord
-from kerasweep.jobs.store.setbacks import count_alike
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.moves import TrialRow, end_attempt, lock_sweep, lock_trials, state_after
 from kerasweep.jobs.store.sql.rows import read_sweep, write_journal
-from kerasweep.jobs.store.verdict import Record, judge
 from kerasweep.jobs.trial import (
     FINAL,
     Answer,

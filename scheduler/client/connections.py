@@ -14,9 +14,9 @@ from kerasweep.jobs.settings import Settings, from_env, to_env
 if TYPE_CHECKING:
     from kerasweep.jobs.queue.broker import HintQueue
     from kerasweep.jobs.store.artifacts import Artifacts
+    from kerasweep.jobs.store.faults.quarantines import Quarantine
     from kerasweep.jobs.store.identity import Ownership
     from kerasweep.jobs.store.models import ProcessRecord
-    from kerasweep.jobs.store.quarantines import Quarantine
     from kerasweep.jobs.store.records import Records
 
 log = logging.getLogger(__name__)

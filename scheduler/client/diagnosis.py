@@ -22,7 +22,7 @@ from kerasweep.scheduler.client.connections import redis_folder
 from kerasweep.scheduler.client.removal import size_of
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.quarantines import Quarantine
+    from kerasweep.jobs.store.faults.quarantines import Quarantine
     from kerasweep.scheduler.client.client import Client
 
 _STALLED_S = 15

@@ -18,6 +18,7 @@ from kerasweep.scheduler.client.objects import Status, Trial, Winner, moment
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef
+    from kerasweep.jobs.store.faults.quarantines import Quarantine
     from kerasweep.jobs.store.models import (
         EpochRecord,
         JournalEntry,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         SweepRecord,
         TrialRecord,
     )
-    from kerasweep.jobs.store.quarantines import Quarantine
 
 Document = dict[str, Any]
 

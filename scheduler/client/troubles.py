@@ -9,8 +9,8 @@ from kerasweep.jobs.trial import FailureClass
 from kerasweep.scheduler.client import wording
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.quarantines import Quarantine
-    from kerasweep.jobs.store.setbacks import Setback
+    from kerasweep.jobs.store.faults.quarantines import Quarantine
+    from kerasweep.jobs.store.faults.setbacks import Setback
     from kerasweep.jobs.sweepfile.spec import Retries
 
 #: What is told the first time; lost workers and preemptions are, once half of the bound is used up.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 
-from kerasweep.jobs.store.fleet import FAILED_HERE, End, Fleet
-from kerasweep.jobs.store.quarantines import Quarantine
+from kerasweep.jobs.store.faults.fleet import FAILED_HERE, End, Fleet
+from kerasweep.jobs.store.faults.quarantines import Quarantine
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import COUNTED, TrialState
 

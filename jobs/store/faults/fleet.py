@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, select
 
 from kerasweep.jobs.queue.hints import train_queue
-from kerasweep.jobs.store import quarantines
+from kerasweep.jobs.store.faults import quarantines
+from kerasweep.jobs.store.faults.quarantines import Quarantine
 from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.store.presence import ALIVE_S
-from kerasweep.jobs.store.quarantines import Quarantine
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
