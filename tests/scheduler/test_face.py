@@ -50,7 +50,7 @@ def test_public_names() -> None:
         "digest", "seed", "worker", "started_at", "finished_at",
     ]  # fmt: skip
     assert list(inspect.signature(Status).parameters) == [
-        "sweep", "name", "state", "trials", "best", "max_trials", "metric", "message", "waiting",
+        "sweep", "name", "state", "trials", "best", "max_trials", "metric", "message", "waiting", "troubles",
         "created_at", "finished_at", "elapsed_s",
     ]  # fmt: skip
     assert list(inspect.signature(Winner).parameters) == [
