@@ -40,6 +40,8 @@ class Host:
         self._changed = threading.Condition()
         self._slots = Slots([self._trainer(devices) for devices in device_sets], width)
         self.preempting = False
+        #: Whether this worker is set aside, since trials fail on it alone.
+        self.aside = False
         # Whether a hint found no slot since anything changed, and whether one did since two shared a trainer.
         self._full = self._wary = False
         #: Hears how many hints this worker may hold, whenever that may have changed; from any thread.
@@ -195,7 +197,7 @@ class Host:
             return slot
 
     def _intake(self) -> int:
-        if self.preempting or self._full:
+        if self.preempting or self.aside or self._full:
             return self._slots.placed
         capacity = self._slots.capacity
         return min(capacity, self._slots.placed + 1) if self._wary else capacity

@@ -22,6 +22,8 @@ from kerasweep.workers.slots import Slot
 
 log = logging.getLogger(__name__)
 
+_ASIDE_LOOK_S = 2.0
+
 
 @dataclass
 class Worker:
@@ -54,6 +56,8 @@ class Worker:
         try:
             with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
+                if claim is None and self._stands_aside():
+                    raise NoSlot
                 if claim is None:
                     return True
                 self._run(task_id, claim, slot)
@@ -64,6 +68,28 @@ class Worker:
         except OutOfReach as exc:
             log.warning("trial %s waits: %s", key, str(exc).splitlines()[0])
         return True
+
+    def _stands_aside(self) -> bool:
+        """Tell whether this worker is set aside: then it takes no hints until it is taken back or probes."""
+        if not self.records.is_aside(self.name):
+            return False
+        with self.lock:
+            first, self.host.aside = not self.host.aside, True
+        if first:
+            log.warning("this worker is set aside and leaves trials to others; `kerasweep workers` says why")
+            self.host.look_again()
+            threading.Thread(target=self._wait_aside, name="aside", daemon=True).start()
+        return True
+
+    def _wait_aside(self) -> None:
+        while not self.left.wait(_ASIDE_LOOK_S):
+            try:
+                if not self.records.is_aside(self.name):
+                    break
+            except OutOfReach:
+                continue  # the store is away for everybody
+        self.host.aside = False
+        self.host.look_again()
 
     def _put_back(self, key: TrialKey, taken: Sequence[str]) -> None:
         """Leave a hint to another worker; one that gets lost is sent again by reconciling."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, and_, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import insert_into, storable
-from kerasweep.jobs.trial import TrialKey, TrialState
 
 #: The longest time between two probes, in seconds.
 LONGEST_PROBE_S = 3600.0
@@ -69,16 +68,6 @@ class QuarantineRecords:
         """Take a worker back; tell whether it was set aside."""
         with self._db.writing() as conn:
             return take_back(conn, worker)
-
-    def unhint(self, key: TrialKey) -> None:
-        """Have the hint of a queued trial sent again: whoever took it may not train it."""
-        queued = and_(
-            t.trials.c.sweep == key.sweep,
-            t.trials.c.number == key.trial,
-            t.trials.c.state == TrialState.QUEUED,
-        )
-        with self._db.writing() as conn:
-            conn.execute(t.trials.update().where(queued).values(hinted_at=None))
 
 
 def read_quarantines(conn: Connection) -> list[Quarantine]:

@@ -164,9 +164,3 @@ def test_trials_that_fail_everywhere_fail(records: Records, sweep: SweepRecord, 
     train(records, "w1", 3, 4)
     train(records, "w2", 5, 6)
     assert records.sweep(SWEEP).state is SweepState.COMPLETED
-
-
-def test_a_hint_that_a_sick_worker_took_is_sent_again(records: Records, sweep: SweepRecord) -> None:
-    records.mark_hinted(records.unhinted())
-    records.unhint(TrialKey(SWEEP, 3))
-    assert [hint.key.trial for hint in records.unhinted()] == [3]
