@@ -80,6 +80,9 @@ class Run:
     def misbehave(self) -> bool:
         """Do what the trial's act says; tell whether it is over with that."""
         act, epoch = self.act, self.epoch + 1
+        if os.environ.get("STUB_SICK"):  # as where a library of this machine alone is broken
+            self.send(FailedEvent(self.name, FailureClass.USER, "ImportError: libsick.so", "line 1", 1))
+            return True
         if act == "crash" and epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         if act == "hang" and epoch == 2 and self.first:
