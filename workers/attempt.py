@@ -229,7 +229,7 @@ class Attempt:
             metrics=event.metrics,
             digest=event.digest,
             model=event.model,
-            facts=event.facts,
+            facts={**event.facts, "code": self.claim.sweep.bundle.sha256},
         )
         return lambda progress: self._records.finish(self.key, result, progress)
 

@@ -230,9 +230,10 @@ def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
     attempt = {"sweep": key.sweep, "trial": key.trial, "number": row.attempt}
     conn.execute(_NEW_ATTEMPT, {**attempt, "worker": worker, "started_at": now})
     moved = {"trial": key.trial, "attempt": row.attempt, "state": TrialState.RUNNING}
-    write_journal(conn, now, key.sweep, "claimed", f"by {worker}", **moved)
-    decisions = conn.execute(_DECISIONS, {"of_sweep": key.sweep})
     sweep = read_sweep(conn, key.sweep)
+    code = f", with bundle {sweep.bundle.sha256[:12]}" if "bundles" in sweep.source else ""
+    write_journal(conn, now, key.sweep, "claimed", f"by {worker}{code}", **moved)
+    decisions = conn.execute(_DECISIONS, {"of_sweep": key.sweep})
     return Claim(
         key=AttemptKey(key.sweep, key.trial, row.attempt),
         sweep=sweep,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
 
 from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.fleet import Fleet
 from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
 from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
-from kerasweep.jobs.trial import Answer, SweepState, TrialState, sources_of
+from kerasweep.jobs.trial import FINAL, Answer, SweepState, TrialState, sources_of
 
 #: What may replace an earlier request: nothing replaces a cancel, and a resume only a pause.
 _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
@@ -164,6 +165,29 @@ class Decision:
         self._conn.execute(
             t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(max_trials=max_trials)
         )
+
+    def change_code(self, bundle: ArtifactRef, entry: str, source: Mapping[str, Any]) -> None:
+        """Let attempts that begin from here on train with another bundle; the one before stays on record."""
+        before = self.sweep.source
+        earlier = {
+            "key": self.sweep.bundle.key,
+            "sha256": self.sweep.bundle.sha256,
+            "entry": self.sweep.entry,
+        }
+        bundles = [*before.get("bundles", []), {**earlier, "git_commit": before.get("git_commit")}]
+        values = {
+            "bundle_key": bundle.key,
+            "bundle_sha256": bundle.sha256,
+            "entry": entry,
+            "source": {**source, "bundles": bundles},
+        }
+        self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
+
+    def forget_checkpoints(self) -> int:
+        """Take the checkpoints of trials that have not ended off the records; return how many there were."""
+        open_ = select(t.trials.c.number).where(self._mine, t.trials.c.state.not_in(sorted(FINAL)))
+        mine = and_(t.artifacts.c.sweep == self.sweep.id, t.artifacts.c.kind == "checkpoint")
+        return self._conn.execute(t.artifacts.delete().where(mine, t.artifacts.c.trial.in_(open_))).rowcount
 
     def note(self, event: str, reason: str, trial: int | None = None) -> None:
         """Write a decision that moves nothing, and its reason, into the journal."""

@@ -28,6 +28,15 @@ class SweepRecord:
     created_at: float
     finished_at: float | None
 
+    def code_of(self, trial: TrialRecord) -> tuple[ArtifactRef, str]:
+        """Return the bundle that a trial was trained with, and the job's file in it."""
+        earlier = self.source.get("bundles", [])
+        used = trial.facts.get("code", earlier[0]["sha256"] if earlier else None)
+        for one in earlier:
+            if one["sha256"] == used:
+                return ArtifactRef("bundle", one["key"], one["sha256"], 0), one["entry"]
+        return self.bundle, self.entry
+
 
 @dataclass(frozen=True)
 class NewTrial:

@@ -160,7 +160,9 @@ class RecordReads:
         """Return the keys of every artifact that the records know, bundles included."""
         with self._db.reading() as conn:
             known = set(conn.execute(select(t.artifacts.c.key)).scalars())
-            return known | set(conn.execute(select(t.sweeps.c.bundle_key)).scalars())
+            rows = conn.execute(select(t.sweeps.c.bundle_key, t.sweeps.c.source)).all()
+            earlier = {one["key"] for row in rows for one in row.source.get("bundles", [])}
+            return known | earlier | {row.bundle_key for row in rows}
 
     def logs(self, sweep: str, trial: int | None = None) -> list[LogLine]:
         """Return the log lines of a sweep's trials, or of one."""

@@ -41,13 +41,29 @@ def cancel(
     _print_done(found, trial, found.cancel(trial), output)
 
 
-@command(STEER, "kerasweep retry mlp", "kerasweep retry mlp 3")
+@command(STEER, "kerasweep retry mlp", "kerasweep retry mlp 3", "kerasweep retry mlp --code")
 def retry(
-    client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
+    client: Client,
+    sweep: SweepName,
+    trial: TrialNumber = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Train with the job as it is now, not as it was submitted.")
+    ] = False,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Queue failed and cancelled trials again, or one of them."""
+    """Queue failed and cancelled trials again, or one of them.
+
+    They train with the code that was submitted, unless --code takes the job as it is now.
+    """
     found = client.sweep(sweep)
-    _print_done(found, trial, found.retry(trial), output)
+    done = found.retry(trial, code=code)
+    _print_done(found, trial, done, output)
+    changed = None if code else found.changed_job()
+    if changed:
+        say(
+            f"note: {changed} has changed since it was submitted, and a sweep keeps its code; "
+            f"`kerasweep retry {found.handle} --code` takes it as it is now"
+        )
 
 
 @command(STEER, "kerasweep extend mlp --max-trials 40")

@@ -86,7 +86,8 @@ def lay_out(
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as name:
         folder = Path(name)
         artifacts.fetch(model.key, model.sha256, folder / MODEL_FILE)
-        unpack(artifacts.get(sweep.bundle.key, sweep.bundle.sha256), folder / "job")
-        job = folder / "job" / sweep.entry
+        bundle, entry = sweep.code_of(trial)
+        unpack(artifacts.get(bundle.key, bundle.sha256), folder / "job")
+        job = folder / "job" / entry
         arguments = read_program(job).route(trial.params)["load_data"]
         yield Bench(folder / MODEL_FILE, job, arguments)

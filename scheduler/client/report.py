@@ -111,6 +111,7 @@ def result_document(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, 
         version: kerasweep's own version, which fetched it.
     """
     facts, source = dict(trial.facts), dict(sweep.source)
+    bundle, entry = sweep.code_of(trial)
     return {
         "sweep": sweep.id,
         "name": sweep.name,
@@ -129,7 +130,7 @@ def result_document(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, 
         "device": facts.get("device"),
         "source": source,
         "git": {"commit": source.get("git_commit"), "dirty": source.get("git_dirty")},
-        "job": {"file": sweep.entry, "bundle_sha256": sweep.bundle.sha256},
+        "job": {"file": entry, "bundle_sha256": bundle.sha256},
         "training": sweep.spec.training_for(dict(trial.params)).model_dump(mode="json"),
         "started_at": timestamp(moment(trial.started_at)),
         "finished_at": timestamp(moment(trial.finished_at)),

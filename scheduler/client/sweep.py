@@ -281,9 +281,27 @@ class Sweep:
         """End what has not ended, and keep what is done; return what was done."""
         return self._ask("cancel", trial)
 
-    def retry(self, trial: int | None = None) -> str:
-        """Queue failed and cancelled trials again; return what was done."""
-        return self._ask("retry", trial)
+    def retry(self, trial: int | None = None, *, code: bool = False) -> str:
+        """Queue failed and cancelled trials again; return what was done.
+
+        Args:
+            trial: this one only.
+            code: train with the job as it is now, from here on, in place of the one that was submitted.
+
+        Raises:
+            InputError: there is nothing to retry, or the job cannot be taken.
+        """
+        from kerasweep.scheduler.deciding.mending import pack_again
+
+        return self._ask(
+            "retry", trial, pack_again(self.client.artifacts, self.refresh().record) if code else None
+        )
+
+    def changed_job(self) -> str | None:
+        """Return the path of the job if it is here and not as it was submitted any more."""
+        from kerasweep.scheduler.deciding.mending import changed_since
+
+        return changed_since(self.record)
 
     def extend(self, max_trials: int) -> str:
         """Let the sweep have up to `max_trials` trials; return what was done."""
@@ -296,7 +314,7 @@ class Sweep:
             time.sleep(_POLL_S)
         return state
 
-    def _ask(self, what: str, *which: int | None) -> str:
+    def _ask(self, what: str, *which: Any) -> str:
         from kerasweep.scheduler.deciding import control
 
         done: str = getattr(control, what)(self.client.records, self.id, *which)

@@ -10,6 +10,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Answer, SweepState, TrialState
 from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
+from kerasweep.scheduler.deciding.mending import FreshCode
 
 _BY_HAND = "asked for by hand"
 _PAUSED = (TrialState.PAUSED,)
@@ -71,11 +72,18 @@ def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
         return f"sweep {decision.sweep.name} is cancelled"
 
 
-def retry(records: Records, sweep: str, trial: int | None = None) -> str:
+def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCode | None = None) -> str:
     """Queue failed and cancelled trials again, with a clean slate of failures; return what was done.
 
+    Args:
+        records: where the sweep is.
+        sweep: its id.
+        trial: this one only.
+        code: what the sweep's trials train with from now on; those that are queued begin anew with it.
+
     Raises:
-        InputError: there is nothing to retry, or what is retried would be cancelled at once.
+        InputError: there is nothing to retry, or what is retried would be cancelled at once; or there is
+            other code while trials are under way.
         NotFound: the sweep has no such trial.
     """
     with records.deciding(sweep) as decision:
@@ -93,8 +101,11 @@ def retry(records: Records, sweep: str, trial: int | None = None) -> str:
                 f"only failed or cancelled trials can be retried, {got}; see `kerasweep trials {name}`"
             )
         _expect_to_train(decision)
+        if code is not None:
+            _take_code(decision, code)
         _reopen(decision)
-        return f"{moved} trial{'s' if moved > 1 else ''} queued again"
+        taken = f", and {code.entry} is taken as it is now" if code else ""
+        return f"{moved} trial{'s' if moved > 1 else ''} queued again{taken}"
 
 
 def extend(records: Records, sweep: str, max_trials: int) -> str:
@@ -117,6 +128,25 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")
         _reopen(decision)
         return f"sweep {name} may have {max_trials} trials now"
+
+
+def _take_code(decision: Decision, code: FreshCode) -> None:
+    """Let all that is not trained yet train with other code, from its first epoch.
+
+    Raises:
+        InputError: trials are under way, which would be continued with code that they did not begin with.
+    """
+    running = decision.counts().get(TrialState.RUNNING, 0)
+    if running:
+        raise InputError(
+            f"the code of a sweep changes while none of its trials is running, and {running} are in "
+            f"{decision.sweep.name}\nWait for them, or `kerasweep pause {decision.sweep.name}` first"
+        )
+    fresh = decision.forget_checkpoints()
+    decision.change_code(code.bundle, code.entry, code.source)
+    dropped = f"; {fresh} checkpoints of the code before it are dropped" if fresh else ""
+    what = f"{code.entry} of bundle {code.bundle.sha256[:12]}"
+    decision.note("code changed", f"trials that begin from here on run {what}{dropped}, {_BY_HAND}")
 
 
 def _resume_trial(decision: Decision, trial: int) -> bool:
@@ -142,7 +172,7 @@ def _expect_to_train(decision: Decision) -> None:
         raise InputError(
             f"sweep {name} would be halted again: its first trials all failed the same way: {message}\n"
             f"`kerasweep retry {name}` queues all of them again once the cause is gone; "
-            "with a mended job, submit the sweep again"
+            f"with a mended job, `kerasweep retry {name} --code` does"
         )
 
 

@@ -64,7 +64,7 @@ def submit(
     """
     spec, lines = _read(source, name)
     job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
-    packed = _pack(spec, job, lines)
+    packed = pack_job(spec, job, lines)
     if queue:
         queue.ping()
     sweep = _record(spec, packed, source_of(job), engine, records, artifacts)
@@ -81,8 +81,12 @@ def _read(
     return spec, dict if isinstance(source, Mapping) else lambda: read_sheet(source).lines
 
 
-def _pack(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]]) -> Bundle:
-    """Check the job against the sweep file, and pack it with what travels with it."""
+def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]] = dict) -> Bundle:
+    """Check a job against its sweep, and bundle it with what travels with it.
+
+    Raises:
+        InputError: it does not fit, or a file cannot travel.
+    """
     check(spec, read_program(job), lines)
     packed = bundle(job, spec.files)
     for note in packed.notes:
