@@ -27,6 +27,10 @@ from kerasweep.jobs.trial import FailureClass
 # Redis, PostgreSQL and object stores all take a password in the query too.
 _SECRETS = re.compile(r"(?i)\b([a-z_]*(?:password|passwd|secret|token|key))=[^&\s]*")
 
+_SCHEME = re.compile(r"(?s)([A-Za-z][A-Za-z0-9+.\-]*(:/+))(.*)")
+# What stands in a port's place and is no number may be a password whose host was forgotten.
+_WRONG_PORT = re.compile(r"^((?:\[[^\]]*+\]?+|[^:/?#\[]*+)):(?!\d*(?:[/?#]|$))[^/]*")
+
 
 class KerasweepError(Exception):
     """The root: every error that kerasweep raises on purpose."""
@@ -118,8 +122,11 @@ class JobError(KerasweepError):
 
 def without_password(url: str) -> str:
     """Return the URL with its password replaced by `***`, also where it was not quoted correctly."""
-    scheme, mark, rest = url.partition("://")
+    found = _SCHEME.fullmatch(url)
+    scheme, rest = (found[1], found[3]) if found else ("", url)
     user, at, host = rest.rpartition("@")
-    if at and ":" in user:
-        rest = f"{user.partition(':')[0]}:***@{host}"
-    return _SECRETS.sub(r"\1=***", f"{scheme}{mark}{rest}")
+    if at and (":" in user or "@" in user):
+        rest = f"{re.split('[:@]', user)[0]}:***@{host}"
+    elif not at and scheme:
+        rest = _WRONG_PORT.sub(r"\1:***", rest)
+    return _SECRETS.sub(r"\1=***", f"{scheme}{rest}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
+from kerasweep.jobs.addresses import CHECKS
 from kerasweep.jobs.errors import InputError
 
 PREFIX = "KERASWEEP_"
@@ -69,7 +70,8 @@ def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | No
     """Read `KERASWEEP_…`; a flag that is not None wins.
 
     Raises:
-        InputError: a flag that is no setting; a duration that is not a number above 0.
+        InputError: a flag that is no setting; a duration that is not a number above 0; an address that
+            cannot be meant.
     """
     _expect_known(flags)
     environ = os.environ if environ is None else environ
@@ -81,6 +83,9 @@ def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | No
             values[field.name] = (
                 _number(field.name, value) if isinstance(field.default, float) else str(value)
             )
+    for name, check in CHECKS.items():
+        if name in values:
+            check(str(values[name]))
     return Settings(**values)  # type: ignore[arg-type]
 
 

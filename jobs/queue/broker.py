@@ -95,7 +95,9 @@ class HintQueue:
                 "socket_timeout": reach_s,
                 "socket_connect_timeout": reach_s,
             }
-        plain = broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
+        plain = broker_url
+        if broker_url.startswith("redis+socket://"):
+            plain = broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
         timeouts: dict[str, Any] = {"socket_timeout": reach_s, "socket_connect_timeout": reach_s}
         self._redis = redis.Redis.from_url(plain, **timeouts)
 

@@ -24,10 +24,12 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from kerasweep.jobs.errors import Damaged, InputError, KerasweepError, OutOfReach, without_password
+from kerasweep.jobs.addresses import check_artifacts, shown
+from kerasweep.jobs.errors import Damaged, InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.store.whole_file import sweep_leftovers, write_whole
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
+_IS_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*(://|::)")
 _CHUNK_BYTES = 1 << 20
 
 _FULL = {
@@ -76,11 +78,8 @@ class Artifacts:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url, **options)
-        except (ValueError, ImportError) as exc:
-            rule = "the artifacts (--artifacts, KERASWEEP_ARTIFACTS_URL) must be a folder or an fsspec URL"
-            raise InputError(f"{rule}, got {without_password(url)!r}; {exc}") from exc
+        check_artifacts(url)
+        self._fs, root = _opened(url, options)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._root = root.rstrip("/")
         if self._local:
@@ -289,6 +288,20 @@ class Artifacts:
             raise OutOfReach(
                 "The artifact store", self.url, _REMEDY, f"{type(exc).__name__}: {exc}"[:160]
             ) from exc
+
+
+def _opened(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """Return the file system and the path in it; a plain path is taken as it is, whatever it holds."""
+    if not _IS_URL.match(url):
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
+    try:
+        fs, root = fsspec.core.url_to_fs(url, **options)
+    except OSError as exc:
+        raise OutOfReach("The artifact store", url, _REMEDY, str(exc)) from exc
+    except Exception as exc:
+        rule = "the artifacts (--artifacts, KERASWEEP_ARTIFACTS_URL) must be a folder or an fsspec URL"
+        raise InputError(f"{rule}, got {shown(url)}; {type(exc).__name__}: {exc}"[:400]) from exc
+    return fs, str(root)
 
 
 def digest_of(path: Path) -> tuple[str, int]:

@@ -129,7 +129,10 @@ class Connections:
     def has_store(self) -> bool:
         """Whether there is a store to read; reading must not create an empty one in every folder."""
         url = self.settings.store
-        return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
+        try:
+            return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
+        except OSError:  # a name too long, or a folder that may not be entered: opening it tells why
+            return True
 
     def close(self) -> None:
         """Close every connection; they are opened again when needed."""

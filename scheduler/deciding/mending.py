@@ -11,7 +11,8 @@ from kerasweep.jobs.code.bundle import bundle
 from kerasweep.jobs.errors import InputError, ProgramError
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import SweepRecord
-from kerasweep.scheduler.deciding.submission import pack_job, source_of
+from kerasweep.scheduler.deciding.origin import source_of
+from kerasweep.scheduler.deciding.submission import pack_job
 
 
 @dataclass(frozen=True)

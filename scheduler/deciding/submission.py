@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from kerasweep.jobs.sweepfile.sheet import read_sheet
 from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance, send_hints
+from kerasweep.scheduler.deciding.origin import source_of
 
 log = logging.getLogger(__name__)
-
-_GIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -149,24 +147,3 @@ def _begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> boo
         )
         return False
     return queue is not None
-
-
-def source_of(job: Path) -> Mapping[str, Any]:
-    """Return where the job came from: its folder, git commit, and whether that folder had changes."""
-    folder = job.resolve().parent
-    facts: dict[str, Any] = {"job": str(job.resolve()), "git_commit": None, "git_dirty": None}
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit:
-        changes = _git(folder, "status", "--porcelain", "--", ".")
-        facts |= {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
-    return facts
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=_GIT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -38,6 +38,7 @@ def test_another_process_reads_the_same() -> None:
         field.name: 1.5 if isinstance(field.default, float) else f"x-{field.name}"
         for field in fields(Settings)
     }
+    changed |= {"broker_url": "redis://x", "store_url": "sqlite:///x"}
     settings = replace(Settings(), **changed)  # type: ignore[arg-type]
     assert from_env(to_env(settings)) == settings
     assert from_env(to_env(Settings())) == Settings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from kerasweep.jobs.addresses import check_store, shown
 from kerasweep.jobs.errors import InputError, OutOfReach
 
 #: The store's own time, in seconds since 1970.
@@ -64,18 +66,43 @@ def read_url(url: str) -> URL:
     Raises:
         InputError: it is no URL of a SQLite file or a PostgreSQL database.
     """
+    check_store(url)
+    if url.startswith("sqlite"):
+        return _sqlite_url(url)
     try:
-        parsed = make_url(url)
-    except ArgumentError as exc:
-        raise InputError(f"{_WANTED}, got something that is not a URL; set it anew") from exc
-    kind = parsed.get_backend_name()
-    if kind not in NOW:
-        raise InputError(f"{_WANTED}, got {kind!r}; use one of the two")
-    if kind == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    if not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise InputError(f"{_WANTED}, got {url!r}, which names no file; other processes must reach it too")
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError) as exc:
+        raise InputError(f"{_WANTED}, got {shown(url)}, which cannot be read; set it anew") from exc
+    _check_options(parsed, url)
     return parsed
+
+
+def _sqlite_url(url: str) -> URL:
+    """Read everything behind `sqlite:///` as the path that it is: a folder's name may hold ?, # and %20."""
+    head, found, path = url.partition(":///")
+    query = re.search(r"\?[^/]*$", path)  # a query holds no slash, and a path to a file ends in a name
+    if not found or head not in ("sqlite", "sqlite+pysqlite") or path in ("", ":memory:") or query:
+        raise InputError(
+            f"{_WANTED}, got {shown(url)}, which names no file; other processes must reach it too"
+        )
+    return URL.create("sqlite", database=path)
+
+
+def _check_options(parsed: URL, url: str) -> None:
+    """See that libpq knows the options behind the question mark.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import make_conninfo
+    except ImportError:
+        return  # told when the driver is opened
+    try:
+        make_conninfo("", **{name: str(value) for name, value in parsed.query.items()})
+    except ProgrammingError as exc:
+        raise InputError(f"{_WANTED}, got {shown(url)}; {exc}\nLeave the option out") from exc
 
 
 def open_engine(parsed: URL, url: str, reach_s: float) -> Engine:
