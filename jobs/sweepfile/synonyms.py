@@ -80,6 +80,10 @@ METHODS: dict[str, str] = {
     **_means("tpe", "bayes", "bayesian", "bayesian_optimization", "hyperopt", "optuna", "bohb"),
     **_means("grid", "grid_search", "gridsearch", "exhaustive"),
     **_means("random", "random_search", "randomsearch", "randomized"),
+    **dict.fromkeys(
+        ("hyperband", "asha", "halving", "successive_halving", "sha"),
+        "it says who goes on, not what is tried: write `method: random` and `stopping: {halving: ...}`",
+    ),
 }
 
 #: Keys of a distribution.

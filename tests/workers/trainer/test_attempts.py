@@ -137,7 +137,7 @@ def test_prints_go_to_the_log_of_their_own_run(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("changes", "cls", "words"),
     [
-        ({"params": {"form": "raises"}}, "user", ["ValueError: no such layer (train.py:20)"]),
+        ({"params": {"form": "raises"}}, "user", ["ValueError: no such layer second line (train.py:20)"]),
         ({"params": {"form": "exits"}}, "user", ["SystemExit", "train.py:22"]),
         ({"params": {"form": "memory"}}, "memory", ["out of memory"]),
         ({"params": {"form": "none"}}, "user", ["build_model must return", "NoneType"]),
