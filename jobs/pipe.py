@@ -132,6 +132,14 @@ class ReadyEvent(Message):
 
 
 @dataclass(frozen=True)
+class WornEvent(Message):
+    """A job changed what cannot be put back: the process must be replaced when its runs have ended."""
+
+    kind = "worn"
+    why: Text
+
+
+@dataclass(frozen=True)
 class EngineEvent(OfRun):
     """The engine that trains the run (`pack` or `fit`), and why; empty where that is the rule."""
 
@@ -268,6 +276,7 @@ class ReleasedEvent(OfRun):
 Order = TrainOrder | StopOrder | DecidedOrder | ExitOrder
 Event = (
     ReadyEvent
+    | WornEvent
     | EngineEvent
     | PhaseEvent
     | NoteEvent

@@ -41,6 +41,7 @@ from kerasweep.jobs.pipe import (
     StepEvent,
     StopOrder,
     TrainOrder,
+    WornEvent,
 )
 from kerasweep.jobs.trial import Answer
 from kerasweep.workers.autoscale import StepCount
@@ -299,6 +300,10 @@ class Trainer:
         if isinstance(event, ReadyEvent):
             self._begin(event)
             return
+        if isinstance(event, WornEvent):
+            log.info("trainer %s is to be replaced: %s", self.devices.name, event.why)
+            self.retiring = True
+            return
         if isinstance(event, PipeDefect) and event.run is None:
             # Whose it was cannot be told, and one that is lost would be waited for.
             log.error("trainer %s: %s", self.devices.name, event)
@@ -356,12 +361,16 @@ class Trainer:
         flags = ["--artifacts", self._artifacts_url, "--threads", str(self.devices.threads)]
         if self.devices.logical_cpus:
             flags += ["--logical-cpus", str(self.devices.logical_cpus)]
-        return [sys.executable, "-m", "kerasweep.workers.trainer.main", *pipes, *flags]
+        if "TMPDIR" in os.environ:  # the worker's own, which lasts as long as the worker
+            flags += ["--folders", os.path.join(os.environ["TMPDIR"], "trials")]
+        # -P: the folder that the worker was started in is nobody's code.
+        return [sys.executable, "-P", "-m", "kerasweep.workers.trainer.main", *pipes, *flags]
 
     def _environ(self) -> dict[str, str]:
         return {
             **os.environ,
             "CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus) or "-1",
+            "KERAS_BACKEND": "tensorflow",
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -1,6 +1,6 @@
 """The trainer process: reads orders from one pipe, writes events to another, and trains between them.
 
-    python -m kerasweep.workers.trainer.main --in-fd 3 --out-fd 4 --artifacts URL --parent-pid PID
+    python -P -m kerasweep.workers.trainer.main --in-fd 3 --out-fd 4 --artifacts URL --parent-pid PID
 
 It ends when its host does: the kernel kills it with the thread that started it, and an end of the pipe
 ends it too.
@@ -11,8 +11,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -24,10 +27,17 @@ def main(arguments: list[str] | None = None) -> None:
     die_with(flags.parent_pid)
     leave_the_end_to_the_host()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other work left in the environment
+    forget_the_current_folder()
     from kerasweep.workers.trainer.serve import serve  # TensorFlow loads here, with the environment set
 
-    serve(flags.in_fd, flags.out_fd, flags.artifacts, flags.threads, flags.logical_cpus)
+    own = None if flags.folders else tempfile.mkdtemp(prefix="kerasweep-trials-")
+    folders = Path(flags.folders or own or "")
+    try:
+        serve(flags.in_fd, flags.out_fd, flags.artifacts, flags.threads, flags.logical_cpus, folders)
+    finally:
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
     # Threads of TensorFlow and of the job may still run; nothing of theirs is wanted.
     os._exit(0)
 
@@ -57,12 +67,23 @@ def _default_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def forget_the_current_folder() -> None:
+    """Take the folder of whoever started this process off the path: a job's code comes with the job.
+
+    `python -m` puts it there, and so does an empty entry in PYTHONPATH.
+    """
+    here = os.getcwd()
+    named = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:] = [entry for entry in sys.path if entry and (entry != here or here in named)]
+
+
 def _flags(arguments: list[str] | None) -> Any:
     parser = argparse.ArgumentParser(prog="kerasweep-trainer", description=__doc__)
     parser.add_argument("--in-fd", type=int, required=True, help="orders, JSON lines")
     parser.add_argument("--out-fd", type=int, required=True, help="events, JSON lines")
     parser.add_argument("--artifacts", required=True, help="URL of the artifacts")
     parser.add_argument("--parent-pid", type=int, default=0, help="the host; 0 for none")
+    parser.add_argument("--folders", default="", help="where trials have their folders; a new one by default")
     parser.add_argument("--threads", type=int, default=0, help="operations at once; 0: one for each core")
     parser.add_argument("--logical-cpus", type=int, default=1, help="CPU devices to show, to try replicas")
     return parser.parse_args(arguments)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras.src.random.seed_generator import global_seed_generator
 
-from kerasweep.jobs.code.program import Program, read_program
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
+from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import check_sizes, steps_of
 from kerasweep.workers.trainer.hardware import Devices, scope_of
 from kerasweep.workers.trainer.job.callbacks import (
@@ -27,62 +28,134 @@ from kerasweep.workers.trainer.job.callbacks import (
     declared_first,
     declared_last,
 )
-from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Part, weighted
+from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Loaded, Part, weighted
+from kerasweep.workers.trainer.job.enclave import Enclave, current, show_environment
+from kerasweep.workers.trainer.job.given import Arguments
+from kerasweep.workers.trainer.job.loading import load_data, reset_names
+from kerasweep.workers.trainer.job.process_state import Namespaces, ProcessState, Turns
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
-from kerasweep.workers.trainer.job.source import JobSource
+from kerasweep.workers.trainer.job.source import JobSource, JobText
+from kerasweep.workers.trainer.job.working_folder import fill, leave_the_process_in, remove, work_in
 from kerasweep.workers.trainer.outbox import StepPulse
 from kerasweep.workers.trainer.state.building import build
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
 
-_SOURCES_KEPT = 4
+_TEXTS_KEPT = 4
+_WORN = "a job changed settings of the whole process that cannot be put back"
+_SHARED_FOLDER = (
+    "note: this system gives a thread no working folder of its own: relative paths lead to that of the trial "
+    "which began last in this trainer\n"
+)
 
 
 class Workshop:
-    """What the runs of a trainer share: devices, job sources, data.
+    """What the runs of a trainer share: devices, the texts of jobs, data.
 
     Args:
         devices: this trainer's.
         artifacts: beside which the curves for TensorBoard are written.
+        folders: where trials have their working folders.
+        tell_worn: tells the host why this process must be replaced.
     """
 
-    def __init__(self, devices: Devices, artifacts: Artifacts) -> None:
+    def __init__(
+        self, devices: Devices, artifacts: Artifacts, folders: Path, tell_worn: Callable[[str], None]
+    ) -> None:
         self.devices = devices
         self._artifacts = artifacts
+        self._folders = folders
+        self._tell_worn = tell_worn
         self._data = DataCache()
-        self._sources: OrderedDict[tuple[Path, str], tuple[JobSource, Program]] = OrderedDict()
+        self._texts: OrderedDict[tuple[Path, str], JobText] = OrderedDict()
         self._lock = threading.Lock()
+        self._turns = Turns()
+        self._state = ProcessState()
 
     def open(self, order: Assignment, stop: StopFlag, pulse: StepPulse) -> TrialRun:
         """Make the run of an order.
 
         Raises:
             JobError: the job returned what cannot be trained, or asks for more devices than there are.
+            Interrupted: the run was asked to leave while it waited for its turn.
             Exception: what the job's own code raised.
         """
         strategy = self.devices.strategy(order.spec.resources.gpus)
-        source, program = self._source(order)
-        source.apply_settings()
-        routed = program.route(order.job_params)
-        data = self._load_data(order, source, routed.get("load_data", {}))
+        enclave = current() or Enclave()
+        text = self._text(order)
+        while True:
+            self._take_turn(enclave, text, stop, pulse)
+            folder = self._settle(enclave, order, stop)
+            try:
+                run = self._make(order, text, folder, strategy, stop, pulse)
+            finally:
+                alone = self._stays_alone(text)
+            if alone:
+                return run
+            # Others train here that must not see what this job changes: once more, when they are gone.
+            run.callbacks.close()
+            enclave.ends.close()
+
+    def _take_turn(self, enclave: Enclave, text: JobText, stop: StopFlag, pulse: StepPulse) -> None:
+        """Wait until the trial may be here, and find the process as it was before any trial."""
+
+        def wait() -> None:
+            if stop.leaving:
+                raise Interrupted
+            pulse.beat(0)
+
+        loud = text.is_loud
+        self._turns.enter(loud, wait)
+        enclave.ends.callback(self._turns.leave)
+        self._state.put_back(quiet=enclave.alone)
+        if loud:
+            enclave.ends.callback(Namespaces().put_back)
+
+        def put_back() -> None:
+            if self._state.is_worn:
+                self._tell_worn(_WORN)
+            self._state.put_back(quiet=enclave.alone)
+
+        enclave.ends.callback(put_back)
+
+    def _stays_alone(self, text: JobText) -> bool:
+        """Whether the trial may train with the settings that its job has made."""
+        if self._state.is_worn:
+            self._tell_worn(_WORN)
+        if text.is_loud or not self._state.is_changed:
+            return True
+        text.is_loud = True
+        return self._turns.stay_alone()
+
+    def _make(
+        self,
+        order: Assignment,
+        text: JobText,
+        folder: Path,
+        strategy: Any,
+        stop: StopFlag,
+        pulse: StepPulse,
+    ) -> TrialRun:
+        source, data = self._load(order, text, folder)
         training = order.training
         _check_batches(order, data.train)
         replicas = 1 if strategy is None else strategy.num_replicas_in_sync
         check_sizes(data.train, training, replicas)
+        arguments = Arguments(text.program, order, folder, data)
         with PROCESS_RANDOM, scope_of(strategy):
             seed_everything(order.seed, source.draws_from_tensorflow)
             model = _build(
                 source,
-                routed.get("build_model", {}),
+                arguments.of("build_model"),
                 data.train,
                 training.batch_size,
                 data.validation is not None,
             )
             own = []
             if source.has("callbacks"):
-                own = check_callbacks(source.call("callbacks", routed.get("callbacks", {})))
+                own = check_callbacks(source.call("callbacks", arguments.of("callbacks", model)))
             ordered = [
-                *declared_first(training),
+                *declared_first(training, order.spec.metric),
                 *own,
                 *declared_last(training, order.spec.metric),
                 *self._curves(order, training),
@@ -98,6 +171,63 @@ class Workshop:
             order, source, model, train, data.validation, callbacks, training, stop, pulse, strategy
         )
 
+    def _settle(self, enclave: Enclave, order: Assignment, stop: StopFlag) -> Path:
+        """Give the trial its working folder, and the arguments and path of a program that runs there."""
+        folder = self._folders / order.sweep / str(order.trial)
+        fill(folder, order.bundle)
+        enclave.ends.callback(lambda: None if stop.leaving and not stop.at_once else remove(folder))
+        shared = self._folders / "jobs" / order.bundle.name
+        fill(shared, order.bundle)
+        leave_the_process_in(shared)
+        enclave.ends.callback(os.chdir, shared)
+        if not work_in(folder) and enclave.printed is not None:
+            enclave.printed.write(_SHARED_FOLDER)
+        enclave.become_program(folder / order.entry)
+        show_environment(enclave)
+        enclave.ends.callback(show_environment, None)
+        enclave.ends.callback(enclave.forget_program)
+        return folder
+
+    def _load(self, order: Assignment, text: JobText, folder: Path) -> tuple[JobSource, JobData]:
+        """Give the trial its own instance of the job's modules, and its data.
+
+        Both run under the sweep's seed, one after the other as in a program: whichever trial comes first must
+        find the same. The instance that loads the data for others too is the first trial's own.
+        """
+        arguments = Arguments(text.program, order, folder, None).of("load_data")
+        key = _data_key(order, {name: value for name, value in arguments.items() if name != "trial"})
+        sources: list[JobSource] = []
+
+        def begin() -> JobSource:
+            seed_everything(order.spec.seed & 0x7FFF_FFFF, text.draws_from_tensorflow)
+            reset_names({})
+            sources.append(JobSource(order.bundle, order.entry, folder, text))
+            return sources[0]
+
+        def load(shareable: bool = True) -> Loaded:
+            with PROCESS_RANDOM:
+                return load_data(begin(), arguments, shareable)
+
+        with PROCESS_RANDOM:
+            if "trial" in arguments or self._data.is_unshared(key):
+                loaded = load(shareable=False)
+            else:
+                loaded = self._data.get(key, load)
+            if not sources:
+                begin()
+                reset_names(loaded.names)
+            return sources[0], loaded.data
+
+    def _text(self, order: Assignment) -> JobText:
+        key = (order.bundle, order.entry)
+        with self._lock:
+            if key not in self._texts:
+                self._texts[key] = JobText(order.bundle, order.entry)
+                while len(self._texts) > _TEXTS_KEPT:
+                    self._texts.popitem(last=False)
+            self._texts.move_to_end(key)
+            return self._texts[key]
+
     def _curves(self, order: Assignment, training: Training) -> list[keras.callbacks.Callback]:
         if training.tensorboard is None:
             return []
@@ -106,28 +236,6 @@ class Workshop:
 
         board = Board(self._artifacts, order.sweep, order.trial)
         return [Curves(board, order.params, training.tensorboard.histograms)]
-
-    def _source(self, order: Assignment) -> tuple[JobSource, Program]:
-        key = (order.bundle, order.entry)
-        with self._lock:
-            if key not in self._sources:
-                self._sources[key] = (
-                    JobSource(order.bundle, order.entry),
-                    read_program(order.bundle / order.entry),
-                )
-                while len(self._sources) > _SOURCES_KEPT:
-                    self._sources.popitem(last=False)[1][0].forget()
-            self._sources.move_to_end(key)
-            return self._sources[key]
-
-    def _load_data(self, order: Assignment, source: JobSource, arguments: Mapping[str, Any]) -> JobData:
-        def load() -> Any:
-            # The data belong to the sweep: whichever trial comes first must find the same.
-            with PROCESS_RANDOM:
-                seed_everything(order.spec.seed & 0x7FFF_FFFF, source.draws_from_tensorflow)
-                return source.call("load_data", arguments)
-
-        return self._data.get(_data_key(order, arguments), load)
 
 
 def _check_batches(order: Assignment, train: Part) -> None:

@@ -9,6 +9,7 @@ import select
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -23,6 +24,7 @@ from kerasweep.jobs.pipe import (
     ReadyEvent,
     StopOrder,
     TrainOrder,
+    WornEvent,
 )
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.trial import Answer, FailureClass
@@ -47,7 +49,9 @@ _COLLECT_EVERY_S = 2.0
 _NO_HURRY_S = 0.05
 
 
-def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpus: int) -> None:
+def serve(
+    in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpus: int, folders: Path
+) -> None:
     """Train what the host orders, until it says `exit` or its pipe ends."""
     devices = Devices(threads, logical_cpus)
     _keep_quiet()
@@ -58,7 +62,8 @@ def serve(in_fd: int, out_fd: int, artifacts_url: str, threads: int, logical_cpu
     decisions, company = Decisions(outbox), Company()
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
-    equipment = Equipment(outbox, artifacts, Workshop(devices, artifacts), choose, company)
+    workshop = Workshop(devices, artifacts, folders, lambda why: outbox.send(WornEvent(why)))
+    equipment = Equipment(outbox, artifacts, workshop, choose, company)
     sessions = Sessions(equipment, decisions)
     # What is loaded by now stays: the collector need not look at it again after every trial.
     gc.collect()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,30 +109,6 @@ def test_registered_classes_are_found_in_their_own_sweep(load: Any) -> None:
     one, two = load(text.replace("{id}", "1"), "one"), load(text.replace("{id}", "2"), "two")
     assert (one.call("build_model", {}), two.call("build_model", {})) == (1, 2)
     assert "p>Same" not in keras.saving.get_custom_objects()
-
-
-def test_settings_that_a_file_makes_hold_in_every_thread_of_its_trials_and_no_other(load: Any) -> None:
-    source = load("""
-        import keras
-        keras.config.set_dtype_policy("mixed_bfloat16")
-        keras.config.set_floatx("float64")
-        def build_model():
-            return keras.layers.Dense(1).compute_dtype, keras.config.floatx()
-    """)
-    seen: list[Any] = [keras.layers.Dense(1).compute_dtype]
-
-    def trial() -> None:
-        source.apply_settings()
-        seen.append(source.call("build_model", {}))
-
-    try:
-        thread = threading.Thread(target=trial)
-        thread.start()
-        thread.join(30)
-    finally:
-        keras.config.set_floatx("float32")
-    seen.append(keras.layers.Dense(1).compute_dtype)
-    assert seen == ["float32", ("bfloat16", "float64"), "float32"]
 
 
 def test_failures_name_the_line_of_the_job(load: Any, tmp_path: Path) -> None:

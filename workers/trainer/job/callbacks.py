@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.callbacks.monitor_callback import MonitorCallback
+from keras.src.utils.naming import to_snake_case
 from keras.src.utils.python_utils import pythonify_logs
 
 from kerasweep.jobs.errors import JobError
@@ -120,6 +122,40 @@ class MonitorCheck(keras.callbacks.Callback):
                     ) from exc
 
 
+class AskedNames(keras.callbacks.Callback):
+    """Reports a metric under the name that the sweep file asks for, where Keras put a number behind it.
+
+    A metric made before the model's, such as one in `load_data`, makes `auc_1` of the model's own `auc`.
+
+    Args:
+        names: what the sweep file names, such as `val_auc`.
+    """
+
+    epochs_only = True
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
+        self._names = sorted(set(names))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add the names that are missing, each where one metric alone can be meant."""
+        logs = {} if logs is None else logs
+        for name in [name for name in self._names if name not in logs]:
+            numbered = re.compile(re.escape(name) + r"_\d+")
+            found = [known for known in logs if numbered.fullmatch(known) and self._is_automatic(known)]
+            if len(found) == 1:
+                logs[name] = logs[found[0]]
+
+    def _is_automatic(self, reported: str) -> bool:
+        compiled = getattr(self.model, "_compile_metrics", None)
+        names = [
+            metric.name
+            for metric in getattr(compiled, "metrics", [])
+            if re.fullmatch(to_snake_case(type(metric).__name__) + r"_\d+", metric.name)
+        ]
+        return any(reported.endswith(name) for name in names)
+
+
 class TrialCallbacks:
     """A trial's callbacks, called epoch by epoch as `fit` calls them.
 
@@ -220,12 +256,14 @@ class TrialCallbackList(keras.callbacks.CallbackList):
         return shared
 
 
-def declared_first(training: Training) -> list[keras.callbacks.Callback]:
-    """Return the declared callbacks that come before the job's: the schedule of the learning rate."""
+def declared_first(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:
+    """Return what comes before the job's callbacks: the metrics' names, the schedule of the learning rate."""
+    watching = [block for block in (training.reduce_on_plateau, training.early_stopping) if block is not None]
+    names = AskedNames([metric.name, *(block.monitor for block in watching)])
     schedule = training.learning_rate_schedule
     if schedule.constant is not None:
-        return []
-    return [DeclaredSchedule(lambda epoch: schedule.factor(epoch, training.epochs))]
+        return [names]
+    return [names, DeclaredSchedule(lambda epoch: schedule.factor(epoch, training.epochs))]
 
 
 def declared_last(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:

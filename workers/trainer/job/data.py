@@ -25,6 +25,7 @@ from kerasweep.workers.trainer.job.arrays import ROLES, check_spec, to_array
 
 _PARTS = ("train", "validation", "test")
 _KEPT = 2
+_REMEMBERED = 1_000
 _LARGE_BYTES = 1 << 20
 
 
@@ -91,16 +92,39 @@ Part = Arrays | Stream
 
 @dataclass(frozen=True)
 class JobData:
-    """What a job trains on."""
+    """What a job trains on.
+
+    Args:
+        train: what it is fitted to.
+        validation: what it is judged by after each epoch, or None.
+        test: what nothing is chosen by, or None.
+        given: what `load_data` returned, for functions that take `data`.
+    """
 
     train: Part
     validation: Part | None = None
     test: Part | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def shareable(self) -> bool:
         """Whether several runs may use the same one."""
         return all(not isinstance(part, Stream) for part in (self.train, self.validation, self.test))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a call of `load_data` gave.
+
+    Args:
+        data: checked.
+        names: Keras' counters of names as the call left them.
+        shareable: whether other trials may use it as if they had called `load_data` themselves.
+    """
+
+    data: JobData
+    names: Mapping[str, int]
+    shareable: bool
 
 
 class DataCache:
@@ -112,9 +136,14 @@ class DataCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, JobData] = OrderedDict()
+        self._kept: OrderedDict[str, Loaded] = OrderedDict()
+        self._unshared: OrderedDict[str, None] = OrderedDict()
 
-    def get(self, key: str, load: Callable[[], Any]) -> JobData:
+    def is_unshared(self, key: str) -> bool:
+        """Tell whether each trial loads these data for itself."""
+        return key in self._unshared
+
+    def get(self, key: str, load: Callable[[], Loaded]) -> Loaded:
         """Return the data kept under `key`, or load them.
 
         Args:
@@ -128,16 +157,22 @@ class DataCache:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            data = read_data(load())
-            if data.shareable:
-                self._kept[key] = data
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            return data
+            loaded = load()
+            kept: OrderedDict[str, Any] = self._kept if loaded.shareable else self._unshared
+            kept[key] = loaded if loaded.shareable else None
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            while len(self._unshared) > _REMEMBERED:
+                self._unshared.popitem(last=False)
+            return loaded
 
 
-def read_data(loaded: Any) -> JobData:
+def read_data(loaded: Any, more: bool = False) -> JobData:
     """Check what `load_data` returned.
+
+    Args:
+        loaded: what it returned.
+        more: whether it may hold other things, because a function of the job takes `data`.
 
     Raises:
         JobError: not a dict with `train`, or parts that are not data, or of unequal lengths.
@@ -148,14 +183,28 @@ def read_data(loaded: Any) -> JobData:
             f'got {_kind(loaded)}; return {{"train": (x, y), "validation": (xv, yv)}}'
         )
     unknown = sorted(str(name) for name in loaded if name not in _PARTS)
-    if unknown:
+    if unknown and not more:
         raise _wrong(
-            f"load_data may return the parts {', '.join(_PARTS)}, got {unknown[0]!r}; rename or remove it"
+            f"load_data may return the parts {', '.join(_PARTS)}, got {unknown[0]!r}; rename or remove it, "
+            "or let build_model or callbacks take `data`, which is all that load_data returned"
         )
-    parts = {name: read_part(name, part) for name, part in loaded.items() if part is not None}
+    known = {name: loaded[name] for name in _PARTS if name in loaded}
+    parts = {name: read_part(name, part) for name, part in known.items() if part is not None}
     if "train" not in parts:
         raise _wrong("load_data must return training data, got None under 'train'; return (x, y)")
-    return JobData(**parts)
+    return JobData(
+        **parts, given={**loaded, **{name: given_part(known[name], parts[name]) for name in parts}}
+    )
+
+
+def given_part(returned: Any, part: Part) -> Any:
+    """Return a part for a function that takes `data`: nested as `load_data` returned it, arrays read-only."""
+    if isinstance(part, Stream):
+        return returned
+    arrays = (part.x, part.y, part.weight)
+    if isinstance(returned, (tuple, list)):
+        return type(returned)(arrays[: len(returned)])
+    return part.x
 
 
 def read_part(name: str, part: Any) -> Part:

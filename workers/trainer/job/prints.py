@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
+
+from kerasweep.workers.trainer.job.enclave import Enclave, current, install
 
 _FLUSH_EVERY_S = 0.5
 _LINE_CHARS = 2_000
@@ -90,61 +93,137 @@ class RunLog:
         return self._room > 0
 
 
-class _Router(io.TextIOBase):
-    """A stream that finds the run of the thread that writes."""
+class _Bytes(io.BufferedIOBase):
+    """What is below a routed stream: bytes for the same log.
 
-    def __init__(self, prints: Prints, fallback: TextIO) -> None:
-        self._prints = prints
-        self._fallback = fallback
+    Args:
+        stream: the one above.
+    """
+
+    def __init__(self, stream: RoutedStream) -> None:
+        self._stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
+    def raw(self) -> io.RawIOBase:
+        """The stream itself: nothing is buffered here."""
+        return self  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """As the stream's."""
+        return self._stream.name
+
+    @property
+    def mode(self) -> str:
+        """Of a binary stream that is written to."""
+        return "wb"
 
     def writable(self) -> bool:
+        """Say yes."""
         return True
 
+    def fileno(self) -> int:
+        """Return the process's own descriptor."""
+        return self._stream.fileno()
+
     def isatty(self) -> bool:
+        """Say no."""
         return False
 
-    def fileno(self) -> int:
-        return self._fallback.fileno()
-
-    def write(self, text: str) -> int:
-        log = self._prints.current()
-        if log is None:
-            self._fallback.write(text)
-        else:
-            log.write(text)
-        return len(text)
+    def write(self, data: Any) -> int:
+        """Write bytes, which may end in the middle of a character."""
+        data = bytes(data)
+        self._stream.write_bytes(data)
+        return len(data)
 
     def flush(self) -> None:
+        """Flush the stream."""
+        if not self.closed:
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Stay open: others write here too."""
+
+
+class RoutedStream(io.TextIOWrapper):
+    """A text stream, whole in what a program may ask of it, that finds the log of the thread that writes.
+
+    Args:
+        fallback: takes what no trial writes.
+    """
+
+    def __init__(self, fallback: TextIO | None) -> None:
+        self._fallback = fallback or io.StringIO()
+        self._decoders = threading.local()
+        super().__init__(_Bytes(self), "utf-8", errors="backslashreplace", write_through=True)
+
+    @property
+    def name(self) -> str:
+        """Such as `<stdout>`."""
+        return str(getattr(self._fallback, "name", ""))
+
+    @property
+    def mode(self) -> str:
+        """Of a text stream that is written to."""
+        return "w"
+
+    def fileno(self) -> int:
+        """Return the process's own descriptor."""
+        return self._fallback.fileno()
+
+    def isatty(self) -> bool:
+        """Say no."""
+        return False
+
+    def reconfigure(self, **_settings: Any) -> None:
+        """Take any settings, and keep to UTF-8 and whole lines: others write here too."""
+
+    def write(self, text: str) -> int:
+        """Write to the log of the calling thread's trial."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        enclave = current()
+        if enclave is None or enclave.printed is None:
+            self._fallback.write(text)
+        else:
+            enclave.printed.write(text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        """Write one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write UTF-8, keeping the beginning of a character until its end comes."""
+        if not hasattr(self._decoders, "one"):
+            self._decoders.one = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self.write(self._decoders.one.decode(data))
+
+    def flush(self) -> None:
+        """Flush the process's own stream; the logs flush themselves."""
         self._fallback.flush()
+
+    def close(self) -> None:
+        """Stay open: others write here too."""
+
+    def detach(self) -> Any:
+        """Return the stream of bytes, and stay usable."""
+        return self.buffer
 
 
 class Prints:
-    """Routes `sys.stdout` and `sys.stderr` to the log of the run whose thread writes.
-
-    A thread that the job itself started belongs to the only live run, where there is only one;
-    otherwise its prints go to the trainer's own stderr.
-    """
+    """Routes `sys.stdout` and `sys.stderr` to the log of the trial whose thread writes."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
         self._live: list[RunLog] = []
 
     def install(self) -> None:
         """Take over the process's streams; from now on nothing that is printed waits for long."""
         threading.Thread(target=self._flush_often, name="prints", daemon=True).start()
-        sys.stdout = _Router(self, sys.__stdout__)  # type: ignore[arg-type]
-        sys.stderr = _Router(self, sys.__stderr__)  # type: ignore[arg-type]
-
-    def current(self) -> RunLog | None:
-        """Return the log that this thread's prints belong to."""
-        log: RunLog | None = getattr(self._local, "log", None)
-        if log is None and len(self._live) == 1 and threading.current_thread() is not threading.main_thread():
-            return self._live[0]
-        return log
+        sys.stdout = RoutedStream(sys.__stdout__)
+        sys.stderr = RoutedStream(sys.__stderr__)
+        install()
 
     def _flush_often(self) -> None:
         while True:
@@ -154,11 +233,10 @@ class Prints:
 
     @contextmanager
     def into(self, log: RunLog) -> Iterator[None]:
-        """Send this thread's prints into `log`."""
-        self._local.log = log
+        """Give this thread an enclave, and send what it prints into `log`."""
         self._live.append(log)
         try:
-            yield
+            with Enclave(log).entered():
+                yield
         finally:
-            self._local.log = None
             self._live.remove(log)

@@ -77,18 +77,38 @@ def _may_draw(path: Path) -> bool:
     aliases: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tensorflow":
-            return True
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if any(_draws(name.split(".")) or name.endswith(".*") for name in names):
+                return True
+            aliases.update(
+                alias.asname or alias.name
+                for alias in node.names
+                if not _is_keras(f"{node.module}.{alias.name}")
+            )
         if isinstance(node, ast.Import):
             found = [alias for alias in node.names if alias.name.partition(".")[0] == "tensorflow"]
-            aliases.update(alias.asname or "tensorflow" for alias in found)
-    if not aliases:
-        return False
-    return any(
-        isinstance(node, ast.Attribute) and node.attr in _DRAWS and _root(node) in aliases for node in nodes
-    )
+            aliases.update(
+                alias.asname or "tensorflow"
+                for alias in found
+                if not (alias.asname and _is_keras(alias.name))
+            )
+    chains = (_chain(node) for node in nodes if isinstance(node, ast.Attribute))
+    return any(chain[0] in aliases and _draws(chain) for chain in chains)
 
 
-def _root(node: ast.expr) -> str:
+def _is_keras(name: str) -> bool:
+    """Tell whether a dotted name of TensorFlow's is Keras: its operations take their state as an argument."""
+    return name.split(".")[:2] == ["tensorflow", "keras"]
+
+
+def _draws(chain: list[str]) -> bool:
+    return "keras" not in chain and not _DRAWS.isdisjoint(chain[1:])
+
+
+def _chain(node: ast.expr) -> list[str]:
+    """Return the names of `a.b.c`, an empty first one where it begins with something else."""
+    names: list[str] = []
     while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
         node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    return [node.id if isinstance(node, ast.Name) else "", *names]

@@ -1,7 +1,7 @@
-"""Job programs, loaded side by side.
+"""A job's program, loaded for one trial: modules of its own, found beside the job first.
 
-Two sweeps may each have a `model.py` beside their `train.py`. Each program gets an `__import__` of its own,
-through the `__builtins__` of its modules, which finds the files beside the job first. So even an import
+Two sweeps may each have a `model.py` beside their `train.py`, and each trial has its own instance of either.
+Each program gets an `__import__` of its own, through the `__builtins__` of its modules, so even an import
 inside a function, run late and in another thread, finds the right file. Modules keep their plain names, so
 that tracebacks, `.keras` files and `load_model` in the user's own folder see what they would see without us.
 """
@@ -12,45 +12,108 @@ import builtins
 import importlib.machinery
 import importlib.util
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import keras
+from keras.src.saving import object_registration
 
+from kerasweep.jobs.code.program import Program, read_program
+from kerasweep.workers.trainer.job.enclave import current
+from kerasweep.workers.trainer.job.facade import is_elsewhere, is_facade, publish, unpublish
+from kerasweep.workers.trainer.job.process_state import is_loud
 from kerasweep.workers.trainer.job.seeding import draws_from_tensorflow
 
 #: Importing changes tables of the whole process (`sys.modules`, Keras' registry): one at a time.
 _LOADING = threading.RLock()
-_JOB_MODULES: set[int] = set()
-_LIBRARIES = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
 
 
-class JobSource:
-    """A job's file and the files beside it, loaded once.
+class JobText:
+    """A job's files, read and compiled once for all of its trials.
 
     Args:
         folder: where the bundle is unpacked.
         entry: the job's file in it.
+    """
+
+    def __init__(self, folder: Path, entry: str) -> None:
+        self.folder, self.entry = folder, entry
+        self.draws_from_tensorflow = draws_from_tensorflow(folder)
+        #: Whether trials of this job train alone in a process, for what it changes there.
+        self.is_loud = is_loud(folder)
+        self._codes: dict[Path, CodeType] = {}
+        self._libraries: dict[str, bool] = {}
+        self._program: Program | None = None
+
+    @property
+    def program(self) -> Program:
+        """The job's functions and what they take."""
+        if self._program is None:
+            self._program = read_program(self.folder / self.entry)
+        return self._program
+
+    def code(self, path: Path) -> CodeType:
+        """Return a file's compiled code.
+
+        Args:
+            path: relative to the folder.
+
+        Raises:
+            SyntaxError: it is not Python.
+        """
+        if path not in self._codes:
+            full = self.folder / path
+            self._codes[path] = compile(full.read_bytes(), str(full), "exec", dont_inherit=True)
+        return self._codes[path]
+
+    def is_library(self, top: str) -> bool:
+        """Tell whether Python finds a regular module or package of a name without the job's folder."""
+        if top not in self._libraries:
+            self._libraries[top] = is_elsewhere(top)
+        return self._libraries[top]
+
+
+class JobSource:
+    """An instance of a job's modules.
+
+    Args:
+        folder: where the bundle is unpacked.
+        entry: the job's file in it.
+        place: a folder with the same files, which the modules take for their own; None for `folder`.
+        text: the files, where they have been read before.
 
     Raises:
         Exception: whatever the job's own code raises when it is loaded.
     """
 
-    def __init__(self, folder: Path, entry: str) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, entry: str, place: Path | None = None, text: JobText | None = None
+    ) -> None:
+        self.text = text or JobText(folder, entry)
+        self.place = place or folder
         self.custom_objects: dict[str, Any] = {}
-        self.draws_from_tensorflow = draws_from_tensorflow(folder)
+        self._names: dict[Any, str] = {}
         self._modules: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
-        with _LOADING, self._settings_kept():
-            before = dict(keras.saving.get_custom_objects())
-            self._module = self._load(entry.removesuffix(".py").replace("/", "."))
-            self._take_registered(before)
+        enclave = current()
+        if enclave is not None:
+            enclave.source = self
+        with self._registering():
+            self._module = self.load(entry.removesuffix(".py").replace("/", "."))
+
+    @property
+    def draws_from_tensorflow(self) -> bool:
+        """Whether the job may draw from random operations of TensorFlow's own."""
+        return self.text.draws_from_tensorflow
+
+    @property
+    def modules(self) -> Mapping[str, ModuleType]:
+        """Those loaded so far, by name."""
+        return dict(self._modules)
 
     def has(self, function: str) -> bool:
         """Tell whether the job defines a function."""
@@ -58,43 +121,65 @@ class JobSource:
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Call one of the job's functions, with its registered classes in scope."""
-        with keras.saving.custom_object_scope(self.custom_objects):
+        with keras.saving.custom_object_scope(self.custom_objects), self._registering():
             return getattr(self._module, function)(**arguments)
 
-    def apply_settings(self) -> None:
-        """Put what the job's file sets when it is loaded into force for this thread.
+    def forget(self) -> None:
+        """Let go of the job's modules."""
+        with _LOADING:
+            unpublish(self)
+            for found in self._names:
+                object_registration.GLOBAL_CUSTOM_NAMES.pop(found, None)
 
-        Keras keeps the dtype policy by thread, and only the first trial's thread loads the file.
+    def module_named(self, name: str) -> ModuleType | None:
+        """Return a module of the job, loading it if need be; None where it has no such module."""
+        if name not in self._modules and self.has_module(name):
+            self.load(name)
+        return self._modules.get(name)
+
+    def has_module(self, name: str) -> bool:
+        """Tell whether there is a module of this name beside the job."""
+        if name in self._modules:
+            return True
+        parent, _, _ = name.rpartition(".")
+        if parent:
+            return self.has_module(parent) and self._find(name, _paths(self.load(parent))) is not None
+        return self._is_local(name)
+
+    def load(self, name: str) -> ModuleType:
+        """Return a module beside the job, executed once.
+
+        Raises:
+            ModuleNotFoundError: there is none.
+            Exception: what its code raises.
         """
-        keras.config.set_floatx(self._floatx)
-        keras.config.set_dtype_policy(self._policy)
+        with _LOADING:
+            if name in self._modules:
+                return self._modules[name]
+            parent, _, last = name.rpartition(".")
+            spec = self._find(name, _paths(self.load(parent)) if parent else self._top_paths())
+            if spec is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            module = importlib.util.module_from_spec(spec)
+            self._execute(name, module, spec)
+            if parent:
+                setattr(self._modules[parent], last, module)
+            return self._modules[name]
 
     @contextmanager
-    def _settings_kept(self) -> Iterator[None]:
-        floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-        try:
-            yield
-            self._floatx, self._policy = keras.config.floatx(), keras.config.dtype_policy()
-        finally:
-            keras.config.set_floatx(floatx)
-            keras.config.set_dtype_policy(policy)
-
-    def forget(self) -> None:
-        """Take the job's modules out of the process's tables."""
+    def _registering(self) -> Iterator[None]:
+        """Keep what the job registers with Keras for its own scope: others may register the same names."""
+        registry, names = object_registration.GLOBAL_CUSTOM_OBJECTS, object_registration.GLOBAL_CUSTOM_NAMES
         with _LOADING:
-            for name, module in self._modules.items():
-                if sys.modules.get(name) is module:
-                    del sys.modules[name]
-                _JOB_MODULES.discard(id(module))
-
-    def _take_registered(self, before: Mapping[str, Any]) -> None:
-        # Another sweep may register the same name for another class: keep ours for our own scope.
-        registry = keras.saving.get_custom_objects()
-        for name, found in list(registry.items()):
-            if before.get(name) is not found:
-                self.custom_objects[name] = found
-                del registry[name]
-        registry.update(before)
+            before, known = dict(registry), set(names)
+            try:
+                yield
+            finally:
+                fresh = {name: found for name, found in registry.items() if before.get(name) is not found}
+                self.custom_objects.update(fresh)
+                self._names.update({found: name for found, name in names.items() if found not in known})
+                registry.clear()
+                registry.update(before)
 
     def _import(
         self,
@@ -110,50 +195,69 @@ class JobSource:
         top = name.partition(".")[0]
         if not self._is_local(top):
             return builtins.__import__(name, globals, locals, fromlist or (), 0)
-        with _LOADING:
-            module = self._load(name)
-            for part in fromlist or ():
-                self._load_part(module, part)
+        module = self.load(name)
+        for part in fromlist or ():
+            self._load_part(module, part)
         return module if fromlist else self._modules[top]
 
     def _is_local(self, top: str) -> bool:
         if top in self._modules:
             return True
-        if top in sys.builtin_module_names:
+        if top in sys.builtin_module_names or importlib.machinery.FrozenImporter.find_spec(top):
             return False
-        return (self.folder / f"{top}.py").is_file() or (self.folder / top).is_dir()
+        spec = self._find(top, self._top_paths())
+        # A folder without __init__.py loses to an installed package of its name, as in Python.
+        return spec is not None and (spec.origin is not None or not self.text.is_library(top))
 
-    def _load(self, name: str) -> ModuleType:
-        if name in self._modules:
-            return self._modules[name]
-        parent, _, last = name.rpartition(".")
-        path = list(self._load(parent).__path__) if parent else [str(self.folder)]
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None:
-            raise ModuleNotFoundError(f"No module named {name!r} beside the job", name=name)
-        module = importlib.util.module_from_spec(spec)
-        self._execute(name, module, spec)
-        if parent:
-            setattr(self._modules[parent], last, module)
-        return module
+    def _top_paths(self) -> list[str]:
+        """Return where modules may lie that belong to the job: its folder, and what it adds below that."""
+        enclave = current()
+        own = enclave.lists.get("path", []) if enclave is not None else []
+        here = str(self.place)
+        below = [entry for entry in own if isinstance(entry, str) and entry.startswith(f"{here}/")]
+        return [here, *below]
+
+    def _find(self, name: str, paths: Sequence[str]) -> importlib.machinery.ModuleSpec | None:
+        last = name.rpartition(".")[2]
+        spaces = []
+        for path in map(Path, paths):
+            package, file = path / last / "__init__.py", path / f"{last}.py"
+            if package.is_file():
+                return importlib.util.spec_from_file_location(
+                    name, package, submodule_search_locations=[str(package.parent)]
+                )
+            if file.is_file():
+                return importlib.util.spec_from_file_location(name, file)
+            if (path / last).is_dir():
+                spaces.append(str(path / last))
+        if not spaces:
+            return None
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = spaces
+        return spec
 
     def _execute(self, name: str, module: ModuleType, spec: importlib.machinery.ModuleSpec) -> None:
         module.__dict__["__builtins__"] = self._builtins
         self._modules[name] = module
-        _publish(name, module)
+        publish(name, self)
+        if spec.origin is None:
+            return
         try:
-            if spec.loader is not None:
-                spec.loader.exec_module(module)
+            path = Path(spec.origin)
+            inside = path.is_relative_to(self.place)
+            if inside and (self.text.folder / path.relative_to(self.place)).is_file():
+                code = self.text.code(path.relative_to(self.place))
+            else:
+                code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+            exec(code, module.__dict__)  # noqa: S102 - as an import would
         except BaseException:
             del self._modules[name]
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
             raise
 
     def _load_part(self, module: ModuleType, part: str) -> None:
         if hasattr(module, "__path__") and part != "*" and not hasattr(module, part):
             try:
-                self._load(f"{module.__name__}.{part}")
+                self.load(f"{module.__name__}.{part}")
             except ModuleNotFoundError as exc:
                 if exc.name != f"{module.__name__}.{part}":
                     raise
@@ -161,20 +265,11 @@ class JobSource:
 
 def is_job_class(found: type) -> bool:
     """Tell whether a class is the job's own, not a library's."""
-    return id(sys.modules.get(found.__module__)) in _JOB_MODULES
+    enclave = current()
+    source = None if enclave is None else enclave.source
+    name = getattr(found, "__module__", "")
+    return is_facade(name) or (source is not None and name in source.modules)
 
 
-def _publish(name: str, module: ModuleType) -> None:
-    """Let `dataclasses`, `pickle` and `importlib` find a job's module, unless the name is a library's."""
-    present = sys.modules.get(name)
-    free = present is None and not _is_library(name.partition(".")[0])
-    if free or id(present) in _JOB_MODULES:
-        sys.modules[name] = module
-        _JOB_MODULES.add(id(module))
-
-
-def _is_library(top: str) -> bool:
-    if top in sys.stdlib_module_names:
-        return True
-    spec = importlib.machinery.PathFinder.find_spec(top, _LIBRARIES)
-    return spec is not None and spec.origin is not None
+def _paths(package: ModuleType) -> list[str]:
+    return list(getattr(package, "__path__", ()))

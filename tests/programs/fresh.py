@@ -1,0 +1,71 @@
+"""Trains programs as plain Keras scripts, each in a process of its own: what a trial must be equal to.
+
+    python fresh.py
+
+Reads orders, a line of JSON each, and prints one for each: the history, and the digest of the weights.
+TensorFlow is loaded once, and a fork of it, in which nothing was used yet, is as good as a new process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import tensorflow as tf
+
+
+def trained(order: dict[str, Any]) -> dict[str, Any]:
+    """Train the program in a folder as `python train.py` would."""
+    from kerasweep.workers.trainer.state.digest import digest
+
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    os.chdir(order["folder"])
+    sys.argv, sys.path[0] = [os.path.join(order["folder"], "train.py")], order["folder"]
+    keras.utils.set_random_seed(order["sweep_seed"])
+    train: Any = importlib.import_module("train")
+    data = train.load_data()
+    keras.utils.set_random_seed(order["seed"])
+    model = train.build_model(**order["params"])
+    own = train.callbacks() if hasattr(train, "callbacks") else []
+    x, y = data["train"]
+    seen = model.fit(
+        x, y, validation_data=data["validation"], callbacks=own, shuffle=False, verbose=0, **order["fit"]
+    )
+    history = {name: [float(value) for value in row] for name, row in seen.history.items()}
+    return {"history": history, "digest": digest(model)}
+
+
+def in_a_fork(order: dict[str, Any]) -> str:
+    """Return a line that tells how a program went."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            told = trained(order)
+        except BaseException:  # noqa: BLE001 - the program may raise anything
+            told = {"error": traceback.format_exc()[-2000:]}
+        with os.fdopen(writer, "w") as out:
+            out.write(json.dumps(told))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        told = lines.read()
+    os.waitpid(pid, 0)
+    return told
+
+
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        print(in_a_fork(json.loads(line)), file=out, flush=True)

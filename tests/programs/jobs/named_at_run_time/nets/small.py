@@ -1,0 +1,5 @@
+import keras
+
+
+def build(units):
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1 * units), keras.layers.Dense(1)])

@@ -1,0 +1,1 @@
+"""Notes, in a folder that is called like a library."""

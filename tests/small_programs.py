@@ -1,0 +1,115 @@
+"""Small programs of the kinds that people bring, run in a warm trainer and as plain Keras scripts.
+
+A program is a file in `jobs/`. Its first lines may say, after `#: `, in YAML: `params`, what its trials are
+given, and `training`, what the sweep file says. It trains in the order of its data.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peers import Peer, make_order
+
+HERE = Path(__file__).parent / "programs"
+SWEEP_SEED, SEED = 7, 11
+
+
+@dataclass(frozen=True)
+class SmallProgram:
+    """One of the programs.
+
+    Args:
+        name: its file's, without the ending.
+        folder: where it lies as `train.py`, as a bundle would.
+        params: of each trial.
+        training: the sweep file's block.
+    """
+
+    name: str
+    folder: Path
+    params: tuple[Mapping[str, Any], ...]
+    training: Mapping[str, Any]
+
+
+def names(jobs: Path = HERE / "jobs") -> list[str]:
+    """Return the programs in a folder."""
+    return sorted(path.stem for path in jobs.glob("*.py"))
+
+
+def prepared(name: str, where: Path, jobs: Path = HERE / "jobs") -> SmallProgram:
+    """Copy a program into a folder of its own; `NAME/` beside it holds what lies beside the job."""
+    folder = where / name
+    if (jobs / name).is_dir():
+        shutil.copytree(jobs / name, folder, dirs_exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    text = (jobs / f"{name}.py").read_text(encoding="utf-8")
+    (folder / "train.py").write_text(text, encoding="utf-8")
+    head = "\n".join(line[3:] for line in text.splitlines() if line.startswith("#: "))
+    told = yaml.safe_load(head) or {}
+    training = {"epochs": 2, "batch_size": 30, "shuffle": False, "xla": False, **told.get("training", {})}
+    return SmallProgram(name, folder, tuple(told.get("params", [{}])), training)
+
+
+def begin(peer: Peer, program: SmallProgram, attempt: int = 1, **changes: Any) -> list[str]:
+    """Start all trials of a program at once; return their runs."""
+    runs = []
+    for number, params in enumerate(program.params):
+        run = f"{program.name}/{number}/{attempt}"
+        asked = {"params": dict(params), "training": dict(program.training), **changes}
+        peer.send(**make_order(program.folder, run, **asked))
+        runs.append(run)
+    return runs
+
+
+def result(peer: Peer, run: str) -> dict[str, Any]:
+    """Return what a run ended with: the metrics of each epoch, and the digest."""
+    end = peer.end(run)
+    logs = "\n".join(event["text"] for event in peer.of(run, "log"))
+    assert end["ev"] == "done", (end, logs)
+    epochs = [event["metrics"] for event in sorted(peer.of(run, "epoch"), key=lambda event: event["epoch"])]
+    history = {name: [float(epoch[name]) for epoch in epochs] for name in epochs[0]}
+    return {"history": history, "digest": end["digest"]}
+
+
+class PlainKeras:
+    """A process that trains programs as plain scripts, each in a fork of its own."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "fresh.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+            text=True,
+        )
+
+    def train(self, program: SmallProgram, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what plain Keras gives: `history` and `digest`."""
+        fit = {name: program.training[name] for name in ("epochs", "batch_size")}
+        order = {"folder": str(program.folder), "params": dict(params), "fit": fit}
+        order |= {"sweep_seed": SWEEP_SEED, "seed": SEED}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "error" not in found, found["error"]
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._output.close()

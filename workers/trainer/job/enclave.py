@@ -1,0 +1,240 @@
+"""What a process has once, and each trial sees as its own: arguments, path, environment, streams, modules.
+
+A trial's threads share its enclave: the thread of its attempt, and every thread started from there. Other
+threads, such as TensorFlow's own, belong to the only trial that is there, where there is only one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+_LOCAL = threading.local()
+_LIVE: list[Enclave] = []
+
+
+class Printed(Protocol):
+    """What takes a trial's prints."""
+
+    def write(self, text: str) -> None:
+        """Take printed text."""
+
+
+class OwnModules(Protocol):
+    """A trial's own instances of its job's modules."""
+
+    @property
+    def modules(self) -> Mapping[str, ModuleType]:
+        """Those loaded so far, by name."""
+
+    def has_module(self, name: str) -> bool:
+        """Tell whether there is a module of this name beside the job."""
+
+    def module_named(self, name: str) -> ModuleType | None:
+        """Return a module, loading it if need be; None where there is none."""
+
+    def load(self, name: str) -> ModuleType:
+        """Return a module, executed once."""
+
+    def forget(self) -> None:
+        """Let go of the modules."""
+
+
+class Enclave:
+    """One trial's own part of the process.
+
+    Args:
+        printed: takes what the trial prints; None leaves it to the process's own streams.
+    """
+
+    def __init__(self, printed: Printed | None = None) -> None:
+        self.printed = printed
+        self.source: OwnModules | None = None
+        self.lists: dict[str, list[Any]] = {}
+        self.environ: dict[Any, Any] | None = None
+        #: Undone in reverse order when the trial leaves.
+        self.ends = ExitStack()
+
+    @contextmanager
+    def entered(self) -> Iterator[Enclave]:
+        """Make this the enclave of the calling thread and of the threads that it starts."""
+        outer, _LOCAL.enclave = getattr(_LOCAL, "enclave", None), self
+        _LIVE.append(self)
+        try:
+            with self.ends:
+                yield self
+        finally:
+            _LIVE.remove(self)
+            _LOCAL.enclave = outer
+            self.source = None
+
+    def become_program(self, script: Path) -> None:
+        """Take the arguments, path and environment that `python SCRIPT` would have.
+
+        Args:
+            script: the job's file.
+        """
+        self.lists["argv"] = [str(script)]
+        self.lists["path"] = [str(script.parent), *_plain(sys.path)]
+        self.lists["handlers"] = _plain(logging.root.handlers)
+        if isinstance(_STORE, OwnStore):
+            self.environ = dict(_STORE.base)
+
+    def forget_program(self) -> None:
+        """Let go of the job's modules, path and environment, and close the log files that it opened."""
+        kept = _plain(logging.root.handlers)
+        for handler in self.lists.get("handlers", []):
+            if handler not in kept:
+                with contextlib.suppress(OSError, ValueError):
+                    handler.close()
+        if self.source is not None:
+            self.source.forget()
+        self.lists, self.environ, self.source = {}, None, None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other trial is in this process."""
+        return all(live is self for live in _LIVE)
+
+
+def current() -> Enclave | None:
+    """Return the enclave of the calling thread."""
+    found: Enclave | None = getattr(_LOCAL, "enclave", None)
+    if found is not None:
+        return found
+    thread = threading.current_thread()
+    if thread is threading.main_thread():
+        return None
+    inherited: Enclave | None = getattr(thread, "kerasweep_enclave", None)
+    if inherited is not None:
+        return inherited
+    live = list(_LIVE)
+    return live[0] if len(live) == 1 else None
+
+
+class OwnList(list[Any]):
+    """A list of the process, such as `sys.path`, of which each trial has one of its own.
+
+    Args:
+        name: in `Enclave.lists`.
+        base: what threads without a trial see.
+    """
+
+    def __init__(self, name: str, base: list[Any]) -> None:
+        super().__init__(base)
+        self._name = name
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return list, (_seen(self),)
+
+
+def _seen(found: OwnList) -> list[Any]:
+    enclave = current()
+    own = None if enclave is None else enclave.lists.get(found._name)
+    return _plain(found) if own is None else own
+
+
+def _plain(found: list[Any]) -> list[Any]:
+    """Return what threads without a trial see of a list."""
+    return list.__getitem__(found, slice(None))
+
+
+def _through(name: str) -> Any:
+    plain = getattr(list, name)
+
+    def method(self: OwnList, *args: Any, **named: Any) -> Any:
+        enclave = current()
+        own = None if enclave is None else enclave.lists.get(self._name)
+        return plain(self if own is None else own, *args, **named)
+
+    return method
+
+
+_OF_LISTS = (
+    *("append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"),
+    *("__add__", "__contains__", "__delitem__", "__eq__", "__ge__", "__getitem__", "__gt__", "__iadd__"),
+    *("__iter__", "__le__", "__len__", "__lt__", "__mul__", "__ne__", "__repr__", "__reversed__"),
+    *("__rmul__", "__setitem__"),
+)
+for _name in _OF_LISTS:
+    setattr(OwnList, _name, _through(_name))
+
+
+class OwnStore(MutableMapping[Any, Any]):
+    """What `os.environ` reads and writes: each trial's own copy.
+
+    The C library's variables, which child processes inherit, are those of the trial that set them last.
+
+    Args:
+        base: what threads without a trial see.
+    """
+
+    def __init__(self, base: dict[Any, Any]) -> None:
+        self.base = base
+
+    def _own(self) -> dict[Any, Any]:
+        enclave = current()
+        return self.base if enclave is None or enclave.environ is None else enclave.environ
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._own()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._own()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._own()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._own()))
+
+    def __len__(self) -> int:
+        return len(self._own())
+
+
+_STORE: Any = None
+
+
+def show_environment(enclave: Enclave | None) -> None:
+    """Give the C library, and so child processes, the variables of a trial; None for the process's own."""
+    if not isinstance(_STORE, OwnStore):
+        return
+    wanted = _STORE.base if enclave is None or enclave.environ is None else enclave.environ
+    for name in (_SHOWN.keys() | wanted.keys()) if wanted != _SHOWN else ():
+        if name not in wanted:
+            os.unsetenv(name)
+        elif _SHOWN.get(name) != wanted[name]:
+            os.putenv(name, wanted[name])
+    _SHOWN.clear()
+    _SHOWN.update(wanted)
+
+
+_SHOWN: dict[Any, Any] = {}
+
+
+def install() -> None:
+    """Let trials of this process have enclaves. Call it once."""
+    global _STORE
+    sys.argv = OwnList("argv", sys.argv)
+    sys.path = OwnList("path", sys.path)
+    logging.root.handlers = OwnList("handlers", logging.root.handlers)
+    environ: Any = os.environ
+    _STORE = OwnStore(environ._data)
+    environ._data = os.environb._data = _STORE  # type: ignore[attr-defined]
+    _SHOWN.update(_STORE.base)
+    start: Any = threading.Thread.start
+
+    def start_in_enclave(self: threading.Thread) -> None:
+        with contextlib.suppress(AttributeError):
+            self.kerasweep_enclave = current()  # type: ignore[attr-defined]
+        start(self)
+
+    threading.Thread.start = start_in_enclave  # type: ignore[method-assign]

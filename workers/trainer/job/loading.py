@@ -1,0 +1,79 @@
+"""A call of a job's `load_data`, and whether other trials could tell that they did not make it themselves."""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+
+from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.job.data import Loaded, read_data
+from kerasweep.workers.trainer.job.enclave import current
+from kerasweep.workers.trainer.job.given import is_plain
+from kerasweep.workers.trainer.job.residue import residue
+from kerasweep.workers.trainer.job.source import JobSource
+
+_NAMES = "object_name_uids"
+#: Of Keras' state of a thread, what changes with each layer or draw and is set anew before `build_model`.
+_PASSING = frozenset({_NAMES, "global_random_seed", "global_seed_generator", "custom_objects_scope_dict"})
+_PARTS = ("train", "validation", "test")
+
+
+def load_data(source: JobSource, arguments: Mapping[str, Any], shareable: bool) -> Loaded:
+    """Call `load_data`, in the instance of the job that the calling trial will go on with.
+
+    Args:
+        source: the instance.
+        arguments: of the call.
+        shareable: whether to look if other trials may share the result.
+
+    Raises:
+        JobError: what it returned is not data, or there is no such function.
+    """
+    if not source.has("load_data"):
+        raise JobError(FailureClass.USER, "a job must define load_data, got none; add `def load_data(...)`")
+    before = _around(source) if shareable else None
+    returned = source.call("load_data", arguments)
+    names = dict(global_state.get_global_attribute(_NAMES, {}))
+    takers = [source.text.program.functions.get(name) for name in ("build_model", "callbacks")]
+    asked = any(taker is not None and taker.names("data") for taker in takers)
+    data = read_data(returned, more=asked)
+    unseen = before is None or before != _around(source)
+    others = {name: value for name, value in data.given.items() if name not in _PARTS}
+    return Loaded(data, names, data.shareable and not unseen and (not asked or is_plain(others)))
+
+
+def _around(source: JobSource) -> Any:
+    """Return what a function of the job could see beside its arguments; None where that cannot be told."""
+    held = residue(source.modules)
+    if held is None:
+        return None
+    enclave = current()
+    own = None if enclave is None else (enclave.environ and dict(enclave.environ), str(enclave.lists))
+    state = {name: repr(value) for name, value in vars(global_state.GLOBAL_STATE_TRACKER).items()}
+    passing = {name: value for name, value in state.items() if name not in _PASSING}
+    config = keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()
+    return held, sorted(source.modules), own, passing, config, _files(source.place)
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    found = []
+    for base, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(base, name)
+            stat = path.lstat()
+            found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return found
+
+
+def reset_names(counters: Mapping[str, int]) -> None:
+    """Set Keras' counters of automatic names in this thread."""
+    found: Any = collections.defaultdict(int, counters)
+    global_state.set_global_attribute(_NAMES, found)
