@@ -301,8 +301,8 @@ class Trainer:
             self._begin(event)
             return
         if isinstance(event, WornEvent):
-            log.info("trainer %s is to be replaced: %s", self.devices.name, event.why)
             self.retiring = True
+            log.info("trainer %s is to be replaced: %s", self.devices.name, event.why)
             return
         if isinstance(event, PipeDefect) and event.run is None:
             # Whose it was cannot be told, and one that is lost would be waited for.
@@ -363,7 +363,6 @@ class Trainer:
             flags += ["--logical-cpus", str(self.devices.logical_cpus)]
         if "TMPDIR" in os.environ:  # the worker's own, which lasts as long as the worker
             flags += ["--folders", os.path.join(os.environ["TMPDIR"], "trials")]
-        # -P: the folder that the worker was started in is nobody's code.
         return [sys.executable, "-P", "-m", "kerasweep.workers.trainer.main", *pipes, *flags]
 
     def _environ(self) -> dict[str, str]:

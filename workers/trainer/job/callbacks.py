@@ -244,6 +244,7 @@ class TrialCallbackList(keras.callbacks.CallbackList):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Call the hooks, but not BackupAndRestore's: it would restore the weights alone."""
+        self._on_begin()
         for callback in self.callbacks:
             if not isinstance(callback, keras.callbacks.BackupAndRestore):
                 callback.on_train_begin(logs or {})
