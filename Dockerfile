@@ -1,5 +1,5 @@
 # One file, three images: EXTRAS says what each is for (see docker-compose.yml).
-FROM python:3.12-slim
+FROM python:3.12.12-slim-bookworm
 
 ARG EXTRAS=postgres,flower,s3
 

@@ -117,6 +117,7 @@ def _facts(host: Host, engine: str, watchdog: Watchdog | None) -> dict[str, obje
         "pid": os.getpid(),
         "process": process_mark(),
         "trainers": len(device_sets),
+        "ready": sum(trainer.ready for trainer in host.trainers),
         "slots": host.scale.slots,
         "engine": engine,
         "devices": [devices.name for devices in device_sets],

@@ -43,7 +43,7 @@ _ORDER = (
     *("ls", "status", "trials", "watch", "logs", "journal", "workers", "tensorboard"),
     *("best", "fetch", "show", "plot", "evaluate", "predict"),
     *("pause", "resume", "cancel", "retry", "extend", "rm", "gc"),
-    *("init", "doctor", "schema"),
+    *("init", "doctor", "health", "schema"),
 )
 app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from kerasweep.scheduler.cli.output import say
 from kerasweep.scheduler.cli.submitting import EngineName
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.connections import redis_folder
+from kerasweep.scheduler.client.health import healthy
 from kerasweep.scheduler.local.children import expect_keras
 
 if TYPE_CHECKING:
@@ -71,6 +73,23 @@ def scheduler(client: Client) -> None:
     Without a broker's URL it runs a Redis of its own under the home folder, for this machine alone.
     """
     _keep(client, "the scheduler", "kerasweep.scheduler.deciding.service", ())
+
+
+class Part(StrEnum):
+    """What may be asked for its health."""
+
+    WORKER = "worker"
+    SCHEDULER = "scheduler"
+
+
+@command(LOOK, "kerasweep health worker")
+def health(client: Client, part: Annotated[Part, typer.Argument(help="Which of the two.")]) -> None:
+    """Tell whether a worker or scheduler of this machine does its work.
+
+    It looks at what was written to the store, and exits with 1 where nothing was: for the health checks of
+    containers.
+    """
+    say(healthy(client.records, client.settings, part))
 
 
 @command(RUN, "kerasweep flower", "kerasweep flower --address 0.0.0.0 --basic-auth admin:secret")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -124,6 +125,20 @@ def _fetched(result: Path) -> tuple[str, int] | None:
         return None
 
 
+def _owner(folder: Path) -> int | None:
+    """Return who owns a folder, or the nearest one above that is there."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            return place.stat().st_uid
+    return None
+
+
 def _unwritable(folder: Path, exc: OSError) -> OutOfReach:
     remedy = "Check that the folder can be written and has room, or name another one."
+    owner = _owner(folder)
+    if isinstance(exc, PermissionError) and owner is not None and owner != os.geteuid():
+        remedy = (
+            f"It belongs to user {owner}, and this process is user {os.geteuid()}; run it as that user "
+            f"(docker compose run --rm --user {owner} kerasweep fetch …), or name another folder."
+        )
     return OutOfReach("The destination", str(folder), remedy, exc.strerror or str(exc))

@@ -124,7 +124,12 @@ def test_the_acl_is_enough_for_each_and_tls_with_a_private_ca_works(
     words = flower_command(flower_port, "127.0.0.1")[1:]
     cluster._run("flower", words, {**environ, "FLOWER_UNAUTHENTICATED_API": "true"})
     sweep = cluster.submit_stub(epochs=6, epoch_s=0.3)
-    until(cluster.ended(sweep), 40)
+
+    def ended_without_a_denial() -> bool:
+        assert denied(guarded) == []
+        return bool(cluster.ended(sweep)())
+
+    until(ended_without_a_denial, 40)
     assert cluster.outcomes(sweep) == ["completed"]
 
     def seen_by_flower() -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from psycopg import sql
 from servers import PostgresServer, free_port
 
 from kerasweep.scheduler.local.redis_server import find_binary
@@ -33,6 +34,8 @@ ENTRY = json.loads(
     re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)[0]
 )
 AUTH = "reader:pass word"
+#: What a person has set; a password may hold what a URL may not.
+SHELL = {"KERASWEEP_FLOWER_BASIC_AUTH": AUTH, "KERASWEEP_POSTGRES_PASSWORD": "p@ss:w/rd #?%25'\"\\ü"}
 
 Until = Callable[..., None]
 
@@ -147,13 +150,15 @@ class Composed:
 @pytest.fixture
 def postgres() -> Iterator[str]:
     """A PostgreSQL with the account and the database that the file names; its host and port."""
-    asked = {key: fill_in(value, {}) for key, value in SERVICES["postgres"]["environment"].items()}
+    asked = {key: fill_in(value, SHELL) for key, value in SERVICES["postgres"]["environment"].items()}
     with (
         PostgresServer(tcp=True) as server,
         psycopg.connect(server.url("postgres"), autocommit=True) as admin,
     ):
         admin.execute(
-            f"create role {asked['POSTGRES_USER']} login password '{asked['POSTGRES_PASSWORD']}'".encode()
+            sql.SQL("create role {} login password {}").format(
+                sql.Identifier(asked["POSTGRES_USER"]), sql.Literal(asked["POSTGRES_PASSWORD"])
+            )
         )
         admin.execute(f"create database {asked['POSTGRES_DB']} owner {asked['POSTGRES_USER']}".encode())
         yield f"127.0.0.1:{server.port}"
@@ -163,7 +168,7 @@ def postgres() -> Iterator[str]:
 def composed(tmp_path: Path, postgres: str) -> Iterator[Composed]:
     """The services, none of them started but PostgreSQL."""
     hosts = {"redis:6379": f"127.0.0.1:{free_port()}", "postgres:5432": postgres}
-    made = Composed(tmp_path, hosts, {"KERASWEEP_FLOWER_BASIC_AUTH": AUTH})
+    made = Composed(tmp_path, hosts, SHELL)
     yield made
     made.down()
     print(made.logs())  # shown when the test fails
@@ -226,6 +231,11 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
     submitted = json.loads(composed.run("submit", "sweep.yaml", "-o", "json", cwd=job))
     assert submitted["trials"] == 12
 
+    for part in ("worker", "scheduler"):
+        program, *check = SERVICES[part]["healthcheck"]["test"][1:]
+        assert program == "kerasweep"
+        assert "did their work" in composed.run("kerasweep", *check, cwd=job)
+
     def status() -> Any:
         return json.loads(composed.run("kerasweep", "status", "compose", "-o", "json", cwd=job))
 
@@ -267,6 +277,13 @@ def test_flower_does_not_start_without_a_password(composed: Composed) -> None:
 def test_only_flower_is_published_and_to_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"flower": ["127.0.0.1:5555:5555"]}
+
+
+def test_images_have_exact_versions_and_what_stays_has_a_limit_of_memory() -> None:
+    images = [service["image"] for service in SERVICES.values() if "build" not in service]
+    bases = re.findall(r"^FROM (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    assert all(re.search(r":\d+\.\d+(\.\d+)?-", image) for image in [*images, *bases])
+    assert all("mem_limit" in service for service in SERVICES.values() if "restart" in service)
 
 
 def test_whoever_needs_redis_or_postgres_waits_until_it_is_healthy() -> None:

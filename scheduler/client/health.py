@@ -1,0 +1,54 @@
+"""Whether a worker or a scheduler of this machine does its work, for the health checks of containers."""
+
+from __future__ import annotations
+
+import platform
+
+from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.models import ProcessRecord
+from kerasweep.jobs.store.records import Records
+
+# A worker writes its ledger at least every 10 s, a scheduler once in each round of reconciling.
+_WORKER_S = 40.0
+_ROUNDS = 4
+
+
+def healthy(records: Records, settings: Settings, part: str) -> str:
+    """Say what a worker or a scheduler of this machine has done of late.
+
+    A process is healthy by its work: a worker whose ledger reaches the store, with a trainer that is there,
+    and that takes the hints for which it has room; a scheduler that reconciles.
+
+    Args:
+        records: the store's.
+        settings: how often things happen.
+        part: `worker` or `scheduler`.
+
+    Raises:
+        KerasweepError: none of this machine did.
+        OutOfReach: the store does not answer.
+    """
+    within_s = _WORKER_S if part == "worker" else max(_WORKER_S, _ROUNDS * settings.reconcile_s)
+    found = records.workers(within_s) if part == "worker" else records.schedulers(within_s)
+    here = [one for one in found if one.facts.get("host") == platform.node()]
+    if not here:
+        raise KerasweepError(
+            f"no {part} of {platform.node()} has written to the store within {within_s:g} s\n"
+            f"Its log says why; is it there? kerasweep {part}"
+        )
+    ailing = [ailment for one in here if (ailment := _ailment(one, settings))]
+    if len(ailing) == len(here):
+        raise KerasweepError(ailing[0])
+    count = f"{len(here) - len(ailing)} of {len(here)}"
+    return f"{count} on {platform.node()} did their work, the last {here[-1].age_s:.0f} s ago"
+
+
+def _ailment(one: ProcessRecord, settings: Settings) -> str:
+    stalled_s = float(one.facts.get("stalled_s", 0))
+    if stalled_s > settings.stall_s:
+        told = f"{one.id} has free slots and has taken no hint for {stalled_s:.0f} s, though some wait"
+        return f"{told}\nRestart it"
+    if one.facts.get("ready", 1) == 0:
+        return f"{one.id} has no trainer that is there\nIts log says why"
+    return ""
