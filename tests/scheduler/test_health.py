@@ -1,0 +1,48 @@
+"""What a container's health check says: by what was done, not by who lives."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.records import Records
+from kerasweep.scheduler.client.health import healthy
+
+SETTINGS = Settings()
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Any:
+    made = Records(f"sqlite:///{tmp_path / 'store.db'}")
+    yield made
+    made.close()
+
+
+def facts(**changes: object) -> dict[str, object]:
+    return {"host": platform.node(), "stalled_s": 0, "ready": 1, **changes}
+
+
+def test_who_has_written_of_late_is_healthy(records: Records) -> None:
+    records.seen("w0", facts())
+    records.scheduler_seen("s0", facts())
+    assert healthy(records, SETTINGS, "worker").startswith("1 of 1 on ")
+    assert healthy(records, SETTINGS, "scheduler").startswith("1 of 1 on ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"host": "elsewhere"}, "no worker of .* has written to the store within 40 s"),
+        ({"stalled_s": 90}, "has taken no hint for 90 s"),
+        ({"ready": 0}, "has no trainer that is there"),
+    ],
+)
+def test_who_only_lives_is_not(records: Records, changes: dict[str, object], told: str) -> None:
+    records.seen("w0", facts(**changes))
+    with pytest.raises(KerasweepError, match=told):
+        healthy(records, SETTINGS, "worker")
