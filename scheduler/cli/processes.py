@@ -75,7 +75,7 @@ def scheduler(client: Client) -> None:
     _keep(client, "the scheduler", "kerasweep.scheduler.deciding.service", ())
 
 
-class Part(StrEnum):
+class HealthPart(StrEnum):
     """What may be asked for its health."""
 
     WORKER = "worker"
@@ -83,7 +83,7 @@ class Part(StrEnum):
 
 
 @command(LOOK, "kerasweep health worker")
-def health(client: Client, part: Annotated[Part, typer.Argument(help="Which of the two.")]) -> None:
+def health(client: Client, part: Annotated[HealthPart, typer.Argument(help="Which of the two.")]) -> None:
     """Tell whether a worker or scheduler of this machine does its work.
 
     It looks at what was written to the store, and exits with 1 where nothing was: for the health checks of
