@@ -61,5 +61,5 @@ def _resend_lost_hints(records: Records, queue: HintQueue, settings: Settings) -
         lost = [hint for hint in late if hint.key not in waiting[train_queue(hint.gpus)]]
         if lost:
             queue.send(lost, ahead=True)
-            log.warning("%d hints were lost on their way to a worker and are sent again", len(lost))
+            log.info("%d hints left their queue and were not claimed yet; they are sent again", len(lost))
         records.mark_hinted(late)
