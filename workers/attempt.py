@@ -271,19 +271,16 @@ class Attempt:
     def _waiting(self, why: str) -> Ending:
         """Give the trial back because something does not answer; not so fast that it spins."""
         self.slot.trainer.stop(str(self.key), str(Answer.STALE))
-        self._waking.wait(self._pause_s(self._settings.renew_s))
+        # Longer with each attempt: what refuses now will hardly have changed its mind at once.
+        pause_s = self._settings.renew_s * (1.0 + 0.5 * (self.key.attempt - 1))
+        self._waking.wait(min(pause_s, max(_LONGEST_PAUSE_S, self._settings.renew_s)))
         return self._failing(Failure(FailureClass.STORE, why), 1)
 
     def _leaving_a_sick_trainer(self, failure: Failure) -> Ending:
         """Give the trial back after a fault of the machine; a fresh process may be free of it."""
         self.slot.trainer.retiring = True
-        self._waking.wait(self._pause_s(_SICK_PAUSE_S))
+        self._waking.wait(min(_SICK_PAUSE_S * 2.0 ** min(self.key.attempt - 1, 10), _LONGEST_PAUSE_S))
         return self._failing(failure, 1)
-
-    def _pause_s(self, first_s: float) -> float:
-        """Return for how long a trial is held back: the more attempts it has had, the longer."""
-        doublings = min(self.key.attempt - 1, 10)
-        return min(first_s * 2.0**doublings, max(first_s, _LONGEST_PAUSE_S))
 
     def _failing(self, failure: Failure, pack: int) -> Ending:
         return lambda progress: self._records.fail(self.key, failure, pack=pack, progress=progress)

@@ -200,7 +200,7 @@ class Trainer:
 
     def retire(self) -> None:
         """End the process, which has no runs now, so that a fresh one takes its place."""
-        log.info("trainer %s holds %d MiB and is started anew", self.devices.name, self.rss_bytes >> 20)
+        log.info("trainer %s, which holds %d MiB, is started anew", self.devices.name, self.rss_bytes >> 20)
         process = self._process
         self._say(ExitOrder())
         if process is not None:

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -21,6 +20,8 @@ _UNSYNCABLE = frozenset(
 
 # The leading dot keeps a half-written file out of every listing of keys.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}~")
+#: The file systems, by their numbers, of which it has been said.
+_told: set[int] = set()
 
 
 def write_whole(target: Path, chunks: Iterable[bytes], *, below: Path | None = None) -> None:
@@ -105,10 +106,11 @@ def _sync_folder(folder: Path) -> None:
         _tell_unsyncable(folder.stat().st_dev, str(folder), str(exc.strerror))
 
 
-@cache
-def _tell_unsyncable(_device: int, folder: str, why: str) -> None:
-    log.warning(
-        "folders of the file system at %s cannot be synced (%s); a power cut there may take the newest files",
-        folder,
-        why,
-    )
+def _tell_unsyncable(device: int, folder: str, why: str) -> None:
+    if device not in _told:
+        _told.add(device)
+        log.warning(
+            "folders of the file system at %s cannot be synced (%s); a power cut may take its newest files",
+            folder,
+            why,
+        )

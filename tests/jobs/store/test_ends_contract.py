@@ -95,6 +95,20 @@ class TestFail:
         assert lost == Failure(FailureClass.LOST, "the lease of w1 ran out")
         assert preempted == Failure(FailureClass.PREEMPTED, "preempt")
 
+    def test_setbacks_are_counted_while_the_trial_is_open(self, records: Records) -> None:
+        put_sweep(records)
+        for _ in range(2):
+            records.fail(claim(records).key, Failure(FailureClass.STORE, "403"))
+        key = claim(records).key
+        records.waits(key, "its model is not saved yet")
+        waiting, store = records.setbacks(SWEEP)
+        assert (waiting.cls, waiting.message) == (None, "its model is not saved yet")
+        assert (store.cls, store.count, store.message) == (FailureClass.STORE, 2, "403")
+        records.waits(key, "")
+        assert [one.cls for one in records.setbacks(SWEEP)] == [FailureClass.STORE]
+        records.fail(key, Failure(FailureClass.USER, "no"))
+        assert records.setbacks(SWEEP) == []
+
     def test_a_message_of_any_length_is_cut_with_a_word(self, records: Records) -> None:
         put_sweep(records)
         records.fail(claim(records).key, Failure(FailureClass.USER, "z" * (30 << 20)))
