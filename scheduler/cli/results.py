@@ -13,6 +13,7 @@ from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, TrialNu
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.fetching import loading_hint
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
@@ -91,8 +92,11 @@ def fetch(
         "trial": chosen.number,
         "format": str(format_),
     }
-    if format_ is ExportFormat.KERAS and outputs is None:
-        files, export = [found.fetch(destination, trial=chosen.number, force=force).name], None
+    hint = None
+    if outputs is None and format_ in (ExportFormat.KERAS, found.kept_as(chosen.number)):
+        path = found.fetch(destination, trial=chosen.number, force=force)
+        files, export, hint = [path.name], None, loading_hint(path)
+        document["format"] = path.name.removeprefix("model.")
     else:
         done = found.export(
             destination, format_, trial=chosen.number, outputs=outputs, tolerance=tolerance, force=force
@@ -100,6 +104,8 @@ def fetch(
         files, export = [*done.files, "export.json"], dict(done.document)
     document |= {"folder": str(destination), "files": [*files, "result.json"], "export": export}
     emit(document, output, lambda: tables.sentence(_fetched(document, found)))
+    if hint is not None:
+        say(f"note: {hint}")
 
 
 @command(RESULTS, "kerasweep show mlp 3", "kerasweep show mlp 3 --diagram model.png")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
-MODEL_FILE, RESULT_FILE = "model.keras", "result.json"
+MODEL_FILE, WEIGHTS_FILE, RESULT_FILE = "model.keras", "model.weights.h5", "result.json"
+
+
+def model_file(model: ArtifactRef) -> str:
+    """Return the name of a model's file: of weights alone where Keras cannot serialise the model."""
+    return WEIGHTS_FILE if model.key.endswith(".weights.h5") else MODEL_FILE
+
+
+def loading_hint(path: Path) -> str | None:
+    """Return what loading a fetched model needs beside its file; None for most."""
+    if path.name == WEIGHTS_FILE:
+        return (
+            "Keras cannot serialise this model: Sweep.load_model() builds it by its job, with these weights"
+        )
+    with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if b'"__lambda__"' in archive.read("config.json"):
+            return "it holds a Lambda's code: keras.models.load_model(…, safe_mode=False)"
+    return None
 
 
 def fetch(
@@ -30,7 +48,9 @@ def fetch(
     *,
     force: bool = False,
 ) -> Path:
-    """Write `model.keras` and `result.json` into a folder; return the model's path.
+    """Write the model and `result.json` into a folder; return the model's path.
+
+    The file is `model.keras`, or `model.weights.h5` for a model that Keras cannot serialise.
 
     Args:
         artifacts: where the model lies.
@@ -49,7 +69,7 @@ def fetch(
     if model is None:
         raise no_model(sweep, trial)
     prepare(folder, sweep.id, trial.number, force=force)
-    target = folder / MODEL_FILE
+    target = folder / model_file(model)
     try:
         artifacts.fetch(model.key, model.sha256, target)
     except OSError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.scheduler.client.fetching import MODEL_FILE, no_model
+from kerasweep.scheduler.client.fetching import model_file, no_model
 from kerasweep.scheduler.local import children
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
 _LOOK, _EXPORT = "kerasweep.workers.models.look", "kerasweep.workers.models.export"
+_REBUILDING = "kerasweep.workers.models.rebuilding"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Bench:
         model: the model file, its digest checked.
         job: the job's file.
         arguments: what the trial gives to the job's `load_data`.
+        recipe: what it gives to all of its functions, for a model that only its job can build.
     """
 
     model: Path
     job: Path
     arguments: dict[str, Any]
+    recipe: dict[str, Any]
 
     def layers(self) -> dict[str, Any]:
         """Return the model's layers with their shapes and parameter counts."""
@@ -59,9 +63,14 @@ class Bench:
         wanted = [f"--format={format_}", f"--dest={folder}", "--force", *words]
         return children.ask(_EXPORT, [*self._words, *wanted])
 
+    def rebuild(self) -> Any:
+        """Return the model, built by its job in this process, with the trial's weights in it."""
+        rebuilding = importlib.import_module(_REBUILDING)
+        return rebuilding.rebuild_alone(self.job, json.dumps(self.recipe), self.model)
+
     @property
     def _words(self) -> list[str]:
-        return [f"--model={self.model}", f"--job={self.job}"]
+        return [f"--model={self.model}", f"--job={self.job}", f"--recipe={json.dumps(self.recipe)}"]
 
     def _data(self, part: str) -> list[str]:
         return [f"--data={part}", f"--arguments={json.dumps(self.arguments)}"]
@@ -85,9 +94,25 @@ def lay_out(
         raise no_model(sweep, trial)
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as name:
         folder = Path(name)
-        artifacts.fetch(model.key, model.sha256, folder / MODEL_FILE)
+        file = folder / model_file(model)
+        artifacts.fetch(model.key, model.sha256, file)
         bundle, entry = sweep.code_of(trial)
         unpack(artifacts.get(bundle.key, bundle.sha256), folder / "job")
         job = folder / "job" / entry
         arguments = read_program(job).route(trial.params)["load_data"]
-        yield Bench(folder / MODEL_FILE, job, arguments)
+        yield Bench(file, job, arguments, recipe_of(sweep, trial))
+
+
+def recipe_of(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
+    """Return what a trial gives to its job's functions, as plain values."""
+    return {
+        "params": {name: value for name, value in trial.params.items() if not name.startswith("training.")},
+        "seed": trial.seed,
+        "batch_size": sweep.spec.training_for(dict(trial.params)).batch_size,
+        "trial": {
+            "sweep": sweep.name,
+            "sweep_id": sweep.id,
+            "number": trial.number,
+            "attempt": trial.attempt,
+        },
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -250,24 +249,33 @@ class Sweep:
     def load_model(self, trial: int | None = None, **options: Any) -> Any:
         """Return the model as Keras loads it; `options` go to `keras.models.load_model`.
 
+        Where its file does not suffice, the job's build_model builds it in this process, and its weights
+        are put into it.
+
         Raises:
-            InputError: Keras is not installed, or does not know a class of the job.
+            InputError: Keras is not installed, or the job does not build the model.
             Damaged: the model's bytes are not those on record.
         """
         keras = _import("keras", "kerasweep[worker]", "loading a model")
+        chosen = self.chosen(trial).number
         with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
-            model = self.fetch(folder, trial=trial)
-            try:
-                return keras.models.load_model(model, **options)
-            except TypeError as exc:
-                missing = re.search(r"Could not locate (.+?)\. ", str(exc))
-                if missing is None:
-                    raise
-                raise InputError(
-                    f"Keras must know the job's own classes to load its model, got unknown {missing[1]}\n"
-                    f"Import {self.record.entry} first, with @keras.saving.register_keras_serializable() on "
-                    "them, or give custom_objects={…} to load_model"
-                ) from exc
+            model = self.fetch(folder, trial=chosen)
+            if model.suffix == ".keras":
+                try:
+                    # A Lambda is the job's own code, which this sweep has run.
+                    return keras.models.load_model(model, **{"safe_mode": False, **options})
+                except (TypeError, ValueError, NotImplementedError, AttributeError, ImportError):
+                    if options:  # what they say is for that file alone
+                        raise
+            with self.bench(chosen) as bench:
+                return bench.rebuild()
+
+    def kept_as(self, trial: int | None = None) -> str | None:
+        """Return the format of a trial's model on record, `keras` or `weights.h5`; None without one."""
+        from kerasweep.scheduler.client.fetching import model_file
+
+        model = self.model_of(self.chosen(trial))
+        return None if model is None else model_file(model).removeprefix("model.")
 
     def pause(self, trial: int | None = None) -> str:
         """Stop training after a checkpoint; return what was done."""

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from kerasweep.jobs.errors import DestinationError, InputError
 from kerasweep.jobs.sweepfile.rules import nearest
 from kerasweep.workers.models.answer import answer, first_line
-from kerasweep.workers.models.model_file import job_classes, keep_outputs, load_model_file
+from kerasweep.workers.models.model_file import job_classes, keep_outputs, open_model
+from kerasweep.workers.models.rebuilding import Recipe
 from kerasweep.workers.models.runtimes import FORMATS, ModelFormat, flatten_outputs, match_outputs
 from kerasweep.workers.models.samples import arrange, make_samples, read_samples
 
@@ -63,6 +64,7 @@ def convert(
     tolerance: float | None = None,
     *,
     job: Path | None = None,
+    recipe: Recipe | None = None,
     outputs: Sequence[str] = (),
     force: bool = False,
 ) -> Export:
@@ -75,6 +77,7 @@ def convert(
         samples: inputs to compare on, one array or one for each input by name; random ones by default.
         tolerance: greatest absolute deviation; by default the format's, times the greatest output above 1.
         job: the job's file, for a model with classes of its own.
+        recipe: what the trial gives to the job, for a model that only its job can build.
         outputs: keep only these of a functional model's outputs; all by default.
         force: overwrite what is there.
 
@@ -90,8 +93,8 @@ def convert(
             f"an export never overwrites, and {target} exists\nName another folder, or use --force"
         )
     dest.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=dest) as folder, job_classes(job):
-        model = load_model_file(model_path)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=dest) as folder, job_classes(job) as source:
+        model = open_model(model_path, job, source, recipe)
         model = keep_outputs(model, outputs) if outputs else model
         inputs = make_samples(model) if samples is None else arrange(model, samples)
         expected = flatten_outputs(model(inputs, training=False))
@@ -197,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", required=True, help=", ".join(FORMATS))
     parser.add_argument("--dest", type=Path, required=True, help="a folder")
     parser.add_argument("--job", type=Path, help="the job's file, for a model with classes of its own")
+    parser.add_argument("--recipe", type=Recipe.from_json, help="what the trial gives to the job, as JSON")
     parser.add_argument("--outputs", default="", help="keep only these outputs, with commas between")
     parser.add_argument("--samples", type=Path, help="inputs to compare on: .npy, .npz or .csv")
     parser.add_argument("--tolerance", type=float, help="greatest absolute deviation")
@@ -215,6 +219,7 @@ def _convert_as_told(given: argparse.Namespace) -> Export:
         samples,
         given.tolerance,
         job=given.job,
+        recipe=given.recipe,
         outputs=outputs,
         force=given.force,
     )

@@ -20,7 +20,8 @@ import numpy as np
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.workers.models.answer import answer, first_line
-from kerasweep.workers.models.model_file import job_classes, load_model_file
+from kerasweep.workers.models.model_file import job_classes, open_model
+from kerasweep.workers.models.rebuilding import Recipe
 from kerasweep.workers.models.runtimes import flatten_outputs
 from kerasweep.workers.models.samples import arrange, read_samples
 from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data
@@ -164,20 +165,20 @@ def _finite(array: Any) -> Any:
 
 
 def _show_layers(given: argparse.Namespace) -> Mapping[str, Any]:
-    with job_classes(given.job):
-        return list_layers(load_model_file(given.model))
+    with job_classes(given.job) as source:
+        return list_layers(open_model(given.model, given.job, source, given.recipe))
 
 
 def _evaluate(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        model = load_model_file(given.model, compiled=True)
+        model = open_model(given.model, given.job, source, given.recipe, compiled=True)
         part = load_part(_required(source), given.data, given.arguments)
         return {"data": given.data, "metrics": evaluate(model, part)}
 
 
 def _predict(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        model = load_model_file(given.model)
+        model = open_model(given.model, given.job, source, given.recipe)
         if given.input is None:
             inputs = take_rows(load_part(_required(source), given.data, given.arguments), given.limit)
         else:
@@ -187,8 +188,8 @@ def _predict(given: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _draw_diagram(given: argparse.Namespace) -> Mapping[str, Any]:
-    with job_classes(given.job):
-        return draw_diagram(load_model_file(given.model), given.dest)
+    with job_classes(given.job) as source:
+        return draw_diagram(open_model(given.model, given.job, source, given.recipe), given.dest)
 
 
 def _required(source: JobSource | None) -> JobSource:
@@ -224,6 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(work=work)
         command.add_argument("--model", type=Path, required=True)
         command.add_argument("--job", type=Path, help="the job's file")
+        command.add_argument(
+            "--recipe", type=Recipe.from_json, help="what the trial gives to the job, as JSON"
+        )
         if name in ("evaluate", "predict"):
             command.add_argument("--data", choices=PARTS, default="test")
             command.add_argument("--arguments", type=_arguments, default={}, help="of load_data, as JSON")

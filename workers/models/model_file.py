@@ -11,6 +11,7 @@ import keras
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.workers.models.answer import first_line
+from kerasweep.workers.models.rebuilding import Recipe, rebuild
 from kerasweep.workers.trainer.job.source import JobSource
 
 
@@ -42,12 +43,44 @@ def job_classes(job: Path | None) -> Iterator[JobSource | None]:
         yield source
 
 
-def load_model_file(path: Path, *, compiled: bool = False) -> keras.Model:
+def open_model(
+    path: Path, job: Path | None, source: JobSource | None, recipe: Recipe | None, *, compiled: bool = False
+) -> keras.Model:
+    """Return a trial's model: from its file where Keras can, else built again by its job.
+
+    Args:
+        path: a `.keras`, `.h5` or `.weights.h5` file.
+        job: the job's file, or None.
+        source: the job, loaded.
+        recipe: what the trial gives to the job's functions; None where it is not known.
+        compiled: whether to bring back loss, metrics and optimizer too.
+
+    Raises:
+        InputError: neither works.
+    """
+    bare = path.name.endswith(".weights.h5")
+    if not bare:
+        try:
+            # A Lambda is the job's own code, and the job has just been run.
+            return load_model_file(path, compiled=compiled, trusted=source is not None)
+        except InputError:
+            if source is None or recipe is None or path.suffix != ".keras" or not path.is_file():
+                raise
+    if source is None or recipe is None or job is None:
+        raise InputError(
+            f"weights alone need the job that builds their model, got none ({path})\n"
+            "Give --job and --recipe, or name the sweep: `kerasweep evaluate SWEEP`"
+        )
+    return rebuild(source, job, recipe, path)
+
+
+def load_model_file(path: Path, *, compiled: bool = False, trusted: bool = False) -> keras.Model:
     """Return the model in a `.keras` or `.h5` file.
 
     Args:
         path: the file.
         compiled: whether to bring back loss, metrics and optimizer too.
+        trusted: whether to run code that the file holds, such as that of a Lambda layer.
 
     Raises:
         InputError: no such file, or not a model, or one that needs a class that is not registered.
@@ -57,7 +90,7 @@ def load_model_file(path: Path, *, compiled: bool = False) -> keras.Model:
             f"the model must be a file, got {str(path)!r}\nFetch the model first: `kerasweep fetch`"
         )
     try:
-        return keras.models.load_model(path, compile=compiled)
+        return keras.models.load_model(path, compile=compiled, safe_mode=not trusted)
     except Exception as exc:
         raise InputError(
             f"the model file must load in Keras {keras.version()}, got {type(exc).__name__}: "

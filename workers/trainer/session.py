@@ -41,6 +41,7 @@ from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.room import is_refusal, with_room
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint
 from kerasweep.workers.trainer.state.digest import digest
+from kerasweep.workers.trainer.state.model_writing import loading_notes, write_model
 from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRun
 
 #: How long a result waits for room or for artifacts that do not answer, and for those that refuse.
@@ -128,6 +129,8 @@ class Session:
         self._send(PhaseEvent(self.order.run, "compiling"))
         logs: dict[str, float] = {}
         with engine.admit(run):
+            with keras.saving.custom_object_scope(run.source.custom_objects):
+                run.notes.extend(loading_notes(run.model))
             for note in run.notes:
                 self._send(NoteEvent(self.order.run, note))
             self._send(PhaseEvent(self.order.run, "training"))
@@ -249,16 +252,16 @@ class Session:
         run.best.restore(run.model)
         key, artifacts = self._key("model", run.best.epoch, "keras"), self._equipment.artifacts
 
-        def write(folder: Path) -> tuple[str, int]:
-            path = folder / "model.keras"
+        def write(folder: Path) -> tuple[str, str, int]:
             with keras.saving.custom_object_scope(run.source.custom_objects):
-                run.model.save(path)
-            return artifacts.put_file(key, path)
+                path = write_model(run.model, folder)
+            written = key.removesuffix("keras") + path.name.removeprefix("model.")
+            return (written, *artifacts.put_file(written, path))
 
-        sha256, size = self._insist(lambda: with_room(artifacts, write))
+        key, sha256, size = self._insist(lambda: with_room(artifacts, write))
         return ArtifactRef("model", key, sha256, size, run.best.epoch)
 
-    def _insist(self, put: Callable[[], tuple[str, int]]) -> tuple[str, int]:
+    def _insist(self, put: Callable[[], tuple[str, str, int]]) -> tuple[str, str, int]:
         """Write, trying again for a while: a result is worth more than the time that it took.
 
         Raises:

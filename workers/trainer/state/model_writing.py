@@ -1,0 +1,100 @@
+"""How a trial's model is kept: as `.keras`, or as weights where Keras cannot serialise it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
+
+from kerasweep.workers.trainer.symptoms import is_machine
+
+_COUNTERS = "object_name_uids"
+_REBUILT = "`kerasweep evaluate`, `predict` and Sweep.load_model() build it again by build_model"
+
+
+def loading_notes(model: keras.Model) -> list[str]:
+    """Return what the model will need to be saved and loaded, before it is trained; nothing for most models.
+
+    Only what is the job's own is looked at: Keras can save and load its own classes.
+    """
+    if all(_is_keras(part) for part in _parts(model)):
+        return []
+    with _names_and_draws_kept():
+        try:
+            saving_lib._serialize_model_as_json(model)
+        except Exception as exc:  # noqa: BLE001 - the job's get_config may raise anything
+            rule = f"Keras cannot serialise the model ({_said(exc)}), so its weights are kept alone"
+            return [f"{rule}; {_REBUILT}; a get_config on the class named makes it a .keras file"]
+        found = [_remake(part) for part in _parts(model) if not _is_keras(part)]
+    return list(dict.fromkeys(note for note in found if note))
+
+
+def write_model(model: keras.Model, folder: Path) -> Path:
+    """Write the model into a folder; return the file, `model.keras` or `model.weights.h5`.
+
+    Raises:
+        Exception: not even its weights can be written.
+    """
+    path = folder / "model.keras"
+    try:
+        model.save(path)
+    except Exception as exc:
+        if is_machine(exc):  # the disk's fault, not the model's
+            raise
+        path.unlink(missing_ok=True)
+        path = folder / "model.weights.h5"
+        model.save_weights(path)
+    return path
+
+
+def _parts(model: keras.Model) -> Iterator[Any]:
+    yield model
+    yield from model._flatten_layers(include_self=False)
+    if model.optimizer is not None:
+        yield model.optimizer
+        yield getattr(model.optimizer, "_learning_rate", None)
+
+
+def _is_keras(part: Any) -> bool:
+    known = type(part).__module__.startswith(("keras.", "builtins"))
+    return known and not isinstance(part, keras.layers.Lambda)
+
+
+def _remake(part: Any) -> str | None:
+    """Return what `load_model` needs for one of the model's parts."""
+    name = type(part).__name__
+    if isinstance(part, keras.layers.Lambda):
+        return "keras.models.load_model needs safe_mode=False for this model: a Lambda layer holds code"
+    if isinstance(part, keras.Model):
+        return None
+    try:
+        type(part).from_config(part.get_config())
+    except Exception as exc:  # noqa: BLE001 - the job's own code
+        return (
+            f"keras.models.load_model cannot make {name} from its configuration ({_said(exc)}); let its "
+            f"__init__ take **kwargs and hand them to super().__init__(); until then {_REBUILT}"
+        )
+    return None
+
+
+def _said(exc: BaseException) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"{type(exc).__name__}: {' '.join(lines)[:200]}"
+
+
+@contextmanager
+def _names_and_draws_kept() -> Iterator[None]:
+    """Leave no trace of layers that are made on trial: neither names counted up nor random numbers drawn."""
+    drawn, names = random.getstate(), copy.deepcopy(global_state.get_global_attribute(_COUNTERS))
+    try:
+        yield
+    finally:
+        random.setstate(drawn)
+        global_state.set_global_attribute(_COUNTERS, names)
