@@ -194,6 +194,10 @@ class TrialCallbacks:
 
     def train_begin(self) -> None:
         """Begin; callbacks forget here what they knew, so a state is put back after it."""
+        for callback in self.all:
+            if isinstance(callback, keras.callbacks.BackupAndRestore):
+                # It would restore the weights without the rest of the state, and count their epochs twice.
+                callback._load_model = _restore_nothing
         with self._in_turn(epoch_seed(self._seed, 0)):
             self._list.on_train_begin()
 
@@ -236,18 +240,15 @@ class TrialCallbacks:
             yield
 
 
+def _restore_nothing() -> None:
+    """Stand in for what BackupAndRestore does before a training."""
+
+
 class TrialCallbackList(keras.callbacks.CallbackList):
     """Keras' list of callbacks, each called in the thread of the trial."""
 
     def _configure_async_dispatch(self, callbacks: Any) -> None:
         """Leave it out: what a callback does by the side would not be the same each time."""
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Call the hooks, but not BackupAndRestore's: it would restore the weights alone."""
-        self._on_begin()
-        for callback in self.callbacks:
-            if not isinstance(callback, keras.callbacks.BackupAndRestore):
-                callback.on_train_begin(logs or {})
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
         """Call the hooks of an epoch's end; return the logs that they shared."""
