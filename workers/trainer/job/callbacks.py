@@ -34,6 +34,11 @@ _BATCH_HOOKS = (
     "on_test_batch_begin",
     "on_test_batch_end",
 )
+#: Hooks that look at each batch whether it is time to save, which by epochs it never is.
+_SAVING_HOOKS = (
+    keras.callbacks.ModelCheckpoint.on_train_batch_end,
+    keras.callbacks.BackupAndRestore.on_train_batch_end,
+)
 
 
 class DeclaredSchedule(keras.callbacks.Callback):
@@ -190,7 +195,7 @@ class TrialCallbacks:
     @property
     def in_steps(self) -> list[keras.callbacks.Callback]:
         """Those that must be called within an epoch: at batches, or around the validation."""
-        return [callback for callback in self.all if _overrides_any(callback)]
+        return [callback for callback in self.all if _acts_in_steps(callback)]
 
     def train_begin(self) -> None:
         """Begin; callbacks forget here what they knew, so a state is put back after it."""
@@ -349,7 +354,23 @@ def _runs_job_code(callback: keras.callbacks.Callback) -> bool:
     return isinstance(callback, takes_functions) or not type(callback).__module__.startswith(_NOT_OF_JOBS)
 
 
-def _overrides_any(callback: keras.callbacks.Callback) -> bool:
+def _acts_in_steps(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback does something within an epoch, not merely has a hook there."""
     if getattr(callback, "epochs_only", False):
         return False
-    return any(not hasattr(getattr(callback, name), "_is_default") for name in _BATCH_HOOKS)
+    return any(
+        not hasattr(getattr(callback, name), "_is_default") and not _is_idle(callback, name)
+        for name in _BATCH_HOOKS
+    )
+
+
+def _is_idle(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Tell whether a hook is one of Keras' own that does nothing as the callback was made.
+
+    `TerminateOnNaN` ends an epoch whose loss is not finite: the trial has diverged by then.
+    """
+    own = getattr(getattr(callback, hook), "__func__", None)
+    by_epochs = getattr(callback, "save_freq", None) == "epoch"
+    return (own in _SAVING_HOOKS and by_epochs) or (
+        own is keras.callbacks.TerminateOnNaN.on_batch_end and not getattr(callback, "raise_error", False)
+    )
