@@ -24,7 +24,8 @@ from kerasweep.jobs.seeds import epoch_order
 from kerasweep.workers.trainer.hardware import Devices
 from kerasweep.workers.trainer.job.data import Arrays, read_data
 from kerasweep.workers.trainer.job.source import JobSource
-from kerasweep.workers.trainer.pack.programs import Bound, Graph, Loops, Material, Programs
+from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material
+from kerasweep.workers.trainer.pack.programs import Bound, Programs
 from kerasweep.workers.trainer.pack.resident import Resident
 from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
@@ -52,7 +53,7 @@ def main() -> None:
 
     def train(number: int) -> None:
         bound: Bound = bounds[number][0]
-        bound.loops.train.run(bound.train_handles, rows, orders[number], 0, steps)
+        bound.train.run(rows, orders[number], 0, steps)
 
     best_s = float("inf")
     with ThreadPoolExecutor(min(trials, 2 * cores)) as threads:

@@ -35,15 +35,21 @@ class GraphKey:
         graph: equal for equal graphs, constants included.
         family: equal for graphs that differ in their constants' values alone, such as a dropout rate or a
             penalty. They take the same time, compiled in the same way.
+        numbers: the floats of the configuration, in an order that a family shares; None where there is none.
     """
 
     graph: str
     family: str
+    numbers: tuple[float, ...] | None = None
 
     @classmethod
     def joined(cls, keys: list[Self], rest: str) -> Self:
         """Return the key of several graphs together, and of what else shapes a program."""
-        return cls(_digest(*(key.graph for key in keys), rest), _digest(*(key.family for key in keys), rest))
+        return cls(
+            _digest(*(key.graph for key in keys), rest),
+            _digest(*(key.family for key in keys), rest),
+            keys[0].numbers if len(keys) == 1 else None,
+        )
 
 
 def without_value(number: float) -> float | None:
@@ -83,6 +89,7 @@ def config_key(model: keras.Model) -> GraphKey | None:
     return GraphKey(
         _digest(json.dumps(whole, sort_keys=True)),
         _digest(json.dumps(_without_values(whole), sort_keys=True)),
+        tuple(_floats(whole)),
     )
 
 
@@ -222,6 +229,18 @@ def _without_values(content: Any) -> Any:
     if isinstance(content, list):
         return [_without_values(item) for item in content]
     return without_value(content) if isinstance(content, float) else content
+
+
+def _floats(content: Any) -> Iterator[float]:
+    """Yield the floats of a configuration, in an order that equal structures share."""
+    if isinstance(content, dict):
+        for key in sorted(content):
+            yield from _floats(content[key])
+    elif isinstance(content, list):
+        for item in content:
+            yield from _floats(item)
+    elif isinstance(content, float):
+        yield content
 
 
 def _entries(content: Any) -> Iterator[Mapping[str, Any]]:

@@ -28,10 +28,11 @@ from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import seed_tensorflow
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
+from kerasweep.workers.trainer.pack.graphs import Material
 from kerasweep.workers.trainer.pack.memory import measured_gate
-from kerasweep.workers.trainer.pack.programs import Bound, Material, Programs
+from kerasweep.workers.trainer.pack.programs import Bound, BoundLoop, Programs
 from kerasweep.workers.trainer.pack.resident import Resident, bytes_of
-from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop
+from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.pack.xla_choice import Plan, XlaChoice
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import TrialRun
@@ -107,7 +108,7 @@ class PackEngine:
         prepared = self._prepared[run]
         if prepared.compiled_as is not run.model._loss_tracker:  # a callback compiled it anew
             prepared = self._prepared[run] = self._prepare(run)
-        loops, material, model = prepared.bound.loops, prepared.material, run.model
+        bound, material, model = prepared.bound, prepared.material, run.model
         rows = material.train_cut.rows
         with tf.device(self._resident.device):
             shuffled = (
@@ -116,32 +117,21 @@ class PackEngine:
             order = tf.constant(shuffled)
         model.reset_metrics()
         steps = run.training.steps_per_epoch or material.train_cut.steps
-        logs = self._run(
-            run, prepared, loops.train, prepared.bound.train_handles, material.train, order, steps
-        )
+        logs = self._run(run, prepared, bound.train, material.train, order, steps)
         logs = dict(_as_fit(model, logs))
-        if loops.test is not None and material.validation_cut is not None:
+        if bound.test is not None and material.validation_cut is not None:
             model.reset_metrics()
             steps = run.training.validation_steps or material.validation_cut.steps
-            tested = self._run(
-                run, prepared, loops.test, prepared.bound.test_handles, material.validation, None, steps
-            )
+            tested = self._run(run, prepared, bound.test, material.validation, None, steps)
             tested = pythonify_logs(_as_fit(model, tested))
             logs.update({f"val_{name}": value for name, value in tested.items()})
         return logs
 
     def _run(
-        self,
-        run: TrialRun,
-        prepared: _Prepared,
-        loop: Loop,
-        handles: Handles,
-        data: Any,
-        order: Any,
-        steps: int,
+        self, run: TrialRun, prepared: _Prepared, bound: BoundLoop, data: Any, order: Any, steps: int
     ) -> Any:
         """Make the steps of an epoch in calls of about `_CALL_S` each; where they are cut changes no bits."""
-        steps = min(steps, loop.cut.steps)
+        steps = min(steps, bound.loop.cut.steps)
         at, logs = 0, None
         while at < steps:
             if run.must_leave():
@@ -149,7 +139,7 @@ class PackEngine:
             count = math.ceil(_CALL_S / prepared.step_s) if prepared.step_s else _FIRST_STEPS
             stop = min(steps, at + count)
             started_s = time.perf_counter()
-            logs = loop.run(handles, data, order, at, stop)
+            logs = bound.run(data, order, at, stop)
             if self._gpu:
                 tf.test.experimental.sync_devices()
             prepared.step_s = max(1e-7, (time.perf_counter() - started_s) / (stop - at))

@@ -12,8 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerasweep.workers.trainer.pack.lifting import LiftedFunction
+
 #: A loop stops after so many steps, not more, before the host hears of it and may stop the run.
 Handles = Sequence[tf.Tensor]
+Tensors = Sequence[tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,26 @@ class Step:
         keeps_logs: whether the last step's logs are wanted, because they are no metrics of the model.
         variables: those of the model that was traced. TensorFlow refuses to build on a function whose
             variables are gone, and a loop may be wanted long after the trial that was traced.
+        lifted: the same function with some of its constants as arguments; None where they are constants.
     """
 
     function: Any
     captures: tuple[tf.Tensor, ...]
     keeps_logs: bool
     variables: tuple[tf.Variable, ...]
+    lifted: LiftedFunction | None = None
+
+    @property
+    def numbers(self) -> tuple[tf.DType, ...]:
+        """The dtypes of the constants that are arguments."""
+        return self.lifted.dtypes if self.lifted else ()
+
+    def make(self, batch: Any, numbers: Sequence[tf.Tensor]) -> Any:
+        """Make the step in the graph that is being traced; return its logs."""
+        if self.lifted is None:
+            return self.function(batch)
+        outputs = self.lifted([*tf.nest.flatten(batch), *self.captures], numbers)
+        return tf.nest.pack_sequence_as(self.function.structured_outputs, outputs)
 
 
 def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> Step:
@@ -127,7 +144,15 @@ class Loop:
         """How many handles it takes."""
         return len(self._step.captures)
 
-    def run(self, handles: Handles, data: Any, order: tf.Tensor | None, start: int, stop: int) -> Any:
+    def run(
+        self,
+        handles: Handles,
+        data: Any,
+        order: tf.Tensor | None,
+        start: int,
+        stop: int,
+        numbers: Sequence[tf.Tensor] = (),
+    ) -> Any:
         """Make the steps from `start` to before `stop` of an epoch.
 
         Args:
@@ -136,6 +161,7 @@ class Loop:
             order: int64[rows], where the cut is ordered.
             start: from 0.
             stop: at most `cut.steps`.
+            numbers: the lifted constants, as scalars.
 
         Returns:
             The last step's logs, where they are kept; else None.
@@ -143,35 +169,44 @@ class Loop:
         logs = None
         whole = min(stop, self.cut.whole) if self._last else stop
         if start < whole:
-            logs = self._call(self._many, handles, data, order, start, whole)
+            logs = self._call(self._many, handles, data, order, numbers, start, whole)
         if whole < stop:
-            logs = self._call(self._last, handles, data, order, whole, stop)
+            logs = self._call(self._last, handles, data, order, numbers, whole, stop)
         return logs
 
-    def _call(self, function: Any, handles: Handles, data: Any, order: tf.Tensor | None, *bounds: int) -> Any:
+    def _call(
+        self,
+        function: Any,
+        handles: Handles,
+        data: Any,
+        order: tf.Tensor | None,
+        numbers: Sequence[tf.Tensor],
+        *bounds: int,
+    ) -> Any:
         concrete, places = function
         arguments = [] if order is None else [order]
         with tf.device("CPU:0"):
             arguments += [tf.constant(bound, tf.int32) for bound in bounds]
         # The public call binds the captures of the model that was traced; this is the one way to bind others.
-        return concrete._call_flat([*arguments, *tf.nest.flatten(data)], [handles[place] for place in places])
+        arguments += [*tf.nest.flatten(data), *numbers]
+        return concrete._call_flat(arguments, [handles[place] for place in places])
 
     def _compile(self, function: Callable[..., Any], data: Any, xla: bool) -> tuple[Any, tuple[int, ...]]:
         orders = [tf.TensorSpec((self.cut.rows,), tf.int64)] if self.cut.ordered else []
         bounds = [tf.TensorSpec((), tf.int32)] * 2
         rows = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(data)]
         concrete = tf.function(function, autograph=False, jit_compile=xla or None).get_concrete_function(
-            *orders, *bounds, *rows
+            *orders, *bounds, *rows, *(tf.TensorSpec((), dtype) for dtype in self._step.numbers)
         )
         places = {id(capture): place for place, capture in enumerate(self._step.captures)}
         return concrete, tuple(places[id(capture)] for capture in concrete.captured_inputs)
 
     def _run_many(self, *arguments: tf.Tensor) -> Any:
-        order, start, stop, rows = self._read(arguments)
+        order, start, stop, rows, numbers = self._read(arguments)
         kept = self._no_logs()
         _, *kept = tf.while_loop(
             lambda at, *_: at < stop,
-            lambda at, *_: (at + 1, *self._make_step(order, at, rows, self.cut.size)),
+            lambda at, *_: (at + 1, *self._make_step(order, at, rows, numbers, self.cut.size)),
             [start, *kept],
             shape_invariants=[tf.TensorShape(()), *(tensor.shape for tensor in kept)],
             parallel_iterations=1,
@@ -179,15 +214,18 @@ class Loop:
         return self._pack_logs(kept)
 
     def _run_last(self, *arguments: tf.Tensor) -> Any:
-        order, start, _, rows = self._read(arguments)
-        return self._pack_logs(self._make_step(order, start, rows, self.cut.rest))
+        order, start, _, rows, numbers = self._read(arguments)
+        return self._pack_logs(self._make_step(order, start, rows, numbers, self.cut.rest))
 
-    def _read(self, arguments: Sequence[tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor, Sequence[tf.Tensor]]:
+    def _read(self, arguments: Sequence[tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor, Tensors, Tensors]:
         rest = list(arguments)
         order = rest.pop(0) if self.cut.ordered else None
-        return order, rest[0], rest[1], rest[2:]
+        numbers = len(rest) - len(self._step.numbers)
+        return order, rest[0], rest[1], rest[2:numbers], rest[numbers:]
 
-    def _make_step(self, order: Any, at: tf.Tensor, rows: Sequence[tf.Tensor], size: int) -> list[tf.Tensor]:
+    def _make_step(
+        self, order: Any, at: tf.Tensor, rows: Tensors, numbers: Tensors, size: int
+    ) -> list[tf.Tensor]:
         first = at * self.cut.size
         count = size if self._static else tf.minimum(size, self.cut.rows - first)
         if order is not None:
@@ -198,7 +236,7 @@ class Loop:
                 tf.slice(tensor, [first, *[0] * (tensor.shape.rank - 1)], [count, *tensor.shape[1:]])
                 for tensor in rows
             ]
-        logs = self._step.function(tf.nest.pack_sequence_as(self._structure, batch))
+        logs = self._step.make(tf.nest.pack_sequence_as(self._structure, batch), numbers)
         return tf.nest.flatten(logs) if self._step.keeps_logs else []
 
     def _no_logs(self) -> list[tf.Tensor]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
-from kerasweep.workers.trainer.pack.programs import Graph, Loops, Material, Programs
+from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material
+from kerasweep.workers.trainer.pack.programs import Programs
 from kerasweep.workers.trainer.pack.resident import Resident
 from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.pack.xla_choice import try_out

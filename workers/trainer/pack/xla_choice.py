@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.pack.programs import Graph, Loops, Material, Timing
+from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material, Timing
+from kerasweep.workers.trainer.pack.sharing import copy_variable
 from kerasweep.workers.trainer.pack.stepping import Loop
 
 #: Each way is timed for about so long.
@@ -228,22 +229,23 @@ class _Copies:
     def _try_test(self, loop: Loop) -> None:
         handles, data = self._handles[len(self._handles) - loop.captures :], self._material.validation
         last = loop.cut.steps
-        loop.run(handles, data, None, 0, 1)
-        loop.run(handles, data, None, last - 1, last)
+        numbers = self._material.test_numbers
+        loop.run(handles, data, None, 0, 1, numbers)
+        loop.run(handles, data, None, last - 1, last, numbers)
 
     def _run_train(self, loop: Loop, start: int, stop: int) -> None:
         order = tf.constant(np.arange(loop.cut.rows))
-        loop.run(self._handles[: loop.captures], self._material.train, order, start, stop)
+        handles, material = self._handles[: loop.captures], self._material
+        loop.run(handles, material.train, order, start, stop, material.train_numbers)
         if self._variables:
             self._variables[0].numpy()  # on a GPU, calls return before they are done
 
     def _copy(self, capture: tf.Tensor) -> tf.Tensor:
-        kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
-        if not kinds:
+        copy = copy_variable(capture)
+        if copy is None:
             return capture
-        dtype = tf.dtypes.as_dtype(kinds[0].dtype)
-        self._variables.append(tf.Variable(tf.raw_ops.ReadVariableOp(resource=capture, dtype=dtype)))
-        return self._variables[-1].handle
+        self._variables.append(copy)
+        return copy.handle
 
 
 def _line(exc: BaseException) -> str:

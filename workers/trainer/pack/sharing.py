@@ -1,0 +1,114 @@
+"""What a family of graphs learned of its constants, and the one program that its trials share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasweep.workers.trainer.pack.lifting import Constants, Example, differing, explain
+from kerasweep.workers.trainer.pack.stepping import Handles, Loop
+
+log = logging.getLogger(__name__)
+
+#: So many steps must give the same bits with constants lifted as without.
+_STEPS = 3
+#: More traces teach nothing new.
+_EXAMPLES_KEPT = 64
+
+
+class Lessons:
+    """What the traces of a family showed. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._examples: list[Example] = []
+        #: Whether lifted constants gave the same bits, without XLA and with it.
+        self.proven: dict[bool, bool] = {}
+
+    def constants(self, config: tuple[float, ...] | None) -> Constants | None:
+        """Return the constants of a model that need not be traced; None where only its trace tells them."""
+        if config is None:
+            return None
+        for example in self._examples:
+            if example.config == config:
+                return example.constants
+        return explain(self._examples, config)
+
+    def learn(self, example: Example) -> None:
+        """Take note of a trace."""
+        if self._examples and len(example.constants) != len(self._examples[0].constants):
+            return  # of another structure after all: it has a program of its own
+        before = self.places
+        self._examples.append(example)
+        del self._examples[1:-_EXAMPLES_KEPT]
+        if self.places != before:
+            self.proven.clear()
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Which constants differ within the family."""
+        return differing(self._examples) if self._examples else ()
+
+    def fits(self, constants: Constants) -> bool:
+        """Tell whether constants differ from those of the first trace in the known places alone."""
+        first, places = self._examples[0].constants, set(self.places)
+        return len(first) == len(constants) and all(
+            at in places or one.tobytes() == other.tobytes()
+            for at, (one, other) in enumerate(zip(first, constants, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to compute a model's steps.
+
+    Args:
+        train: the training loop.
+        test: the validation loop, or None.
+        handles: of the model's variables, for both.
+        train_numbers: lifted constants of the training loop.
+        test_numbers: of the validation loop.
+    """
+
+    train: Loop
+    test: Loop | None
+    handles: Handles
+    train_numbers: Sequence[tf.Tensor] = ()
+    test_numbers: Sequence[tf.Tensor] = ()
+
+    def outcome(self, train: Any, validation: Any) -> dict[int, bytes]:
+        """Make a few steps on copies of the variables; return the bytes that each holds after them."""
+        copies = {id(handle): copy_variable(handle) for handle in self.handles}
+        handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
+        split, steps = self.train.captures, self.train.cut.steps
+        order = tf.constant(np.arange(self.train.cut.rows))
+        self.train.run(handles[:split], train, order, 0, min(_STEPS, steps), self.train_numbers)
+        self.train.run(handles[:split], train, order, steps - 1, steps, self.train_numbers)
+        if self.test is not None:
+            last = self.test.cut.steps
+            self.test.run(handles[split:], validation, None, last - 1, last, self.test_numbers)
+        return {key: copy.numpy().tobytes() for key, copy in copies.items() if copy is not None}
+
+
+def same_bits(exact: Trial, lifted: Trial, train: Any, validation: Any) -> bool:
+    """Tell whether steps with lifted constants give the bits of those that hold them.
+
+    TensorFlow may rewrite what is computed with a constant, such as a division by one.
+    """
+    same = exact.outcome(train, validation) == lifted.outcome(train, validation)
+    if not same:
+        log.info("constants stay in the graphs of a family: lifted ones gave other bits")
+    return same
+
+
+def copy_variable(capture: tf.Tensor) -> tf.Variable | None:
+    """Return a copy of the variable that a captured handle points to; None for what is no variable."""
+    kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
+    if not kinds:
+        return None
+    dtype = tf.dtypes.as_dtype(kinds[0].dtype)
+    return tf.Variable(tf.raw_ops.ReadVariableOp(resource=capture, dtype=dtype))
