@@ -86,7 +86,7 @@ def trainer(start_peer: Any, write_job: Any, order: Any) -> Trainer:
 
 
 def test_auto_packs_what_it_can_and_says_why_not(trainer: Trainer) -> None:
-    assert trainer.engine_of({}) == ("pack", "it can be packed")
+    assert trainer.engine_of({}) == ("pack", "")
     assert trainer.engine_of({}, engine="fit")[0] == "fit"
     engine, reason = trainer.engine_of({"stream": True})
     assert (engine, "dataset" in reason) == ("fit", True)

@@ -2,7 +2,7 @@
 
 Its optimizer (Grappler's constant folding) computes what depends on constants alone, divides by a constant by
 multiplying with its reciprocal, and gathers the constants of a chain of sums, or of products, into one. An
-argument gets none of it. So what would be folded is lifted as it is after folding, and what would be rewritten
+argument gets none of it. So what would be folded is lifted as it is after folding; what would be rewritten
 stays a constant.
 """
 

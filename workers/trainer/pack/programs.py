@@ -118,9 +118,9 @@ class Programs:
             return replace(bound, traced=steps)
         with family.learning.held(material.wait):
             family.lessons.learn(Example(None, steps.constants))
-        bound = self._bind(key, material, choose, steps.constants, steps, steps.captures)
-        assert bound is not None
-        return replace(bound, traced=steps)
+        found = self._bind(key, material, choose, steps.constants, steps, steps.captures)
+        assert found is not None
+        return replace(found, traced=steps)
 
     def _bind(
         self,
