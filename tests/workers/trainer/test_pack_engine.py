@@ -115,7 +115,7 @@ def test_asking_for_a_pack_that_cannot_be_fails_with_the_reason(trainer: Trainer
 def test_operations_that_no_checkpoint_holds_are_told(trainer: Trainer) -> None:
     run = trainer.begin({"kind": "noisy"}, engine="pack")
     assert trainer.peer.end(run)["ev"] == "done"
-    assert any("RandomStandardNormal" in event["text"] for event in trainer.peer.of(run, "log"))
+    assert any("RandomStandardNormal" in event["text"] for event in trainer.peer.of(run, "note"))
 
 
 def test_batches_larger_than_the_data_are_refused_by_both(trainer: Trainer) -> None:

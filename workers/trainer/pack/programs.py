@@ -17,7 +17,7 @@ from kerasweep.workers.trainer.pack.fingerprint import fingerprint
 from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
 from kerasweep.workers.trainer.pack.graphs import Family, Graph, Loops, Material, TracedSteps
 from kerasweep.workers.trainer.pack.lifting import Constants, Example
-from kerasweep.workers.trainer.pack.sharing import Trial, same_bits
+from kerasweep.workers.trainer.pack.sharing import Computation, same_bits
 from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, trace_step
 
 #: Graphs kept; each keeps the memory of the model that it was traced with.
@@ -231,8 +231,8 @@ def _proves(exact: Graph, lifted: Graph, loops: Loops, material: Material, own: 
     assert shared is not None
     numbers = material.train_numbers, material.test_numbers
     return same_bits(
-        Trial(found.train, found.test, handles),
-        Trial(loops.train, loops.test, shared, *numbers),
+        Computation(found.train, found.test, handles),
+        Computation(loops.train, loops.test, shared, *numbers),
         material.train,
         material.validation,
     )

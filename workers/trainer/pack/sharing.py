@@ -63,7 +63,7 @@ class Lessons:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Computation:
     """One way to compute a model's steps.
 
     Args:
@@ -94,7 +94,7 @@ class Trial:
         return {key: copy.numpy().tobytes() for key, copy in copies.items() if copy is not None}
 
 
-def same_bits(exact: Trial, lifted: Trial, train: Any, validation: Any) -> bool:
+def same_bits(exact: Computation, lifted: Computation, train: Any, validation: Any) -> bool:
     """Tell whether steps with lifted constants give the bits of those that hold them.
 
     TensorFlow may rewrite what is computed with a constant, such as a division by one.
