@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 
 from kerasweep.jobs.errors import GaveUp, InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.printable import log_to_stderr, printable
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.workers.autoscale import Scale
 from kerasweep.workers.devices import found_gpus, plan_devices, read_gpus
@@ -25,15 +26,15 @@ _WIDEST = 4
 def main(argv: list[str] | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code, 2 for wrong input, 3 for out of reach."""
     form = "%(asctime)s worker %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    log_to_stderr(form)
     logging.getLogger("kerasweep").setLevel(logging.INFO)  # Celery quiets the root logger when it starts
     try:
         _serve(_flags().parse_args(argv), from_env())
     except GaveUp as exc:
-        sys.stderr.write(f"error: {exc}\n")
+        sys.stderr.write(printable(f"error: {exc}\n"))
         return exc.exit_code
     except KerasweepError as exc:
-        sys.stderr.write(f"error: {exc}\n")
+        sys.stderr.write(printable(f"error: {exc}\n"))
         return 2 if isinstance(exc, InputError) else 3 if isinstance(exc, OutOfReach) else 1
     return 0
 

@@ -8,6 +8,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from kerasweep.jobs.printable import PrintableFormatter
 from kerasweep.scheduler.cli import (
     checking,
     exits,
@@ -86,7 +87,7 @@ def _root(
         typer.echo(context.get_help())
         raise typer.Exit(exits.WRONG_INPUT)
     handler = StderrHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.printable import printable
 
 FAILED, WRONG_INPUT, OUT_OF_REACH = 1, 2, 3
 _MOST_LINES = 3
@@ -31,7 +32,7 @@ def tell(exc: Exception, *, debug: bool) -> int:
         debug: print the traceback too.
     """
     if debug:
-        traceback.print_exception(exc)
+        sys.stderr.write(printable("".join(traceback.format_exception(exc))))
     message = str(exc) if isinstance(exc, KerasweepError) else _unexpected(exc, saved=not debug)
     write(message)
     return exit_code(exc)
@@ -39,7 +40,7 @@ def tell(exc: Exception, *, debug: bool) -> int:
 
 def write(message: str) -> None:
     """Write `error: …` to stderr, in at most three lines and without control characters."""
-    lines = [_printable(line).strip() for line in message.splitlines() if line.strip()]
+    lines = [printable(line).strip() for line in message.splitlines() if line.strip()]
     first, rest = lines[: _MOST_LINES - 1], " ".join(lines[_MOST_LINES - 1 :])
     sys.stderr.write("error: " + "\n".join([*first, rest] if rest else first) + "\n")
     sys.stderr.flush()
@@ -57,8 +58,3 @@ def _save(exc: Exception) -> Path:
     ) as file:
         traceback.print_exception(exc, file=file)
     return Path(file.name)
-
-
-def _printable(text: str) -> str:
-    """What a user's file holds must not move the cursor."""
-    return "".join(char if char.isprintable() else " " for char in text)

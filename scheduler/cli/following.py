@@ -16,7 +16,7 @@ from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
 from kerasweep.scheduler.cli.flags import WorkerFlags
-from kerasweep.scheduler.cli.output import OutputFormat, console, emit, line, say
+from kerasweep.scheduler.cli.output import OutputFormat, console, emit, line, say, show
 from kerasweep.scheduler.cli.submitting import EngineName, NewName
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
@@ -182,13 +182,13 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
         raise KerasweepError(f"sweep {sweep.name} is {state} and has no winner: {_what_is_done(sweep)}")
     if output is OutputFormat.TABLE:
         shown = report.best_document(sweep.best())
-        typer.echo(f"\nThe winner of {_what_is_done(sweep)}:\n")
+        show(f"\nThe winner of {_what_is_done(sweep)}:\n")
         emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
         failed = sweep.counts().get(TrialState.FAILED, 0)
         if failed:
             told = f"kerasweep trials {sweep.handle} --state failed"
-            typer.echo(f"\nThe sweep is completed, {failed} failed: {told}")
-        typer.echo(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
+            show(f"\nThe sweep is completed, {failed} failed: {told}")
+        show(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 
 def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.View:
@@ -198,7 +198,7 @@ def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.Vie
     screen = console(stderr=output is not OutputFormat.TABLE)
     if screen.is_terminal and not screen.is_dumb_terminal:
         return live.LiveTable(sweep, screen, kept=kept)
-    return live.Lines(sweep, typer.echo if output is OutputFormat.TABLE else say, kept=kept)
+    return live.Lines(sweep, show if output is OutputFormat.TABLE else say, kept=kept)
 
 
 @contextmanager

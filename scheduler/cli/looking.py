@@ -11,7 +11,7 @@ import typer
 
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli.commands import LOOK, Output, SweepName, TrialNumber, command
-from kerasweep.scheduler.cli.output import OutputFormat, emit, line, say
+from kerasweep.scheduler.cli.output import OutputFormat, emit, line, say, show
 from kerasweep.scheduler.client import report
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
@@ -175,4 +175,4 @@ def _print_logs(documents: list[report.Document], output: OutputFormat, trial: i
             line(one)
             continue
         mark = "" if trial is not None else f"{one['trial']:>4} │ "
-        typer.echo("\n".join(mark + text for text in one["text"].splitlines() or [""]))
+        show("\n".join(mark + text for text in one["text"].splitlines() or [""]))

@@ -9,10 +9,12 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from kerasweep.jobs.printable import escaped, is_printable, printable
 from kerasweep.scheduler.client.report import flat
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # Plain output is not cut to a width that nobody has: it goes into a file or another program.
 _PLAIN_WIDTH = 1000
+# Spreadsheets take a cell that begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class OutputFormat(StrEnum):
@@ -55,17 +59,20 @@ def emit(document: Any, output: OutputFormat, table: Callable[[], RenderableType
 def render(document: Any, output: OutputFormat) -> str:
     """Return the document as text, with a newline at its end."""
     if output is OutputFormat.JSON:
-        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return escaped(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
     if output is OutputFormat.YAML:
         import yaml
 
-        return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+        text = str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+        return text if is_printable(text) else str(yaml.safe_dump(document, sort_keys=False, width=100))
     return to_csv(document if isinstance(document, list) else [document])
 
 
 def to_csv(documents: Sequence[dict[str, Any]]) -> str:
     """Return one line for each document, nested keys joined by dots; lists and mappings as JSON."""
-    rows = [{key: _cell(value) for key, value in flat(document).items()} for document in documents]
+    rows = [
+        {_text_cell(key): _cell(value) for key, value in flat(document).items()} for document in documents
+    ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -76,28 +83,78 @@ def to_csv(documents: Sequence[dict[str, Any]]) -> str:
 
 def line(document: dict[str, Any]) -> None:
     """Print a document as one line of JSON, at once: a stream of them can be followed."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(escaped(json.dumps(document, ensure_ascii=False, allow_nan=False)) + "\n")
+    sys.stdout.flush()
+
+
+def show(text: str) -> None:
+    """Print a line for people to stdout."""
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
     """Tell a person something beside the document, on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a rich console: plain and uncut where nobody watches, and without colour under NO_COLOR."""
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
     watched = stream.isatty()
-    return Console(
-        file=stream, width=None if watched else _PLAIN_WIDTH, highlight=False, soft_wrap=not watched
+    return _console_class()(
+        file=stream,
+        width=None if watched else _PLAIN_WIDTH,
+        highlight=False,
+        soft_wrap=not watched,
+        markup=False,
+        emoji=False,
     )
+
+
+@cache
+def _console_class() -> type[Console]:
+    """Return a console that only shows what values hold: no markup, no control characters."""
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control or is_printable(segment.text):
+                    yield segment
+                else:
+                    yield Segment(printable(segment.text), segment.style)
+
+    return PlainConsole
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    if isinstance(value, dict | list):
+        return escaped(json.dumps(value, ensure_ascii=False))
+    return _text_cell(value) if isinstance(value, str) else value
+
+
+def _text_cell(text: str) -> str:
+    """Return a text as a cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    shown = printable(text)
+    if not text.lstrip(" ").startswith(_FORMULA) or _is_number(text):
+        return shown
+    return f"'{shown}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -18,6 +18,7 @@ from celery import Celery, bootsteps
 
 from kerasweep.jobs.errors import GaveUp, InputError, OutOfReach, without_password
 from kerasweep.jobs.kernel import process_mark
+from kerasweep.jobs.printable import log_to_stderr, printable
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue, new_app
 from kerasweep.jobs.queue.loop import run_until_told
@@ -93,9 +94,7 @@ def keep_reconciling(
 
 def main() -> int:
     """Run the scheduler until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s scheduler %(levelname)s %(message)s", stream=sys.stderr
-    )
+    log_to_stderr("%(asctime)s scheduler %(levelname)s %(message)s")
     settings = from_env()
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
     artifacts = Artifacts(settings.artifacts)
@@ -115,7 +114,7 @@ def main() -> int:
     try:
         run_until_told(app, ["--queues", hints.SCHEDULER_QUEUE, "--hostname", name, *quiet])
     except GaveUp as exc:
-        sys.stderr.write(f"error: {exc}\n")
+        sys.stderr.write(printable(f"error: {exc}\n"))
         return exc.exit_code
     ended.set()
     rounds.join(_LAST_ROUND_S)

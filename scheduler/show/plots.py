@@ -5,6 +5,7 @@ Matplotlib draws .png and .svg, plotly .html.
 
 from __future__ import annotations
 
+import html
 import importlib
 import io
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import InputError, KerasweepError
+from kerasweep.jobs.printable import printable
 from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
 from kerasweep.scheduler.show.study import study_of
 
@@ -52,7 +54,7 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         KerasweepError: too few trials have a value, or the file cannot be written.
     """
     ending = expect_ending(target)
-    study = study_of(sweep, trials)
+    study = study_of(sweep, trials, escape if ending == ".html" else printable)
     values = len(study.get_trials(deepcopy=False, states=[_complete()]))
     if values < _FEWEST_TRIALS:
         raise KerasweepError(
@@ -62,9 +64,10 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls its matplotlib side experimental
         if ending == ".html":
-            _write_page(target, sweep.name, [_plotly_view(view, study, name) for view in views])
+            _write_page(target, sweep.name, [_plotly_view(view, study, escape(name)) for view in views])
         else:
-            _write_pictures(target, [_matplotlib_view(view, study, name) for view in views])
+            with _literal_text():
+                _write_pictures(target, [_matplotlib_view(view, study, name) for view in views])
 
 
 def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None, target: Path) -> None:
@@ -88,7 +91,8 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
     if ending == ".html":
         _write_page(target, title, [_plotly_curves(title, panels, best_epoch)])
     else:
-        _write_pictures(target, [_matplotlib_curves(title, panels, best_epoch)])
+        with _literal_text():
+            _write_pictures(target, [_matplotlib_curves(printable(title), panels, best_epoch)])
 
 
 def expect_ending(target: Path) -> str:
@@ -102,6 +106,16 @@ def expect_ending(target: Path) -> str:
         raise InputError(f"a plot is a file that ends in {', '.join(ENDINGS)}, got {target.name!r}")
     _import("plotly" if ending == ".html" else "matplotlib")
     return ending
+
+
+def escape(text: str) -> str:
+    """Return a text as a page shows it: plotly would take tags in labels for markup."""
+    return html.escape(printable(text))
+
+
+def _literal_text() -> Any:
+    """Keep matplotlib from reading what stands between dollar signs as a formula."""
+    return _import("matplotlib").rc_context({"text.parse_math": False})
 
 
 def _import(name: str) -> Any:
@@ -206,11 +220,13 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
     for row, curves in enumerate(panels, start=1):
         for curve in curves:
             epochs, values = zip(*curve.finite, strict=True) if curve.finite else ((), ())
-            figure.add_scatter(x=epochs, y=values, name=curve.name, mode="lines+markers", row=row, col=1)
+            figure.add_scatter(
+                x=epochs, y=values, name=escape(curve.name), mode="lines+markers", row=row, col=1
+            )
         if best_epoch is not None:
             figure.add_vline(best_epoch, line_dash="dash", line_color="gray", row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
-    figure.update_layout(title=title, height=120 + 300 * len(panels))
+    figure.update_layout(title=escape(title), height=120 + 300 * len(panels))
     return figure
 
 
@@ -219,7 +235,7 @@ def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
     parts = [
         figure.to_html(full_html=False, include_plotlyjs=not index) for index, figure in enumerate(figures)
     ]
-    _write(target, _PAGE.format(title=title, body="\n".join(parts)).encode())
+    _write(target, _PAGE.format(title=escape(title), body="\n".join(parts)).encode())
 
 
 def _write_pictures(target: Path, figures: Sequence[Any]) -> None:

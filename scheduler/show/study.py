@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.sweepfile.dimension import Dimension, Range, identity
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
 
-def study_of(sweep: SweepRecord, trials: Sequence[TrialRecord]) -> optuna.Study:
+def study_of(
+    sweep: SweepRecord, trials: Sequence[TrialRecord], show: Callable[[str], str] = str
+) -> optuna.Study:
     """Return a study whose complete trials are those that count, with parameters under their short names.
 
     Args:
         sweep: the sweep.
         trials: all its trials, by number.
+        show: makes a text of the sweep file one that may be drawn.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A parameter that is the same in every trial explains nothing.
-    axes = {name: _Axis(dimension) for name, dimension in sweep.spec.space().varied.items()}
-    names = wording.short_names(axes)
+    axes = {name: _Axis(dimension, show) for name, dimension in sweep.spec.space().varied.items()}
+    names = {name: show(text) for name, text in wording.short_names(axes).items()}
     study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
     # A failed trial stands for one that does not count, so that the numbers match ours.
     study.add_trials([_frozen(trial, axes, names) if _counts(trial) else _failed() for trial in trials])
@@ -64,13 +67,15 @@ class _Axis:
 
     Args:
         dimension: ours.
+        show: makes a text of the sweep file one that may be drawn.
     """
 
-    def __init__(self, dimension: Dimension) -> None:
+    def __init__(self, dimension: Dimension, show: Callable[[str], str]) -> None:
         from optuna.distributions import CategoricalDistribution
 
         from kerasweep.scheduler.samplers.translate import Form
 
+        self._show = show
         self._labels: dict[str, Any] = {}
         self.distribution: BaseDistribution
         if isinstance(dimension, Range):
@@ -87,5 +92,5 @@ class _Axis:
     def _new_label(self, value: Any) -> Any:
         if isinstance(value, int | float):
             return value
-        label = wording.brief(value)
+        label = self._show(wording.brief(value))
         return label if label not in self._labels.values() else f"{label} ({len(self._labels)})"

@@ -126,7 +126,7 @@ def trials(
     """
     given = dict.fromkeys(name for one in documents for name in one["params"])
     names = wording.short_names([*(name for name in parameters if name in given), *given])
-    swept = [name.replace("[", r"\[") for name in names.values()]
+    swept = list(names.values())
     tail = ["failure"] if any(one["failure"] for one in documents) else []
     wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
     narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
