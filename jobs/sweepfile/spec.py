@@ -93,6 +93,9 @@ class Budget(Block):
 
     max_trials: Count | None = None
     max_hours: Positive | None = Field(default=None, description="From submit, in hours")
+    max_failed: Natural | None = Field(
+        default=None, description="How many trials may fail; diverged ones do not count"
+    )
 
 
 class Resources(Block):

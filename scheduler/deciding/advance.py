@@ -25,7 +25,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
-from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
+from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent
 from kerasweep.scheduler.deciding.suspicion import judge_workers
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
 
@@ -110,7 +110,10 @@ def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
     """
     judge_workers(decision)
     if message := common_failure(decision):
-        _halt(decision, message)
+        _halt(decision, "the first trials all failed the same way", message)
+        return None
+    if message := failures_spent(decision):
+        _halt(decision, "the failure budget is spent", message)
         return None
     if reason := hours_spent(decision):
         _close(decision, reason)
@@ -151,9 +154,9 @@ def _observed(trial: TrialRecord) -> Observation:
     )
 
 
-def _halt(decision: Decision, message: str) -> None:
+def _halt(decision: Decision, reason: str, message: str) -> None:
     decision.move(TrialState.CANCELLED, "the sweep was halted")
-    decision.set_state(SweepState.FAILED, "the first trials all failed the same way", message)
+    decision.set_state(SweepState.FAILED, reason, message)
 
 
 def _close(decision: Decision, reason: str) -> None:

@@ -9,7 +9,7 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Answer, SweepState, TrialState
-from kerasweep.scheduler.deciding.halting import common_failure, hours_spent
+from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent
 from kerasweep.scheduler.deciding.mending import FreshCode
 
 _BY_HAND = "asked for by hand"
@@ -167,6 +167,11 @@ def _expect_to_train(decision: Decision) -> None:
         raise InputError(
             f"a trial begins while the sweep has hours left, and in sweep {name} {spent}\n"
             "Submit it again, with more max_hours under budget in the sweep file"
+        )
+    if message := failures_spent(decision):
+        raise InputError(
+            f"sweep {name} would be halted again: {message}\n"
+            f"`kerasweep retry {name}` queues all failed trials again once the cause is gone"
         )
     if message := common_failure(decision):
         raise InputError(

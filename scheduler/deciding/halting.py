@@ -1,4 +1,4 @@
-"""What ends a sweep before all of its trials are trained: spent hours, or first trials that all fail alike.
+"""What ends a sweep before its last trial: spent hours, spent failures, or first trials that all fail alike.
 
 `advance` acts on it, and `control` refuses what it would undo at once.
 """
@@ -21,6 +21,20 @@ def hours_spent(decision: Decision) -> str | None:
     if hours is None or decision.now <= decision.sweep.created_at + hours * 3600.0:
         return None
     return f"budget.max_hours = {hours} is spent"
+
+
+def failures_spent(decision: Decision) -> str | None:
+    """Return what is to be said where more trials have failed than `budget.max_failed` allows."""
+    allowed = decision.sweep.spec.budget.max_failed
+    if allowed is None:
+        return None
+    failures = [trial.failure for trial in decision.trials() if trial.state is TrialState.FAILED]
+    counted = [one for one in failures if one is not None and one.cls is not FailureClass.DIVERGED]
+    if len(counted) <= allowed:
+        return None
+    return (
+        f"{len(counted)} trials have failed, budget.max_failed is {allowed}; the last: {counted[-1].message}"
+    )
 
 
 def common_failure(decision: Decision) -> str | None:

@@ -208,3 +208,22 @@ def test_a_sweep_that_never_stands_still_is_left_for_later(
     submitted(records, max_trials=99)
     assert 2 <= thinker.thoughts < 10
     assert "changes faster than its search method thinks" in caplog.text
+
+
+def test_a_spent_failure_budget_halts(records: Records) -> None:
+    made = a_sweep()
+    budget = made.spec.budget.model_copy(update={"max_trials": 6, "max_failed": 1})
+    sweep = replace(made, spec=made.spec.model_copy(update={"budget": budget}), max_trials=6)
+    records.create_sweep(sweep)
+    advance(records, sweep.id)
+    finish(records, 0, 0.5)
+    fail(records, 1, "KeyError: 'a'")
+    fail(records, 2, "loss is nan", FailureClass.DIVERGED)
+    advance(records, sweep.id)
+    assert records.sweep(sweep.id).state is SweepState.RUNNING
+    fail(records, 3, "ValueError: b")
+    advance(records, sweep.id)
+    halted = records.sweep(sweep.id)
+    assert halted.state is SweepState.FAILED
+    assert halted.message == "2 trials have failed, budget.max_failed is 1; the last: ValueError: b"
+    assert records.counts(sweep.id)[TrialState.CANCELLED] == 2
