@@ -17,8 +17,8 @@ _real_command = Trainer._command
 
 def stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
     """Return the command of a stub, in the place of `Trainer._command`."""
-    python, _, _, *flags = _real_command(self, child_in, child_out)
-    return [python, STUB, *flags]
+    python, *words = _real_command(self, child_in, child_out)
+    return [python, STUB, *words[words.index("--in-fd") :]]
 
 
 def go_deaf() -> None:
