@@ -147,7 +147,7 @@ def _write_and_run(kind: ModelFormat, format: str, model: Any, path: Path, input
     except Exception as exc:
         raise InputError(
             f"{format} must hold the whole model and run it, got {type(exc).__name__}: {first_line(exc)}\n"
-            "Choose another format: keras holds every model"
+            "Choose another format: weights.h5 holds every model"
         ) from exc
     return found if isinstance(found, Mapping) else flatten_outputs(found)
 

@@ -16,6 +16,7 @@ from kerasweep.workers.trainer.hardware import scope_of
 from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy, seed_tensorflow
+from kerasweep.workers.trainer.pack.fingerprint import unkept_note
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
@@ -83,6 +84,13 @@ class FitEngine:
                     "a dataset that does not tell its length was read once before the training, to count its "
                     "batches; tf.data.experimental.assert_cardinality tells it"
                 )
+        if run.model.run_eagerly:
+            found.append(
+                "the model runs eagerly, so what its steps keep beyond its own variables and those of its "
+                "optimizers cannot be seen: with such state, a resumed trial may end with other bits; "
+                "compile it without run_eagerly"
+            )
+        found.extend(note for part in (run.train, run.validation) if (note := _by_the_side(part)))
         if run.source.draws_from_tensorflow:
             found.append(
                 "the job uses random operations of TensorFlow's own: a trial that is resumed may draw other "
@@ -111,8 +119,21 @@ class FitEngine:
                 callbacks=hooks,
                 **_limits(run),
             )
+        if run.steps.unkept and (note := unkept_note(sorted(run.steps.unkept))) not in run.notes:
+            run.notes.append(note)
         _lengthen_calls(run, hooks)
         return hooks.logs
+
+
+def _by_the_side(part: Any) -> str | None:
+    """Return what to know of a PyDataset whose batches are made by several workers."""
+    workers = getattr(getattr(part, "dataset", None), "workers", 1)
+    if workers < 2:
+        return None
+    return (
+        f"a PyDataset makes its batches in {workers} workers: where __getitem__ draws numbers or changes "
+        "attributes, a trial does not repeat; seed a generator by the index, or set workers=1"
+    )
 
 
 def _wait(run: TrialRun) -> None:

@@ -90,6 +90,7 @@ class Session:
         self._saved: ArtifactRef | None = None
         self._unsaved = False
         self._snapshot: Checkpoint | None = None
+        self._notes_told = 0
         self._saved_at_s = time.monotonic()
 
     def work(self, leave: Callable[[], None]) -> None:
@@ -131,16 +132,23 @@ class Session:
         with engine.admit(run):
             with keras.saving.custom_object_scope(run.source.custom_objects):
                 run.notes.extend(loading_notes(run.model))
-            for note in run.notes:
-                self._send(NoteEvent(self.order.run, note))
+            self._tell_notes(run)
             self._send(PhaseEvent(self.order.run, "training"))
             self._saved_at_s = time.monotonic()
             while not run.over:
                 self._leave_if_asked(run)
                 run.begin_epoch()
-                logs = run.end_epoch(engine.train_epoch(run))
+                found = engine.train_epoch(run)
+                self._tell_notes(run)  # what the first trace showed
+                logs = run.end_epoch(found)
                 self._after_epoch(run, logs)
         self._finish(run, logs, engine.name)
+
+    def _tell_notes(self, run: TrialRun) -> None:
+        """Send the notes that the host has not heard yet."""
+        for note in run.notes[self._notes_told :]:
+            self._send(NoteEvent(self.order.run, note))
+        self._notes_told = len(run.notes)
 
     def _after_epoch(self, run: TrialRun, metrics: dict[str, float]) -> None:
         self._send(EpochEvent(self.order.run, run.epoch, metrics, round(run.seconds, 6)))
@@ -214,6 +222,11 @@ class Session:
         return False
 
     def _finish(self, run: TrialRun, logs: dict[str, float], engine: str) -> None:
+        if run.best.epoch == 0:
+            metric = run.best.metric
+            raise JobError(
+                FailureClass.DIVERGED, f"{metric} must be finite in one epoch at least, and never was"
+            )
         if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights take their place
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)

@@ -132,7 +132,7 @@ def test_without_its_job_the_remedy_is_to_give_it(own_classes: Path, tmp_path: P
 def test_what_a_format_cannot_hold_is_the_users_to_mend(own_classes: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="h5 must hold the whole model") as caught:
         convert(own_classes / "model.keras", "h5", tmp_path, job=own_classes / "train.py")
-    assert "keras holds every model" in str(caught.value)
+    assert "weights.h5 holds every model" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

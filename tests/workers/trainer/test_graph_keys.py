@@ -226,5 +226,5 @@ def test_what_came_before_in_the_process_does_not_show() -> None:
 
 
 def test_operations_with_a_state_of_their_own_are_named() -> None:
-    assert unkept_state(traced(Own(1.0, "stateful"))) == ["RandomStandardNormal"]
-    assert unkept_state(traced(Own(1.0))) == []
+    assert unkept_state(traced(Own(1.0, "stateful")).function.graph) == ["RandomStandardNormal"]
+    assert unkept_state(traced(Own(1.0)).function.graph) == []

@@ -7,7 +7,7 @@ told by their place and functions by what is in them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,8 @@ from kerasweep.workers.trainer.pack.stepping import Step
 
 #: Attributes that hold names of functions or gradients, and nothing that is computed with.
 _ONLY_NAMES = frozenset({"_gradient_op_type", "_forward_func_name", "_backward_func_name", "_class"})
+#: What changes a table, whose content no checkpoint holds.
+_TABLES_CHANGED = frozenset({"LookupTableImportV2", "LookupTableInsertV2", "LookupTableRemoveV2"})
 #: Stateful operations whose state is in what they are handed, so that it moves with the trial.
 _STATE_IS_HANDED = frozenset(
     {
@@ -63,15 +65,21 @@ def _read(step: Step, graph: Any, values: bool) -> str:
     return total.hexdigest()
 
 
-def unkept_state(step: Step) -> list[str]:
-    """Return the operations that keep a state of their own, which no program may share."""
-    graph = step.function.graph.as_graph_def()
+def unkept_state(graph: Any) -> list[str]:
+    """Return the operations of a traced graph that keep a state of their own, which no program may share."""
     found = set()
-    for node in _every_node(graph):
+    for node in _every_node(graph.as_graph_def()):
         definition = tf.raw_ops.__dict__.get(node.op)
         if definition is not None and _is_stateful(node.op):
             found.add(node.op)
     return sorted(found)
+
+
+def unkept_note(operations: Sequence[str]) -> str:
+    """Return what a person should know of operations that keep a state of their own."""
+    rule = f"{', '.join(operations)} in the model's steps keep a state that no checkpoint holds"
+    remedy = "draw random numbers with keras.random and a SeedGenerator, and keep state in variables"
+    return f"{rule}: after an interruption the trial may end with other bits; {remedy}"
 
 
 def _every_node(graph: Any) -> Iterator[Any]:
@@ -81,6 +89,8 @@ def _every_node(graph: Any) -> Iterator[Any]:
 
 
 def _is_stateful(operation: str) -> bool:
+    if operation in _TABLES_CHANGED:
+        return True
     if operation in _STATE_IS_HANDED or operation.startswith(("Resource", "LookupTable")):
         return False
     from tensorflow.python.framework import op_def_registry

@@ -107,8 +107,8 @@ class TracedSteps:
     @property
     def own_state(self) -> list[str]:
         """The operations in them that keep a state which no checkpoint holds."""
-        found = {name for step in (self.train, self.test) if step for name in unkept_state(step)}
-        return sorted(found)
+        steps = [step for step in (self.train, self.test) if step]
+        return sorted({name for step in steps for name in unkept_state(step.function.graph)})
 
 
 def _used(step: Step | None, numbers: list[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.pack.compiled import build_compiled
-from kerasweep.workers.trainer.pack.fingerprint import fingerprint
+from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_note
 from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
 from kerasweep.workers.trainer.pack.graphs import Family, Graph, Loops, Material, TracedSteps
 from kerasweep.workers.trainer.pack.lifting import Constants, Example
@@ -251,9 +251,7 @@ def _trace(material: Material) -> TracedSteps:
 def _notes(steps: TracedSteps) -> tuple[str, ...]:
     if not steps.own_state:
         return ()
-    rule = f"{', '.join(steps.own_state)} in the model's steps keep a state that no checkpoint holds"
-    remedy = "draw random numbers with keras.random and a SeedGenerator"
-    return (f"{rule}: after an interruption the trial may end with other bits; {remedy}",)
+    return (unkept_note(steps.own_state),)
 
 
 def _batch_specs(data: Any, cut: Cut) -> Any:

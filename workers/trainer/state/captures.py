@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasweep.workers.trainer.pack.fingerprint import unkept_state
 from kerasweep.workers.trainer.state.digest import optimizers_of, replicas_of
 
 _STEPS = ("train_step", "test_step")
@@ -26,6 +27,8 @@ class StepState:
 
     def __init__(self) -> None:
         self._captures: dict[str, tuple[tf.Tensor, ...]] = {}
+        #: Operations that were traced and keep a state of their own.
+        self.unkept: set[str] = set()
 
     def learn(self, step: str, captures: Sequence[tf.Tensor]) -> None:
         """Take what a traced step captures.
@@ -89,6 +92,7 @@ class StepState:
             graph = tf.compat.v1.get_default_graph()
             if not tf.executing_eagerly():
                 self.learn(name, [external for external, _ in graph.captures])
+                self.unkept.update(unkept_state(graph))
             return logs
 
         return one_step

@@ -32,6 +32,7 @@ from kerasweep.workers.trainer.state.captures import (
     write_handle,
 )
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variables, take_variables
+from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
 #: A stop waits for the end of the epoch for so long; longer epochs are left in the middle.
@@ -208,6 +209,7 @@ class TrialRun:
             "captured": _values_of(self.steps.beyond(self.model), writer),
             "pipelines": _values_of(self.pipelines.handles, writer),
             "global_generator": writer.array(global_generator().state.numpy()),
+            "modules": save_modules(self.source.modules, writer),
         }
         return Checkpoint(manifest, writer.arrays)
 
@@ -236,6 +238,7 @@ class TrialRun:
             reader.attributes(callback, content["state"])
         for part, state in zip(self._streams, manifest["datasets"], strict=True):
             reader.attributes(part.dataset, state)
+        restore_modules(self.source.modules, manifest["modules"], reader)
         reader.attributes(self.best, manifest["best"])
         stop_training, epoch = bool(manifest["stop_training"]), int(manifest["epoch"])
         for variable, value in variables:
