@@ -18,12 +18,12 @@ ZOO = Path(__file__).parent / "state_zoo"
 KINDS = ("blur", "steppers", "gan", "rnn", "average", "backup", "pydataset", "cache")
 
 
-def ordered(kind: str, attempt: int, engine: str, **changes: Any) -> dict[str, Any]:
+def ordered(kind: str, sweep: str, engine: str, attempt: int = 1, **changes: Any) -> dict[str, Any]:
     spec = {"checkpoints": {"every_s": 0}}
     if kind == "gan":
         spec["metric"] = {"name": "loss", "goal": "minimize"}
     training = {"epochs": 4, "batch_size": 15, "xla": False}
-    run = f"{kind}/0/{attempt}"
+    run = f"{kind}-{sweep}/0/{attempt}"
     return make_order(ZOO, run, params={"kind": kind}, spec=spec, training=training, engine=engine, **changes)
 
 
@@ -51,7 +51,7 @@ def train(peer: Peer, order: dict[str, Any]) -> dict[str, Any]:
 
 def cut(peer: Peer, gate: Path, kind: str) -> dict[str, Any]:
     """Stop a kind in its third epoch, and return the checkpoint that it leaves."""
-    order = ordered(kind, 3, "auto")
+    order = ordered(kind, "cut", "auto")
     gate.touch()
     peer.send(**order)
     peer.wait(lambda event: event["ev"] == "failed" or event.get("artifact", {}).get("epoch") == 2)
@@ -68,23 +68,23 @@ def test_it_is_the_same_trial_by_either_engine_and_resumed(
     kind: str, peers: tuple[Peer, Peer], gate: Path
 ) -> None:
     first, second = peers
-    alone = train(first, ordered(kind, 1, "auto"))
-    assert train(first, ordered(kind, 2, "fit"))["digest"] == alone["digest"]
-    resumed = train(first, ordered(kind, 4, "fit", resume=cut(second, gate, kind)))
+    alone = train(first, ordered(kind, "pack", "auto"))
+    assert train(first, ordered(kind, "fit", "fit"))["digest"] == alone["digest"]
+    resumed = train(first, ordered(kind, "cut", "fit", 2, resume=cut(second, gate, kind)))
     for key in ("digest", "value", "best_epoch", "epochs", "metrics"):
         assert resumed[key] == alone[key]
     assert not any("resumed" in note for note in alone["facts"]["notes"])
 
 
 def test_what_cannot_be_seen_is_said(peers: tuple[Peer, Peer]) -> None:
-    end = train(peers[0], ordered("eager", 1, "auto"))
+    end = train(peers[0], ordered("eager", "said", "auto"))
     assert any("the model runs eagerly" in note for note in end["facts"]["notes"])
 
 
 def test_a_model_without_get_config_is_kept_as_weights_and_built_again(
     peers: tuple[Peer, Peer], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    end = train(peers[0], ordered("steppers", 9, "auto"))
+    end = train(peers[0], ordered("steppers", "kept", "auto"))
     key = end["model"]["key"]
     assert key.endswith(".weights.h5")
     assert any("Keras cannot serialise the model" in note for note in end["facts"]["notes"])
