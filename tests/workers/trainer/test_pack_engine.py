@@ -24,6 +24,14 @@ JOB = """
             x, y = data
             return super().train_step((x + tf.random.normal(tf.shape(x)), y))
 
+    class Divided(keras.layers.Layer):
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+        def call(self, inputs):
+            return inputs / self.by
+
     class Guided(keras.Sequential):
         def train_step(self, data):
             super().train_step(data)
@@ -33,11 +41,12 @@ JOB = """
         def fit(self, *args, **kwargs):
             return super().fit(*args, **kwargs)
 
-    def build_model(rate=0.1, kind="plain", eager=False, collect=False, penalty=0.0):
+    def build_model(rate=0.1, kind="plain", eager=False, collect=False, penalty=0.0, divisor=0.0):
         if collect:
             gc.collect()
         penalty = keras.regularizers.L2(penalty)
         layers = [keras.Input((8,)), keras.layers.Dense(2, activation="softmax", kernel_regularizer=penalty)]
+        layers[1:1] = [Divided(divisor)] if divisor else []
         model = {"plain": keras.Sequential, "noisy": Noisy, "guided": Guided, "fit": OwnFit}[kind](layers)
         loss, optimizer = "sparse_categorical_crossentropy", keras.optimizers.SGD(rate)
         model.compile(optimizer, loss, metrics=["accuracy"], run_eagerly=eager)
@@ -180,23 +189,40 @@ def test_small_sweeps_are_not_compiled(trainer: Trainer) -> None:
 def test_trials_with_graphs_of_their_own_are_measured_once_and_compiled_where_each_is_worth_it(
     trainer: Trainer,
 ) -> None:
-    """A swept penalty is a constant of the graph: what one trial saves must be worth a compilation."""
+    """TensorFlow rewrites a division by a constant, which stays one: each trial has a graph to compile."""
     trials = range(1, 5)
     # Of 1,024 steps each, which take more than a second in all, and much less each.
     spec = {
         "method": {"name": "random"},
-        "parameters": {"rows": 4096, "penalty": {"distribution": "uniform", "min": 0.001, "max": 0.1}},
+        "parameters": {"rows": 4096, "divisor": {"distribution": "uniform", "min": 1.1, "max": 2.1}},
         "budget": {"max_trials": 64},
     }
     sizes = {"training": {"epochs": 2, "batch_size": 4}, "spec": spec}
     for trial in trials:
-        params = {**ROWS, "penalty": 0.001 * trial}
+        params = {**ROWS, "divisor": 1.0 + 0.1 * trial}
         trainer.peer.send(**trainer.order(f"own/{trial}/1", params=params, seed=trial, **sizes))
     runs = [f"own/{trial}/1" for trial in trials]
     assert [trainer.peer.end(run)["ev"] for run in runs] == ["done"] * len(runs)
     [decision] = [event for run in runs for event in trainer.peer.of(run, "decision")]
     assert decision["value"] is False
     assert "the trials of one graph take about" in decision["reason"]
+
+
+def test_trials_that_differ_in_a_penalty_share_what_was_compiled(trainer: Trainer) -> None:
+    spec = {"parameters": {"penalty": {"values": [0.001, 0.002, 0.003, 0.004]}}}
+    ends = {}
+    for engine in ("pack", "fit"):
+        runs = [f"{engine}{number}/{number}/1" for number in range(1, 5)]
+        for number, run in enumerate(runs, start=1):
+            params = {"penalty": 0.001 * number}
+            training = {"epochs": 2, "batch_size": 8, "xla": False}
+            order = trainer.order(
+                run, params=params, seed=number, engine=engine, training=training, spec=spec
+            )
+            trainer.peer.send(**order)
+        ends[engine] = [trainer.peer.end(run)["digest"] for run in runs]
+    assert ends["pack"] == ends["fit"]
+    assert len(set(ends["pack"])) == 4
 
 
 def test_a_graph_may_be_compiled_after_the_trial_that_was_traced_is_gone(trainer: Trainer) -> None:

@@ -91,7 +91,6 @@ class Programs:
             return self._bind_traced(material, choose)
         key = GraphKey.joined([known], material.shapes())
         family = self._family(key)
-        material.told(family.key)
         with family.learning.held(material.wait):
             constants, steps = family.lessons.constants(key.numbers), None
             if constants is None:
@@ -110,8 +109,8 @@ class Programs:
         traced = [fingerprint(step) for step in (steps.train, steps.test) if step]
         key = GraphKey.joined(traced, material.shapes())
         family = self._family(key)
-        material.told(family.key)
         if steps.own_state:  # what keeps a state inside its operations cannot be shared
+            material.told(key.graph)
             graph = Graph(key.graph, family)
             graph.take(steps, material.model)
             bound = _bound(graph, choose(graph, material), steps.captures, material)
@@ -147,6 +146,8 @@ class Programs:
         family = self._family(key)
         with family.learning.held(material.wait):
             shared = family.shared() if family.lessons.fits(constants) else None
+            apart = shared is None and bool(family.lessons.places)
+        material.told(key.graph if apart else family.key)
         if shared is not None:
             bound = self._bind_shared(*shared, material, choose, constants, steps, own)
             if bound is not None:
