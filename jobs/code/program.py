@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.code.reading import find_beside, read_module
+from kerasweep.jobs.code.reading import find_beside, imported_names, read_module
 from kerasweep.jobs.errors import ProgramError
 from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest
@@ -95,6 +95,7 @@ def read_program(path: Path) -> Program:
         ProgramError: it is not there, not Python, or lacks a function.
     """
     module = read_module(path)
+    _check_name(path, set(imported_names(module)))
     functions: dict[str, Signature] = {}
     for name, duty in FUNCTIONS.items():
         signature = _Finder(path.parent).find(module, path, name)
@@ -106,6 +107,18 @@ def read_program(path: Path) -> Program:
             remedy = near if near.startswith("did") else f"add `def {name}(...)`, which {duty}"
             raise ProgramError(f"a job defines {name}, '{path.name}' does not\n{remedy}")
     return Program(path, functions)
+
+
+def _check_name(path: Path, imported: set[str]) -> None:
+    """Refuse a file name under which Python would not find the job, or would find it in a library's place."""
+    if "." in path.stem:
+        rule = f"a job's file has one dot in its name, got '{path.name}', which Python reads as a package"
+        raise ProgramError(f"{rule}\nrename it, such as {path.stem.replace('.', '_')}.py")
+    if path.stem in imported:
+        rule = f"a job's file is not named like a module that it imports, got '{path.name}'"
+        raise ProgramError(
+            f"{rule}\nrename it, such as {path.stem}_job.py, or `import {path.stem}` finds the job"
+        )
 
 
 def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, int]] = dict) -> None:

@@ -218,3 +218,11 @@ def test_a_sweep_that_does_not_fit_is_refused(parameters: Any, rule: str, remedy
 def test_a_job_without_arguments_is_told_how_to_take_one(write: Any) -> None:
     path = write(LOAD + "def build_model(): pass")
     assert misfit(sweep(units=1), path).splitlines()[1] == "write `def build_model(units=...)`"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("train.v2.py", "such as train_v2.py"), ("no_such_module.py", "such as no_such_module_job.py")],
+)
+def test_a_name_under_which_python_does_not_find_the_job_is_refused(name: str, told: str, write: Any) -> None:
+    assert told in refusal(write(JOB, name))
