@@ -39,7 +39,15 @@ class Peer:
         self._output = (folder / f"trainer-{time.monotonic_ns()}.log").open("w+")
         orders, self._orders = os.pipe()
         self._events, events = os.pipe()
-        command = [sys.executable, "-m", "kerasweep.workers.trainer.main", "--in-fd", str(orders), "--out-fd"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "kerasweep.workers.trainer.main",
+            "--in-fd",
+            str(orders),
+            "--out-fd",
+        ]
         command += [str(events), "--artifacts", str(self.artifacts), "--parent-pid", str(os.getpid()), *flags]
         self.process = subprocess.Popen(
             command,

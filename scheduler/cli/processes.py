@@ -235,7 +235,7 @@ def _child(
                 redis.ensure()
             return super().poll()
 
-    command = [sys.executable, "-m", module, *words]
+    command = [sys.executable, "-P", "-m", module, *words]
     return Kept(command, name, settings.grace_s + _SPARE_S, environ={**os.environ, **to_env(settings)})
 
 

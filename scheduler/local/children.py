@@ -49,7 +49,7 @@ def ask(module: str, words: Sequence[str], *, limit_s: float = 600.0) -> dict[st
         KerasweepError: it failed, or did not end in time.
     """
     expect_keras("this")
-    command = leashed([sys.executable, "-m", module, *words])
+    command = leashed([sys.executable, "-P", "-m", module, *words])
     try:
         done = subprocess.run(
             command,

@@ -72,7 +72,7 @@ class Local:
             ("scheduler", "kerasweep.scheduler.deciding.service", []),
             ("worker", "kerasweep.workers.start", self._worker_flags),
         ):
-            command = [sys.executable, "-m", module, *flags]
+            command = [sys.executable, "-P", "-m", module, *flags]
             environ = {**os.environ, **to_env(self.settings)}
             child = Child(
                 command,

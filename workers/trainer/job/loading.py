@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,12 @@ def reset_names(counters: Mapping[str, int]) -> None:
     """Set Keras' counters of automatic names in this thread."""
     found: Any = collections.defaultdict(int, counters)
     global_state.set_global_attribute(_NAMES, found)
+
+
+def end_pools() -> None:
+    """End joblib's reusable processes: another job's functions may have the names of this one's."""
+    for name in ("joblib.externals.loky.reusable_executor", "loky.reusable_executor"):
+        pool = getattr(sys.modules.get(name), "_executor", None)
+        if pool is not None:
+            pool.shutdown(wait=False, kill_workers=True)
+            vars(sys.modules[name])["_executor"] = None
