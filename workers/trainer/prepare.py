@@ -31,7 +31,7 @@ from kerasweep.workers.trainer.job.callbacks import (
 from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Loaded, Part, weighted
 from kerasweep.workers.trainer.job.enclave import Enclave, current, show_environment
 from kerasweep.workers.trainer.job.given import Arguments
-from kerasweep.workers.trainer.job.loading import end_pools, load_data, reset_names
+from kerasweep.workers.trainer.job.loading import load_data, own_pools, reset_names
 from kerasweep.workers.trainer.job.process_state import Namespaces, ProcessState, Turns
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
 from kerasweep.workers.trainer.job.source import JobSource, JobText
@@ -136,10 +136,7 @@ class Workshop:
         stop: StopFlag,
         pulse: StepPulse,
     ) -> TrialRun:
-        try:
-            source, data = self._load(order, text, folder)
-        finally:
-            end_pools()
+        source, data = self._load(order, text, folder)
         training = order.training
         _check_batches(order, data.train)
         replicas = 1 if strategy is None else strategy.num_replicas_in_sync
@@ -211,7 +208,7 @@ class Workshop:
             with PROCESS_RANDOM:
                 return load_data(begin(), arguments, shareable)
 
-        with PROCESS_RANDOM:
+        with PROCESS_RANDOM, own_pools():
             if "trial" in arguments or self._data.is_unshared(key):
                 loaded = load(shareable=False)
             else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -80,10 +82,22 @@ def reset_names(counters: Mapping[str, int]) -> None:
     global_state.set_global_attribute(_NAMES, found)
 
 
-def end_pools() -> None:
-    """End joblib's reusable processes: another job's functions may have the names of this one's."""
-    for name in ("joblib.externals.loky.reusable_executor", "loky.reusable_executor"):
-        pool = getattr(sys.modules.get(name), "_executor", None)
-        if pool is not None:
-            pool.shutdown(wait=False, kill_workers=True)
-            vars(sys.modules[name])["_executor"] = None
+@contextmanager
+def own_pools() -> Iterator[None]:
+    """Let a job have processes of joblib's own: those of another job know other functions by the same names."""
+    before = _pools()
+    for module in before:
+        vars(module)["_executor"] = None
+    try:
+        yield
+    finally:
+        for module, pool in _pools().items():
+            if pool is not None:
+                pool.shutdown(wait=False, kill_workers=True)
+            vars(module)["_executor"] = before.get(module)
+
+
+def _pools() -> dict[ModuleType, Any]:
+    names = ("joblib.externals.loky.reusable_executor", "loky.reusable_executor")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    return {module: getattr(module, "_executor", None) for module in modules}
