@@ -84,7 +84,7 @@ def reset_names(counters: Mapping[str, int]) -> None:
 
 @contextmanager
 def own_pools() -> Iterator[None]:
-    """Let a job have processes of joblib's own: those of another job know other functions by the same names."""
+    """Let a job have its own processes of joblib: those of another know other functions by the same names."""
     before = _pools()
     for module in before:
         vars(module)["_executor"] = None
