@@ -94,8 +94,11 @@ class PlainKeras:
 
     def train(self, program: SmallProgram, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return what plain Keras gives: `history` and `digest`."""
+        folder = program.folder.with_name(f"{program.name}-plain")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(program.folder, folder)
         fit = {name: program.training[name] for name in ("epochs", "batch_size")}
-        order = {"folder": str(program.folder), "params": dict(params), "fit": fit}
+        order = {"folder": str(folder), "params": dict(params), "fit": fit}
         order |= {"sweep_seed": SWEEP_SEED, "seed": SEED}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

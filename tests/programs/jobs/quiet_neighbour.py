@@ -18,7 +18,7 @@ def load_data():
 def build_model(rate=0.05):
     if "LOUD" in os.environ or tf.config.functions_run_eagerly() or not tf.config.get_soft_device_placement():
         raise RuntimeError("another trial's settings")
-    warnings.warn("not an error", UserWarning, stacklevel=1)
+    warnings.warn("not an error", FutureWarning, stacklevel=1)
     np.float32(1.0) / np.float32(0.0)
     layers = [keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization(), keras.layers.Flatten()]
     model = keras.Sequential([keras.Input((5, 5, 1)), *layers, keras.layers.Dense(1)])

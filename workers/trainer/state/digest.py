@@ -45,7 +45,8 @@ def replicas_of(variable: Any) -> list[Any]:
     They may differ: under MirroredStrategy each replica of a BatchNormalization keeps statistics of its own,
     and reading the variable gives their mean.
     """
-    value = getattr(variable, "value", variable)
+    # Of a tf.Variable, such as Keras makes of loss weights, `value` is a method.
+    value = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", variable)
     return list(getattr(value, "values", None) or [value])
 
 
