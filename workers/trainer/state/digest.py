@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from numpy.typing import NDArray
 
 # An optimizer's slot is named after its variable's whole path: `SGD/sequential_3_dense_7_kernel_momentum`.
