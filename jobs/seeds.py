@@ -26,6 +26,11 @@ def suggestion_rng(sweep_seed: int, trial: int) -> np.random.Generator:
     return np.random.default_rng(_derive("suggestion", sweep_seed, trial))
 
 
+def method_rng(sweep_seed: int, method: str, part: int = 0) -> np.random.Generator:
+    """Return the generator that a search method draws what several trials share from."""
+    return np.random.default_rng(_derive(method, sweep_seed, part))
+
+
 def grid_number(sweep_seed: int, *place: int) -> int:
     """Return the 64-bit number that shuffles a grid at a place of it."""
     return _derive("grid", sweep_seed, *place)

@@ -58,6 +58,14 @@ class Dimension(Block):
         """Tell whether a value is in the grid."""
         return any(identity(value) == identity(known) for known in self.grid() or ())
 
+    def contains(self, value: JsonValue) -> bool:
+        """Tell whether a draw may give a value."""
+        return self.holds(value)
+
+    def told(self) -> str:
+        """Return what it may be, for a message."""
+        return f"one of {show(list((self.grid() or ())[:8]))}"
+
 
 class Constant(Dimension):
     """One value, the same in every trial."""
@@ -113,6 +121,9 @@ class Range(Dimension):
             raise RuleError(f"max - min must be finite, {got}", "narrow the range")
         return self
 
+    def told(self) -> str:
+        return f"from {self.min} to {self.max}"
+
 
 class Continuous(Range):
     min: Number = Field(examples=[0.0])
@@ -121,6 +132,11 @@ class Continuous(Range):
 
     def grid(self) -> tuple[float, ...] | None:
         return number_points(self.min, self.max, self.points, self.logarithmic) if self.points else None
+
+    def contains(self, value: JsonValue) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return bool(self.min <= value <= self.max)
 
     def on_grid(self) -> Continuous:
         return self if self.points else self.model_copy(update={"points": DEFAULT_POINTS})

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from kerasweep.jobs.sweepfile.spec import METHODS, SweepSpec
+from kerasweep.jobs.sweepfile.method import METHODS
+from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.sweepfile.training import Training
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}

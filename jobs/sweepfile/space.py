@@ -70,6 +70,27 @@ class Space:
             for other, values in conditions.items()
         )
 
+    def check_point(self, params: Mapping[str, JsonValue]) -> None:
+        """Check that values are a point of the space.
+
+        Raises:
+            RuleError: a parameter is missing, unknown, or has a value that it never takes.
+        """
+        for name in params:
+            if name not in self.dimensions:
+                raise RuleError(f"unknown parameter '{name}'", nearest(name, self.dimensions), (name,))
+        for name, dimension in self.dimensions.items():
+            there = self.exists(name, dict(params))
+            if there and name not in params:
+                rule = f"a point has a value for every parameter, '{name}' is missing"
+                raise RuleError(rule, f"add it: {name} is {dimension.told()}", (name,))
+            if not there and name in params:
+                rule = f"'{name}' does not exist beside these values of others, got {show(params[name])}"
+                raise RuleError(rule, "remove it", (name,))
+            if there and not dimension.contains(params[name]):
+                rule = f"{name} must be {dimension.told()}, got {show(params[name])}"
+                raise RuleError(rule, "write a value of the space, or widen the space", (name,))
+
     def sample(self, rng: Generator) -> Params:
         """Draw every dimension that exists."""
         return self.choose(lambda _, dimension: dimension.sample(rng))

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
     JsonValue,
@@ -25,10 +24,12 @@ from pydantic import (
 
 from kerasweep.jobs.sweepfile import synonyms, template
 from kerasweep.jobs.sweepfile.block import Block, Count, Natural, NotNegative, Positive, Text, rule_broken
-from kerasweep.jobs.sweepfile.dimension import AnyDimension, Dimension, is_dimension
-from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
+from kerasweep.jobs.sweepfile.dimension import AnyDimension, Dimension, identity, is_dimension
+from kerasweep.jobs.sweepfile.method import Method, check_method
+from kerasweep.jobs.sweepfile.rules import RuleError, show
 from kerasweep.jobs.sweepfile.sheet import Sheet, read_sheet, sheet_of
-from kerasweep.jobs.sweepfile.space import Space
+from kerasweep.jobs.sweepfile.space import Params, Space
+from kerasweep.jobs.sweepfile.stopping import Stopping
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 
@@ -45,47 +46,6 @@ class Metric(Block):
 
     name: Text = Field(examples=["val_loss"], description="A metric as Keras reports it after an epoch")
     goal: Literal["minimize", "maximize"] = Field(examples=["minimize"])
-
-
-class GridMethod(Block):
-    """Every combination, in the file's order; where the budget ends before, some from all over the grid."""
-
-    name: Literal["grid"]
-
-
-class RandomMethod(Block):
-    """Independent draws; none comes twice where the space is finite."""
-
-    name: Literal["random"]
-
-
-class TpeMethod(Block):
-    """Draws guided by the results so far.
-
-    Bergstra et al., Algorithms for Hyper-Parameter Optimization (2011).
-    """
-
-    name: Literal["tpe"]
-    startup_trials: Natural = Field(default=10, description="Random trials before the first guided one")
-    parallel: Count = Field(default=4, description="Trials that may be undecided at once")
-
-
-METHODS = ("grid", "random", "tpe")
-
-
-def _take_word(raw: Any) -> Any:
-    method = {"name": raw} if isinstance(raw, str) else raw
-    if isinstance(method, Mapping) and "name" in method and method["name"] not in METHODS:
-        remedy = synonyms.METHODS.get(str(method["name"])) or nearest(method["name"], METHODS)
-        raise RuleError(f"unknown method {show(method['name'])}", remedy)
-    if not isinstance(method, Block) and not (isinstance(method, Mapping) and "name" in method):
-        raise RuleError(f"must name a method, got {show(method)}", f"write one of {', '.join(METHODS)}")
-    return method
-
-
-Method = Annotated[
-    Annotated[GridMethod | RandomMethod | TpeMethod, Field(discriminator="name")], BeforeValidator(_take_word)
-]
 
 
 class Budget(Block):
@@ -153,6 +113,9 @@ class SweepSpec(Block):
         **{key: f"`{key}` stands under `budget`" for key in Budget.model_fields},
         "goal": "`goal` stands under `metric`",
         "gpus": "`gpus` stands under `resources`",
+        "halving": "`halving` stands under `stopping`",
+        "median": "`median` stands under `stopping`",
+        "patience": "`patience` of the sweep stands under `stopping`, that of a trial under `training`",
     }
 
     version: Literal[1] = Field(default=1, description="Of this format")
@@ -170,6 +133,12 @@ class SweepSpec(Block):
         default_factory=list,
         examples=[["points.csv", "images/**"]],
         description="Data files that travel with the job, from its folder, beside those of data/",
+    )
+    stopping: Stopping | None = Field(default=None, description="When trials, or the sweep, end early")
+    start: list[dict[str, JsonValue]] = Field(
+        default_factory=list,
+        description="Points to try first",
+        examples=[[{"learning_rate": 0.01}]],
     )
     seed: Natural = Field(default=0, description="Every random stream of the sweep comes from it")
     budget: Budget = Budget()
@@ -194,6 +163,14 @@ class SweepSpec(Block):
             return template.fill(self.training, params)
         except RuleError as breach:
             raise Sheet({}).error(breach) from breach
+
+    def most_epochs(self) -> int:
+        """Return the most epochs that a trial of the sweep may have."""
+        return template.most_epochs(self.training)
+
+    def start_points(self) -> list[Params]:
+        """Return the points to try first, in the file's order of parameters."""
+        return [self.space().in_file_order(point) for point in self.start]
 
     def planned_trials(self) -> int:
         """Return how many trials the budget and the space allow."""
@@ -250,10 +227,17 @@ class SweepSpec(Block):
         template.check(self.training, self._swept())
         try:
             self._check_points()
+            check_method(self.method.name, {**self.parameters, **template.swept(self.training)})
             size = self.space().grid_size()
         except RuleError as breach:
             raise RuleError(breach.rule, breach.remedy, _place(breach.at)) from breach
         self._check_end(size)
+        self._check_start()
+        if self.stopping is not None:
+            try:
+                self.stopping.check(self.most_epochs())
+            except RuleError as breach:
+                raise breach.within("stopping") from breach
         return self
 
     def _swept(self) -> dict[str, Dimension]:
@@ -271,6 +255,24 @@ class SweepSpec(Block):
             if getattr(dimension, "points", None):
                 rule = f"points says how many values a grid tries, got it with method '{self.method.name}'"
                 raise RuleError(rule, "remove it, or write `method: grid`", (name, "points"))
+
+    def _check_start(self) -> None:
+        if self.start and self.method.name == "grid":
+            rule = f"method 'grid' tries every point in its order, got {len(self.start)} under start"
+            raise RuleError(rule, "remove `start`, or use another method", ("start",))
+        space, seen = self.space(), dict[str, int]()
+        for index, point in enumerate(self.start):
+            try:
+                space.check_point(point)
+            except RuleError as breach:
+                raise breach.within("start", index) from breach
+            first = seen.setdefault(identity(point), index)
+            if first != index:
+                rule = f"start points must differ, got {show(point)} twice"
+                raise RuleError(rule, "keep one of the two", ("start", index))
+        if self.budget.max_trials is not None and len(self.start) > self.budget.max_trials:
+            rule = f"start holds at most max_trials points ({self.budget.max_trials}), got {len(self.start)}"
+            raise RuleError(rule, "remove some, or raise `budget: {max_trials: ...}`", ("start",))
 
     def _check_end(self, size: int | None) -> None:
         if size is None and self.budget.max_trials is None:

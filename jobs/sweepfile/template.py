@@ -67,6 +67,13 @@ def check(template: Mapping[str, JsonValue], dimensions: Mapping[str, Dimension]
             _check_optional(template, name, {other: first[other] for other in first if other != name})
 
 
+def most_epochs(template: Mapping[str, JsonValue]) -> int:
+    """Return the most epochs that a trial may have, where they are swept or not."""
+    dimension = swept(template).get(f"{ROOT}.epochs")
+    values = _probe(dimension) if dimension is not None else [template["epochs"]]
+    return max(int(value) for value in values if isinstance(value, int | float))
+
+
 def _try(template: Mapping[str, JsonValue], params: Params, dimension: Dimension) -> None:
     try:
         fill(template, params)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasweep.jobs.code.bundle import Bundle, bundle
 from kerasweep.jobs.code.program import check, read_program
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
@@ -22,6 +22,7 @@ from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance, send_hints
 from kerasweep.scheduler.deciding.origin import source_of
+from kerasweep.scheduler.samplers import settled
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def submit(
             says that this is not known. Once the sweep is on record, an outage is only logged.
     """
     spec, lines = _read(source, name)
+    spec = settled(spec)
     job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
     packed = pack_job(spec, job, lines)
     if queue:
@@ -86,10 +88,19 @@ def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]
         InputError: it does not fit, or a file cannot travel.
     """
     check(spec, read_program(job), lines)
+    _expect_runnable(spec)
     packed = bundle(job, spec.files)
     for note in packed.notes:
         log.warning("%s", note)
     return packed
+
+
+def _expect_runnable(spec: SweepSpec) -> None:
+    for key, value in (("stopping", spec.stopping), ("start", spec.start)):
+        if value:
+            raise InputError(
+                f"`{key}` is read, but not acted on by this version\nRemove it from the sweep file"
+            )
 
 
 def _record(

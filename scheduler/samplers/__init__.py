@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
-from kerasweep.jobs.sweepfile.spec import SweepSpec, TpeMethod
-from kerasweep.scheduler.samplers.grid import GridSampler
-from kerasweep.scheduler.samplers.protocol import Observation, Sampler, Suggestion
-from kerasweep.scheduler.samplers.random import RandomSampler
-from kerasweep.scheduler.samplers.tpe import TpeSampler
+import math
+from importlib.util import find_spec
+from typing import Literal
 
-__all__ = ["Observation", "Sampler", "Suggestion", "sampler_for"]
+from kerasweep.jobs.sweepfile.method import AutoMethod, CmaesMethod, GpMethod, TpeMethod, is_ordered
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.scheduler.samplers.evolution import CmaesSampler
+from kerasweep.scheduler.samplers.grid import GridSampler
+from kerasweep.scheduler.samplers.guided import GuidedSampler
+from kerasweep.scheduler.samplers.protocol import Observation, Sampler, Suggestion
+from kerasweep.scheduler.samplers.qmc import QmcSampler
+from kerasweep.scheduler.samplers.random import RandomSampler
+
+__all__ = ["Observation", "Sampler", "Suggestion", "sampler_for", "settled", "packages_of"]
+
+#: A space is small for a Gaussian process up to so many dimensions and trials.
+_GP_DIMENSIONS, _GP_TRIALS = 6, 150
 
 
 def sampler_for(spec: SweepSpec) -> Sampler:
     """Return the search method that a sweep file names."""
-    space = spec.space()
-    if isinstance(spec.method, TpeMethod):
-        return TpeSampler(
-            space, spec.seed, spec.metric.goal, spec.method.startup_trials, spec.method.parallel
-        )
-    if spec.method.name == "grid":
+    space, method, maximize = spec.space(), spec.method, spec.metric.goal == "maximize"
+    if isinstance(method, TpeMethod):
+        return GuidedSampler(space, spec.seed, maximize, "tpe", method.startup_trials, method.parallel)
+    if isinstance(method, GpMethod):
+        startup = method.startup_trials
+        return GuidedSampler(space, spec.seed, maximize, "gp", startup, method.parallel, sobol=True)
+    if isinstance(method, AutoMethod):
+        then = method.then or "tpe"
+        return GuidedSampler(space, spec.seed, maximize, then, _unguided(spec), method.parallel, sobol=True)
+    if isinstance(method, CmaesMethod):
+        return CmaesSampler(space, spec.seed, maximize, method.generation)
+    if method.name == "grid":
         return GridSampler(space, spec.seed, spec.budget.max_trials)
-    return RandomSampler(space, spec.seed)
+    return QmcSampler(space, spec.seed) if method.name == "qmc" else RandomSampler(space, spec.seed)
+
+
+def settled(spec: SweepSpec) -> SweepSpec:
+    """Return a sweep whose method leaves nothing open, as it is put on record.
+
+    Method `auto` is Sobol points for the first quarter of the trials, 10 at least and 50 at most, then a
+    Gaussian process where one is installed, the space has at most 6 parameters, all of them numbers and none
+    conditional, and the budget is at most 150 trials; else TPE.
+    """
+    method = spec.method
+    if not isinstance(method, AutoMethod) or method.then is not None:
+        return spec
+    varied = spec.space().varied
+    small = len(varied) <= _GP_DIMENSIONS and spec.planned_trials() <= _GP_TRIALS
+    numeric = all(
+        is_ordered(dimension) and not dimension.when for dimension in spec.space().dimensions.values()
+    )
+    then: Literal["tpe", "gp"] = "gp" if small and numeric and find_spec("torch") else "tpe"
+    return spec.model_copy(update={"method": method.model_copy(update={"then": then})})
+
+
+def packages_of(spec: SweepSpec) -> tuple[str, ...]:
+    """Return the packages whose versions decide what a sweep's method proposes."""
+    method = spec.method
+    model = method.then if isinstance(method, AutoMethod) else method.name
+    extra = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}.get(model or "tpe", ())
+    sobol = ("scipy",) if method.name in ("qmc", "gp", "auto") else ()
+    return ("numpy", *sobol, *extra)
+
+
+def _unguided(spec: SweepSpec) -> int:
+    return min(50, max(10, math.ceil(spec.planned_trials() / 4)))

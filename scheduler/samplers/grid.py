@@ -28,8 +28,11 @@ class GridSampler:
         self._size = sum(cell.size for cell in space.cells())
         self._cut = max_trials is not None and max_trials < self._size
 
-    def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
-        start, stop = len(trials), len(trials) + wanted
+    def suggest(
+        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+    ) -> list[Suggestion]:
+        start = sum(not trial.by_hand for trial in trials)
+        stop = start + wanted
         if self._cut:
             points = Spread(self._space, self._seed).points(start, stop)
             note = f"of {self._size}, from all over the grid"

@@ -60,7 +60,9 @@ class RandomSampler:
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed
 
-    def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+    def suggest(
+        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+    ) -> list[Suggestion]:
         draws = Draws(self._space, self._seed, trials)
         suggestions: list[Suggestion] = []
         for number in range(len(trials), len(trials) + wanted):

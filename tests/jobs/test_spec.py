@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from kerasweep.jobs.errors import SpecError
 from kerasweep.jobs.sweepfile.json_schema import json_schema
+from kerasweep.jobs.sweepfile.method import TpeMethod
 from kerasweep.jobs.sweepfile.plain_yaml import resolve
 from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.jobs.sweepfile.sheet import parse_sheet
-from kerasweep.jobs.sweepfile.spec import SweepSpec, TpeMethod, load_spec, parse_spec
+from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 
 FILE = """\
 name: fashion-mlp

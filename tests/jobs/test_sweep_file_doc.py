@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from kerasweep.jobs.code.program import check, read_program
-from kerasweep.jobs.sweepfile import dimension, spec, training
+from kerasweep.jobs.sweepfile import dimension, method, spec, stopping, training
 from kerasweep.jobs.sweepfile.block import Block
 from kerasweep.jobs.sweepfile.json_schema import json_schema
 from kerasweep.jobs.sweepfile.plain_yaml import read_yaml, resolve
@@ -32,11 +32,14 @@ BASE: dict[str, Any] = {
 BLOCKS: dict[str, type[Block]] = {
     "": spec.SweepSpec,
     "metric.": spec.Metric,
-    "method.": spec.TpeMethod,
+    "method.": method.TpeMethod,
     "budget.": spec.Budget,
     "resources.": spec.Resources,
     "retries.": spec.Retries,
     "checkpoints.": spec.Checkpoints,
+    "stopping.": stopping.Stopping,
+    "stopping.halving.": stopping.Halving,
+    "stopping.median.": stopping.Median,
     "training.": training.Training,
     "training.early_stopping.": training.EarlyStopping,
     "training.reduce_on_plateau.": training.ReduceOnPlateau,
@@ -77,6 +80,7 @@ def test_every_key_stands_in_a_table_with_its_default() -> None:
                 default = info.get_default(call_default_factory=True)
                 known[prefix + name] = "required" if default is PydanticUndefined else default
     known["training.learning_rate_schedule"] = "constant"
+    known |= {"method.generation": None, "method.then": None}
     assert told == {
         name: value if value == "required" else show(value, bare=True) for name, value in known.items()
     }

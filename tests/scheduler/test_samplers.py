@@ -39,6 +39,15 @@ MIXED: dict[str, Any] = {
 }
 
 
+ORDERED: dict[str, Any] = {
+    "rate": {"distribution": "log_uniform", "min": 1e-4, "max": 1.0},
+    "layers": {"distribution": "int_log_uniform", "min": 1, "max": 64},
+    "fine": {"distribution": "q_log_uniform", "min": 0.01, "max": 1.0, "q": 0.01},
+    "units": {"values": [16, 32, 64]},
+    "fixed": "text",
+}
+
+
 def sweep(
     method: Any, parameters: Any, seed: int = 7, goal: str = "minimize", max_trials: int = 1000
 ) -> SweepSpec:
@@ -62,12 +71,17 @@ SPECS = {
     "grid, points": sweep("grid", MIXED, max_trials=20),
     "random, finite": sweep("random", FINITE),
     "random, mixed": sweep("random", MIXED),
+    "qmc, finite": sweep("qmc", FINITE),
+    "qmc, mixed": sweep("qmc", MIXED),
+    "auto, mixed": sweep({"name": "auto", "then": "tpe"}, MIXED, max_trials=24),
+    "cmaes": sweep({"name": "cmaes", "generation": 4}, ORDERED),
     "tpe, finite": sweep({"name": "tpe", "startup_trials": 4, "parallel": 3}, FINITE),
     "tpe, mixed": sweep({"name": "tpe", "startup_trials": 4, "parallel": 3}, MIXED),
     "tpe, no start": sweep({"name": "tpe", "startup_trials": 0, "parallel": 1}, MIXED),
 }
 every_method = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-finite_methods = pytest.mark.parametrize("name", ["grid", "grid, cut", "random, finite", "tpe, finite"])
+FINITES = ["grid", "grid, cut", "random, finite", "qmc, finite", "tpe, finite"]
+finite_methods = pytest.mark.parametrize("name", FINITES)
 
 
 def loss(params: Params) -> float:

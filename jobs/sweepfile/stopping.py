@@ -1,0 +1,116 @@
+"""The `stopping:` block of a sweep file: at which epochs trials are compared, and who goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from kerasweep.jobs.sweepfile.block import LARGEST, Block, Count, Natural, take_whole
+from kerasweep.jobs.sweepfile.rules import RuleError, show
+
+Factor = Annotated[int, Strict(), Field(ge=2, le=LARGEST), BeforeValidator(take_whole)]
+
+
+class Halving(Block):
+    """Successive halving: at each rung, the best 1/factor of a cohort go on.
+
+    Jamieson and Talwalkar, Non-stochastic Best Arm Identification (2016); with brackets, Hyperband: Li et
+    al. (2018).
+    """
+
+    min_epochs: Count | None = Field(default=None, description="The first rung; 1 by default")
+    factor: Factor = Field(default=3, description="One of so many goes on, and rungs lie so far apart")
+    cohort: Count = Field(default=27, description="Trials that are compared with each other")
+    brackets: Count = Field(
+        default=1, description="Cohorts take turns; each next bracket leaves out one more of the first rungs"
+    )
+    rungs: list[Count] | None = Field(
+        default=None, min_length=1, description="The epochs outright, in place of min_epochs"
+    )
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Halving:
+        if self.rungs is not None and self.min_epochs is not None:
+            rule = f"rungs stand in place of min_epochs, got rungs={self.rungs}, min_epochs={self.min_epochs}"
+            raise RuleError(rule, "remove one of the two", ("min_epochs",))
+        if self.rungs is not None and any(b <= a for a, b in zip(self.rungs, self.rungs[1:], strict=False)):
+            rule = f"must grow from each to the next, got {self.rungs}"
+            raise RuleError(rule, f"write {sorted(set(self.rungs))}", ("rungs",))
+        if self.cohort < self.factor:
+            rule = f"cohort must be at least factor, got cohort={self.cohort}, factor={self.factor}"
+            raise RuleError(rule, f"write a cohort of {self.factor**3}, or a lower factor", ("cohort",))
+        return self
+
+    def epochs_at(self, last: int) -> tuple[int, ...]:
+        """Return the rungs of trials that end with epoch `last`, which is none itself."""
+        if self.rungs is not None:
+            return tuple(rung for rung in self.rungs if rung < last)
+        found, rung = [], self.min_epochs or 1
+        while rung < last:
+            found.append(rung)
+            rung *= self.factor
+        return tuple(found)
+
+
+class Median(Block):
+    """Stops a trial whose best value so far is behind the median of those before it, at the same epoch.
+
+    Golovin et al., Google Vizier (2017), section 3.2.2; by the numbers of the trials in place of the clock.
+    """
+
+    min_epochs: Count = Field(default=1, description="The first epoch at which trials are compared")
+    every: Count | None = Field(default=None, description="Epochs between two comparisons; min_epochs")
+    startup_trials: Natural = Field(default=5, description="The first trials, which are never stopped")
+
+    def epochs_at(self, last: int) -> tuple[int, ...]:
+        """Return the epochs before `last` at which trials are compared."""
+        return tuple(range(self.min_epochs, last, self.every or self.min_epochs))
+
+
+class Stopping(Block):
+    """When trials, or the sweep, end early."""
+
+    halving: Halving | None = None
+    median: Median | None = None
+    patience: Count | None = Field(
+        default=None, description="The sweep ends once nothing has got better for so many trials"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_words(cls, raw: Any) -> Any:
+        if isinstance(raw, dict):
+            return {k: {} if v is None and k in ("halving", "median") else v for k, v in raw.items()}
+        return raw
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Stopping:
+        if self.halving is not None and self.median is not None:
+            raise RuleError("a trial is stopped by one rule, got halving and median", "remove one of the two")
+        return self
+
+    def check(self, last: int) -> None:
+        """Check the rungs against the epochs.
+
+        Args:
+            last: the most epochs that a trial may have.
+
+        Raises:
+            RuleError: a rung lies beyond them, or no trial ever reaches one.
+        """
+        for name, rule in (("halving", self.halving), ("median", self.median)):
+            if rule is None:
+                continue
+            first = rule.min_epochs or 1
+            outright = rule.rungs if isinstance(rule, Halving) else None
+            beyond = [rung for rung in outright or [first] if rung >= last]
+            if beyond:
+                key = "rungs" if outright else "min_epochs"
+                rule_text = f"{key} must lie below training.epochs ({last}), got {show(outright or first)}"
+                remedy = f"write {key}: {show([r for r in outright if r < last] or [1]) if outright else 1}"
+                raise RuleError(rule_text, remedy, (name, key))
+        if self.halving is not None and self.halving.brackets > len(self.halving.epochs_at(last)):
+            count = len(self.halving.epochs_at(last))
+            rule_text = f"must be at most {count}, the number of rungs, got {self.halving.brackets}"
+            raise RuleError(rule_text, "write fewer brackets, or more rungs", ("halving", "brackets"))

@@ -1,0 +1,136 @@
+"""CMA-ES: a normal distribution over the space that moves towards the best of each generation.
+
+Hansen and Ostermeier, Completely Derandomized Self-Adaptation in Evolution Strategies (2001); the package
+`cmaes` (Nomura and Shibata, 2024). A generation is drawn when the one before it has ended, whoever was
+faster; where a stopping rule says from which trials to learn, they are told in generations by their numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.seeds import method_rng
+from kerasweep.jobs.sweepfile.dimension import Choice, Dimension, Range, identity
+from kerasweep.jobs.sweepfile.space import Params, Space
+from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
+from kerasweep.scheduler.samplers.qmc import value_at
+from kerasweep.scheduler.samplers.random import Draws
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ASKS = 16
+#: The first distribution: around the middle, a third of the space wide.
+_MIDDLE, _WIDTH = 0.5, 1.0 / 3.0
+
+
+class CmaesSampler:
+    """The method.
+
+    Args:
+        space: of numbers alone, none of them conditional.
+        seed: the sweep's.
+        maximize: whether more of the metric is better.
+        generation: how many trials one has; None for 4 + 3 ln(parameters), 8 at least.
+    """
+
+    def __init__(self, space: Space, seed: int, maximize: bool, generation: int | None) -> None:
+        self._space, self._seed, self._maximize = space, seed, maximize
+        self._names = list(space.varied)
+        self._size = generation or max(8, 4 + int(3 * math.log(max(1, len(self._names)))))
+
+    def suggest(
+        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+    ) -> list[Suggestion]:
+        draws = Draws(self._space, self._seed, trials)
+        suggestions: list[Suggestion] = []
+        state: tuple[int, Any] | None = None
+        for number in range(len(trials), len(trials) + wanted):
+            told = (
+                number // self._size * self._size if learned is None else learned // self._size * self._size
+            )
+            if told > len(trials) or not all(trial.state.final for trial in trials[:told]):
+                break
+            if state is None or state[0] != told:
+                state = told, self._strategy(trials[:told], number - told)
+            suggestion = self._draw(state[1], number, told, draws)
+            if suggestion is None:
+                break
+            draws.note(suggestion.params)
+            suggestions.append(suggestion)
+        return suggestions
+
+    def _strategy(self, trials: Sequence[Observation], drawn: int) -> Any:
+        """Return the strategy that has been told of these trials, and has drawn so many points since."""
+        cma = _cma(len(self._names), self._size, self._seed)
+        for start in range(0, len(trials), self._size):
+            generation = trials[start : start + self._size]
+            losses = [trial.outcome(self._maximize) for trial in generation]
+            # A trial that tells nothing ranks last, as one that diverged does.
+            told = [math.inf if loss is None else loss for loss in losses]
+            points = [self._point(trial.params) for trial in generation]
+            if self._names:
+                cma.tell(list(zip(points, told, strict=True)))
+        cma.reseed_rng(int(method_rng(self._seed, "cmaes", len(trials)).integers(1 << 31)))
+        for _ in range(drawn * _ASKS):
+            cma.ask()
+        return cma
+
+    def _draw(self, cma: Any, number: int, told: int, draws: Draws) -> Suggestion | None:
+        # As many draws for each trial, new or not, so that a trial's do not depend on those before it.
+        asked = [self._params(cma.ask()) for _ in range(_ASKS)]
+        reason = f"CMA-ES after {told // self._size} generations of {self._size}"
+        for params in asked:
+            if draws.is_new(params):
+                return Suggestion(params, reason)
+        spent = draws.draw(number)
+        return None if spent is None else Suggestion(spent, f"drawn at random: {reason} gave nothing new")
+
+    def _params(self, point: NDArray[np.float64]) -> Params:
+        quantiles = dict(zip(self._names, map(float, point), strict=False))
+        return self._space.choose(lambda name, dimension: value_at(dimension, quantiles.get(name, 0.0)))
+
+    def _point(self, params: Params) -> NDArray[np.float64]:
+        dimensions = self._space.dimensions
+        point = [quantile_of(dimensions[name], params[name]) for name in self._names]
+        return np.array([*point, *[_MIDDLE] * (2 - len(point))])
+
+
+def quantile_of(dimension: Dimension, value: Any) -> float:
+    """Return where a value lies in what a dimension draws, from 0 to 1: the middle of what gives it."""
+    if isinstance(dimension, Range) and dimension.grid() is None:
+        low, high, at = float(dimension.min), float(dimension.max), float(value)
+        if dimension.logarithmic:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        return (at - low) / (high - low)
+    grid = list(dimension.grid() or ())
+    if isinstance(dimension, Choice) or not getattr(dimension, "logarithmic", False):
+        return ([identity(known) for known in grid].index(identity(value)) + 0.5) / len(grid)
+    below, above = 0.0, 1.0  # log steps: where the draw's quantile gives this value, found by halving
+    for _ in range(60):
+        middle = (below + above) / 2
+        below, above = (middle, above) if value_at(dimension, middle) < value else (below, middle)
+    return (below + above) / 2
+
+
+def _cma(dimensions: int, size: int, seed: int) -> Any:
+    try:
+        from cmaes import CMA
+    except ImportError as exc:
+        raise InputError(
+            "method 'cmaes' needs the package cmaes, which is not installed where the scheduler runs\n"
+            "pip install 'kerasweep[cmaes]', or use method tpe"
+        ) from exc
+    count = max(2, dimensions)  # the package takes no space of one dimension
+    return CMA(
+        mean=np.full(count, _MIDDLE),
+        sigma=_WIDTH,
+        bounds=np.tile([0.0, 1.0], (count, 1)),
+        population_size=size,
+        seed=seed & 0x7FFF_FFFF,
+    )

@@ -1,0 +1,22 @@
+"""Rules that end trials early, behind one small protocol: curves in, who goes on and who stops out."""
+
+from __future__ import annotations
+
+from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.scheduler.stopping.halving import HalvingRule
+from kerasweep.scheduler.stopping.median import MedianRule
+from kerasweep.scheduler.stopping.ruling import Ruling, StoppingRule, Track
+
+__all__ = ["Track", "Ruling", "StoppingRule", "rule_for"]
+
+
+def rule_for(spec: SweepSpec) -> StoppingRule | None:
+    """Return the rule that a sweep file names, None where every trial trains to its end."""
+    maximize = spec.metric.goal == "maximize"
+    if spec.stopping is None:
+        return None
+    if spec.stopping.halving is not None:
+        return HalvingRule(spec.stopping.halving, spec.most_epochs(), maximize)
+    if spec.stopping.median is not None:
+        return MedianRule(spec.stopping.median, spec.most_epochs(), maximize)
+    return None

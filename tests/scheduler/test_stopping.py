@@ -1,0 +1,127 @@
+"""Stopping rules: what they decide on tables of curves, in simulated time, whoever is faster."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import numpy as np
+import pytest
+from recorded_curves import NAMES, Simulation, best_so_far
+
+from kerasweep.jobs.sweepfile.stopping import Halving, Median
+from kerasweep.scheduler.stopping import StoppingRule, Track
+from kerasweep.scheduler.stopping.halving import HalvingRule
+from kerasweep.scheduler.stopping.median import MedianRule
+from kerasweep.scheduler.stopping.patience import exhausted_at
+
+HALVING = HalvingRule(Halving(), 27, maximize=False)
+MEDIAN = MedianRule(Median(min_epochs=9), 27, maximize=False)
+SEEDS = 50
+
+
+def order(seed: int, trials: int = 256) -> list[int]:
+    return list(map(int, np.random.default_rng(seed).permutation(trials)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_halving_finds_one_of_the_best_with_few_epochs(name: str) -> None:
+    curves = best_so_far(name)
+    final = np.sort(curves[:, -1][np.isfinite(curves[:, -1])])
+    runs = [Simulation(curves, order(seed), HALVING) for seed in range(SEEDS)]
+    found = [run.run() for run in runs]
+    spent = int(median(run.epochs for run in runs))
+    assert spent <= 0.3 * curves.size
+    assert median(found) <= final[int(0.02 * len(curves)) - 1]
+    # Nor is it worse than stopping all after as many epochs as it spent, and training the best of them on.
+    for epochs in range(1, -(-spent // len(curves)) + 1):
+        best = int(np.nanargmin(curves[:, epochs - 1]))
+        assert median(found) <= curves[best, -1], epochs
+
+
+@pytest.mark.parametrize("rule", [HALVING, MEDIAN, HalvingRule(Halving(cohort=9, brackets=2), 27, False)])
+def test_neither_slots_nor_speed_show_in_the_decisions(rule: StoppingRule) -> None:
+    curves, trials = best_so_far("mlp"), order(3, 60)
+    runs = [
+        Simulation(curves, trials, rule, slots=1),
+        Simulation(curves, trials, rule, slots=8),
+        Simulation(curves, trials, rule, slots=5, pace=lambda number: 1.0 + number * 7 % 11),
+    ]
+    assert len({run.run() for run in runs}) == 1
+    assert len({(run.epochs, tuple(sorted(run.decisions))) for run in runs}) == 1
+    assert runs[0].decisions
+
+
+def standing(values: dict[int, float], rung: int, **others: Track) -> dict[int, Track]:
+    known = {number: Track(number, {rung: value}, rung) for number, value in values.items()}
+    return known | {curve.number: curve for curve in others.values()}
+
+
+RULE = HalvingRule(Halving(cohort=6, rungs=[2, 4]), 9, maximize=False)
+SIX = {0: 0.5, 1: 0.1, 2: 0.1, 3: 0.7, 4: 0.9, 5: 0.3}
+
+
+def test_the_best_go_on_and_of_equals_the_lower_number() -> None:
+    rulings = RULE.decide(standing(SIX, 2), 6)
+    assert [(one.number, one.next_rung) for one in rulings if one.goes_on] == [(1, 4), (2, 4)]
+    assert rulings[2].reason == "number 2 of 6 at epoch 2, of which the best 2 go on"
+    ties = standing(dict.fromkeys(range(6), 0.5), 2)
+    assert [one.number for one in RULE.decide(ties, 6) if one.goes_on] == [0, 1]
+
+
+def test_more_is_better_where_the_goal_says_so() -> None:
+    rule = HalvingRule(Halving(cohort=6, rungs=[2]), 9, maximize=True)
+    assert [one.number for one in rule.decide(standing(SIX, 2), 6) if one.goes_on] == [3, 4]
+
+
+def test_a_cohort_waits_for_each_of_its_trials() -> None:
+    assert RULE.decide(standing(SIX, 2, late=Track(3)), 6) == []
+    assert RULE.decide(standing({n: v for n, v in SIX.items() if n != 5}, 2), 6) == []
+
+
+def test_one_that_failed_has_no_rank_and_one_that_ended_by_itself_has_one() -> None:
+    rulings = RULE.decide(standing(SIX, 2, failed=Track(1, ended=True)), 6)
+    assert [one.number for one in rulings if one.goes_on] == [2, 5]
+    rulings = RULE.decide(standing(SIX, 2, done=Track(4, ended=True, value=0.05)), 6)
+    assert [one.number for one in rulings if one.goes_on] == [1]
+
+
+def test_a_trial_that_comes_late_is_compared_with_those_that_were() -> None:
+    """Its cohort was decided while it had failed; it was tried again since."""
+    gone = {n: Track(n, {2: v}, ended=True) for n, v in SIX.items() if n not in (1, 2)}
+    on = {n: Track(n, {2: SIX[n], 4: SIX[n]}, ended=True, value=SIX[n]) for n in (1,)}
+    for value, goes_on in ((0.2, True), (0.4, False)):
+        (ruling,) = RULE.decide(gone | on | {2: Track(2, {2: value}, 2)}, 6)
+        assert (ruling.number, ruling.goes_on) == (2, goes_on)
+
+
+def test_the_last_cohort_is_as_large_as_the_budget_leaves_it() -> None:
+    rulings = RULE.decide(standing({6: 0.5, 7: 0.1, 8: 0.2}, 2), 9)
+    assert [one.number for one in rulings if one.goes_on] == [7]
+
+
+def test_two_cohorts_are_under_way_and_points_are_drawn_from_those_before() -> None:
+    assert [RULE.open_until(settled, 30) for settled in (0, 5, 6, 29)] == [12, 12, 18, 30]
+    assert [RULE.learned(number) for number in (0, 11, 12, 18)] == [0, 0, 6, 12]
+
+
+def test_brackets_take_turns_and_begin_later() -> None:
+    rule = HalvingRule(Halving(cohort=27, brackets=3), 27, maximize=False)
+    cohorts = [rule.cohort(index) for index in range(4)]
+    assert [one.rungs for one in cohorts] == [(1, 3, 9), (3, 9), (9,), (1, 3, 9)]
+    assert [one.stop - one.start for one in cohorts] == [27, 12, 6, 27]
+    assert [rule.cohort_of(number).index for number in (0, 26, 27, 44, 45, 71, 72)] == [0, 0, 1, 2, 3, 3, 4]
+
+
+def test_the_median_of_lower_numbers_decides() -> None:
+    rule = MedianRule(Median(min_epochs=2, startup_trials=3), 9, maximize=False)
+    curves = {n: Track(n, {2: value}, ended=True, value=value) for n, value in enumerate([0.1, 0.2, 0.3])}
+    rulings = rule.decide(curves | {3: Track(3, {2: 0.25}, 2), 4: Track(4, {2: 0.2}, 2)}, 9)
+    assert [(one.number, one.goes_on, one.next_rung) for one in rulings] == [(3, False, None), (4, True, 4)]
+    assert rulings[0].reason == "0.25 at epoch 2, the median of 3 before it is 0.2"
+    assert rule.decide(curves | {1: Track(1), 3: Track(3, {2: 0.25}, 2)}, 9) == []
+
+
+def test_patience_counts_trials_that_brought_nothing() -> None:
+    assert exhausted_at([0.5, 0.6, None, 0.4, 0.4, 0.7], 3, maximize=False) is None
+    assert exhausted_at([0.5, 0.6, None, 0.5, 0.1], 3, maximize=False) == 4
+    assert exhausted_at([0.5, 0.6, 0.5, 0.6], 2, maximize=True) == 4
