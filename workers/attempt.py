@@ -20,6 +20,7 @@ from kerasweep.jobs.pipe import (
     FailedEvent,
     LogEvent,
     NoteEvent,
+    PhaseEvent,
     ReleasedEvent,
     TrainOrder,
     WaitEvent,
@@ -80,6 +81,8 @@ class Attempt:
         self.claim, self.key, self.slot = claim, claim.key, slot
         self._host, self._records, self._ledger, self._settings = host, records, ledger, settings
         self._engine = engine
+        #: What its trainer does for it now, such as `compiling`; empty until it says so.
+        self.phase = ""
         self._asked: str | None = None
         self._heard_of: set[str] = set()
         self._running = False
@@ -197,6 +200,9 @@ class Attempt:
                 self._ledger.write(self.key, log_line=event.text)
             case NoteEvent():
                 self._ledger.write(self.key, log_line=f"note: {event.text}")
+            case PhaseEvent():
+                self.phase = event.phase
+                self._ledger.tell_soon()
             case WaitEvent():
                 self._tell_wait(event)
             case DecisionEvent():

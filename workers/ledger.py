@@ -116,6 +116,10 @@ class Ledger:
         with self._flush_lock, self._pages_lock:
             return self._pages.pop(key).take(key)
 
+    def tell_soon(self) -> None:
+        """Let what the worker offers, and what its attempts do, be told with the next flush."""
+        self._seen_at = 0.0
+
     def stop(self) -> None:
         """End; the worker is recorded as gone."""
         self._closing.set()

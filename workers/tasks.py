@@ -99,6 +99,12 @@ class Worker:
         except OutOfReach as exc:
             log.warning("the hint of trial %s is lost for now: %s", key, str(exc).splitlines()[0])
 
+    def phases(self) -> dict[str, str]:
+        """Return what trainers do for trials that do not train yet, by trial."""
+        with self.lock:
+            attempts = list(self.live.values())
+        return {str(one.key.of_trial): one.phase for one in attempts if one.phase not in ("", "training")}
+
     def leave(self) -> None:
         """Sign off, and end the trainers; a second call waits for nothing and does nothing."""
         with self.lock:

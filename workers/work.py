@@ -13,7 +13,6 @@ from pathlib import Path
 from kerasweep.jobs.errors import KerasweepError, without_password
 from kerasweep.jobs.kernel import free_bytes, process_mark
 from kerasweep.jobs.queue.broker import HintQueue
-from kerasweep.jobs.queue.watchdog import Watchdog
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.records import Records
@@ -64,7 +63,7 @@ def work(
     records.bury_the_dead()  # before this one signs in: it may have the name of one that died
     app = build_app(settings.broker_url)
     name = name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
-    ledger = Ledger(records, settings, name, lambda: _facts(host, engine, worker.watchdog))
+    ledger = Ledger(records, settings, name, lambda: _facts(host, engine, worker))
     bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
     # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
     queue = HintQueue(settings.broker_url, settings.reach_s)
@@ -110,7 +109,7 @@ def trials_wait(host: Host, records: Records) -> bool:
         return False
 
 
-def _facts(host: Host, engine: str, watchdog: Watchdog | None) -> dict[str, object]:
+def _facts(host: Host, engine: str, worker: Worker) -> dict[str, object]:
     device_sets = [trainer.devices for trainer in host.trainers]
     return {
         "host": platform.node(),
@@ -123,7 +122,8 @@ def _facts(host: Host, engine: str, watchdog: Watchdog | None) -> dict[str, obje
         "devices": [devices.name for devices in device_sets],
         "gpus_per_trial": max(devices.replicas for devices in device_sets),
         "queues": _queues(host),
-        "stalled_s": round(watchdog.stalled_s) if watchdog else 0,
+        "stalled_s": round(worker.watchdog.stalled_s) if worker.watchdog else 0,
+        "phases": worker.phases(),
     }
 
 

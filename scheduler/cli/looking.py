@@ -83,7 +83,12 @@ def trials(
 ) -> None:
     """List trials, with parameters and results."""
     found = client.sweep(sweep)
-    documents = [report.trial_document(one) for one in found.trial_list(state)]
+    phases = found.phases()
+    documents = [
+        report.trial_document(one)
+        | {"phase": phases.get(one.number) if one.state is TrialState.RUNNING else None}
+        for one in found.trial_list(state)
+    ]
     if sort is SortOrder.VALUE:
         sign = 1.0 if found.spec.metric.goal == "minimize" else -1.0
         documents.sort(

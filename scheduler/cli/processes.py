@@ -24,7 +24,6 @@ from kerasweep.scheduler.cli.output import say
 from kerasweep.scheduler.cli.submitting import EngineName
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.connections import redis_folder
-from kerasweep.scheduler.client.health import healthy
 from kerasweep.scheduler.local.children import expect_keras
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ def health(client: Client, part: Annotated[HealthPart, typer.Argument(help="Whic
     It looks at what was written to the store, and exits with 1 where nothing was: for the health checks of
     containers.
     """
+    from kerasweep.scheduler.client.health import healthy
+
     say(healthy(client.records, client.settings, part))
 
 

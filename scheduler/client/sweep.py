@@ -103,6 +103,12 @@ class Sweep:
         """Return the trials as recorded, by number."""
         return self.client.records.trials(self.id, states)
 
+    def phases(self) -> dict[int, str]:
+        """Return what is done for running trials that do not train yet, such as `compiling`, by number."""
+        found = [pair for worker in self.client.workers() for pair in worker.facts.get("phases", {}).items()]
+        keys = [(key.rpartition("/"), phase) for key, phase in found]
+        return {int(number): phase for (sweep, _, number), phase in keys if sweep == self.id}
+
     def trial(self, number: int) -> Trial:
         """Return one trial.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.trial import TrialState
@@ -35,6 +35,7 @@ class Row:
         now: the metric after the newest epoch.
         best: the metric at its best epoch so far.
         best_epoch: that epoch, from 1.
+        phase: what is done for it before it trains, such as `compiling`; empty once it does.
     """
 
     trial: TrialRecord
@@ -42,6 +43,7 @@ class Row:
     now: float | None
     best: float | None
     best_epoch: int | None
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
     best = sweep.client.records.best(sweep.record, rows)
     going = running[: max(1, int(rows * _RUNNING_SHARE)) if best else rows]
     ended = best[: rows - len(going)]
-    shown = [_running_row(sweep, one) for one in going] + [_ended_row(sweep, one) for one in ended]
+    phases = sweep.phases() if going else {}
+    shown = [replace(_running_row(sweep, one), phase=phases.get(one.number, "")) for one in going]
+    shown += [_ended_row(sweep, one) for one in ended]
     left_out = {
         "running": counts["running"] - len(going),
         "ended": counts["completed"] + counts["stopped"] - len(ended),
@@ -188,7 +192,7 @@ def _lay_out(snapshot: Snapshot, names: Sequence[str], layout: Layout) -> Table:
     winner = (snapshot.status["best"] or {}).get("trial")
     for row in snapshot.rows:
         trial = row.trial
-        head: list[RenderableType] = [str(trial.number), tables.state(str(trial.state))]
+        head: list[RenderableType] = [str(trial.number), tables.state(row.phase or str(trial.state))]
         cells = [*head, *_swept(trial.params, names, layout.together), *_figures(row, layout)]
         table.add_row(*cells, style="bold" if trial.number == winner else "")
     for column in table.columns[2 : -len(figures)] if layout.short else ():

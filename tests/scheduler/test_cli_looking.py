@@ -267,3 +267,20 @@ def test_help_and_its_commands_load_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "  run  " in done.stdout
+
+
+def test_a_trial_that_waits_for_its_program_is_shown_as_compiling(stage: Any, shell: Any, sweep: str) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from kerasweep.scheduler.client.client import Client
+    from kerasweep.scheduler.show.screen import draw, take
+
+    stage.records.seen("worker-1@here", {"phases": {f"{sweep}/3": "compiling", "another/0": "loading"}})
+    documents = json.loads(shell("trials", "mlp", "-o", "json"))
+    assert [one["phase"] for one in documents[:4]] == [None, None, None, "compiling"]
+    page = StringIO()
+    with Client() as client:
+        Console(file=page, width=120).print(draw(take(client.sweep("mlp"), 10), 120))
+    assert "compiling" in page.getvalue()
