@@ -69,8 +69,8 @@ def copy_entry(name: str, folder: Path) -> tuple[Path, ...]:
     present = [file for file in entry.files if (folder / file).exists()]
     if present:
         raise DestinationError(
-            f"files are never overwritten, and {folder} already holds {', '.join(present)}\n"
-            "Name an empty folder, or move them away"
+            f"files are overwritten with --force only, and {folder} already holds {', '.join(present)}\n"
+            "Name an empty folder, move them away, or add --force"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file in entry.files:

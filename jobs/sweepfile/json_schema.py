@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from kerasweep.jobs.sweepfile.method import METHODS
-from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.jobs.sweepfile.spec import NAME, SweepSpec
 from kerasweep.jobs.sweepfile.training import Training
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
@@ -26,6 +26,7 @@ def json_schema() -> dict[str, Any]:
     _allow(defs["Training"]["properties"], "tensorboard", {"type": "boolean"})
     _allow(sweep["properties"], "method", {"enum": list(METHODS)})
     sweep["properties"]["parameters"]["additionalProperties"] = {"anyOf": [_DISTRIBUTION, _SCALAR]}
+    sweep["properties"]["name"] |= {"pattern": f"^{NAME}$", "maxLength": 100}
     sweep["properties"]["training"] = {"$ref": "#/$defs/Training"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

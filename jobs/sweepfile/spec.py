@@ -36,7 +36,8 @@ from kerasweep.jobs.trial import FailureClass
 log = logging.getLogger(__name__)
 
 LIMIT_TRIALS = 100_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_NAME = re.compile(NAME)
 
 
 class Metric(Block):

@@ -16,8 +16,8 @@ from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
 from kerasweep.scheduler.cli.flags import WorkerFlags
-from kerasweep.scheduler.cli.output import OutputFormat, console, emit, line, say, show
-from kerasweep.scheduler.cli.submitting import EngineName, NewName
+from kerasweep.scheduler.cli.output import DocumentStream, OutputFormat, console, emit, line, say, show
+from kerasweep.scheduler.cli.submitting import EngineName, NewName, file_in
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
@@ -34,10 +34,9 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
 
     Leaving the view leaves the sweep alone.
 
-    With `-o json`, print one line of JSON for each trial that has ended, and the status at the end.
+    With `-o json`, print one line of JSON for each trial that has ended, and the status at the end;
+    with `-o csv` a line of CSV, with `-o yaml` a document.
     """
-    if output not in (OutputFormat.TABLE, OutputFormat.JSON):
-        raise typer.BadParameter(f"the view is printed as table or json, got {output.value!r}")
     found = client.sweep(sweep)
     try:
         state = live.follow(_view(found, output), lambda: False)
@@ -61,7 +60,10 @@ def run(
     client: Client,
     worker: WorkerFlags,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="The sweep file (YAML).", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="The sweep file (YAML), or the folder of a sweep.yaml.", show_default=False
+        ),
     ] = None,
     resume: Annotated[
         str | None,
@@ -101,7 +103,7 @@ def _begin(
         )
     expect_keras()
     if file is not None:
-        return client.submit(file, name=name, engine=engine)
+        return client.submit(file_in(file), name=name, engine=engine)
     sweep = client.sweep(str(resume))
     if sweep.record.state is SweepState.PAUSED:
         sweep.resume()
@@ -193,8 +195,8 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
 
 def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.View:
     """Choose where the sweep is shown: the terminal, plain lines, or lines of JSON."""
-    if output is OutputFormat.JSON and not kept:
-        return live.Documents(sweep, line)
+    if output is not OutputFormat.TABLE and not kept:
+        return live.Documents(sweep, line if output is OutputFormat.JSON else DocumentStream(output))
     screen = console(stderr=output is not OutputFormat.TABLE)
     if screen.is_terminal and not screen.is_dumb_terminal:
         return live.LiveTable(sweep, screen, kept=kept)

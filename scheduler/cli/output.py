@@ -87,6 +87,30 @@ def line(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+class DocumentStream:
+    """Prints documents one by one, at once: lines of CSV with the first one's columns, or YAML documents."""
+
+    def __init__(self, output: OutputFormat) -> None:
+        self._output = output
+        self._names: list[str] = []
+
+    def __call__(self, document: dict[str, Any]) -> None:
+        """Print a document."""
+        if self._output is OutputFormat.YAML:
+            sys.stdout.write(f"---\n{render(document, self._output)}")
+        else:
+            row = {_text_cell(key): _cell(value) for key, value in flat(document).items()}
+            first = not self._names
+            self._names = self._names or list(row)
+            writer = csv.DictWriter(
+                sys.stdout, self._names, restval="", lineterminator="\n", extrasaction="ignore"
+            )
+            if first:
+                writer.writeheader()
+            writer.writerow(row)
+        sys.stdout.flush()
+
+
 def show(text: str) -> None:
     """Print a line for people to stdout."""
     sys.stdout.write(printable(text) + "\n")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, TrialNumber, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client import report, wording
@@ -38,6 +38,7 @@ class ExportFormat(StrEnum):
     ONNX = "onnx"
 
 
+_INPUTS = (".npy", ".npz", ".csv")
 DataPart = Annotated[Part, typer.Option("--data", help="Which part of the job's data.")]
 TrialOption = Annotated[
     int | None, typer.Option("--trial", min=0, help="Which trial; the best by default.", show_default=False)
@@ -62,6 +63,7 @@ def fetch(
     client: Client,
     sweep: SweepName,
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder.", show_default=False)],
+    trial_number: TrialNumber = None,
     trial: TrialOption = None,
     format_: Annotated[
         ExportFormat, typer.Option("--format", help="As what to write it.")
@@ -85,7 +87,7 @@ def fetch(
     An export to another format is compared with the Keras model; export.json tells how far it is off.
     """
     found = client.sweep(sweep)
-    chosen = found.chosen(trial)
+    chosen = found.chosen(_one_trial(trial_number, trial))
     document: dict[str, Any] = {
         "sweep": found.id,
         "name": found.name,
@@ -113,6 +115,7 @@ def show(
     client: Client,
     sweep: SweepName,
     trial: TrialNumber = None,
+    trial_option: TrialOption = None,
     layers: Annotated[bool, typer.Option(help="Load the model to list its layers.")] = True,
     diagram: Annotated[
         Path | None,
@@ -125,7 +128,7 @@ def show(
     Its parameters, its curves over the epochs, and the layers of its model.
     """
     found = client.sweep(sweep)
-    chosen = found.chosen(trial)
+    chosen = found.chosen(_one_trial(trial, trial_option))
     epochs = client.records.epochs(found.id, chosen.number).get(chosen.number, [])
     document = report.trial_document(Trial.of(chosen)) | {"curves": report.epoch_documents(epochs)}
     document["model"], unseen = _model(found, chosen.number) if layers else (None, "")
@@ -141,6 +144,7 @@ def evaluate(
     client: Client,
     sweep: SweepName,
     trial: TrialNumber = None,
+    trial_option: TrialOption = None,
     data: DataPart = Part.TEST,
     output: Output = OutputFormat.TABLE,
 ) -> None:
@@ -149,7 +153,7 @@ def evaluate(
     That of one trial, or of the best; on data that it was not chosen by.
     """
     found = client.sweep(sweep)
-    chosen = found.chosen(trial)
+    chosen = found.chosen(_one_trial(trial, trial_option))
     with found.bench(chosen.number) as bench:
         metrics = bench.evaluate(data)
     document = {
@@ -172,6 +176,7 @@ def predict(
     client: Client,
     sweep: SweepName,
     trial: TrialNumber = None,
+    trial_option: TrialOption = None,
     input_: Annotated[
         Path | None,
         typer.Option("--input", metavar="FILE", help="Inputs: .npy, .npz or .csv.", show_default=False),
@@ -186,8 +191,11 @@ def predict(
 
     That of one trial, or of the best; from a file of inputs, or from the job's own data.
     """
+    if input_ is not None:
+        _expect_inputs(input_)
     found = client.sweep(sweep)
-    chosen = found.chosen(trial)
+    chosen = found.chosen(_one_trial(trial, trial_option))
+    say(f"loading the model of trial {chosen.number} ...")
     with found.bench(chosen.number) as bench:
         reply = bench.predict(data, input_, limit)
     rows = report.prediction_documents(reply["outputs"])
@@ -196,6 +204,29 @@ def predict(
     else:
         head = {"sweep": found.id, "name": found.name, "trial": chosen.number}
         emit({**head, "rows": reply["rows"], "outputs": reply["outputs"]}, output, lambda: tables.rows(rows))
+
+
+def _one_trial(trial: int | None, option: int | None) -> int | None:
+    """Return the trial that was named, by its place or by --trial.
+
+    Raises:
+        InputError: two were.
+    """
+    if trial is not None and option is not None and trial != option:
+        raise InputError(f"one trial is named, got {trial} and --trial {option}; leave one of them out")
+    return option if trial is None else trial
+
+
+def _expect_inputs(path: Path) -> None:
+    """See that a file of inputs may be one, before anything heavy is loaded.
+
+    Raises:
+        InputError: it is not there, or of a kind that is not read.
+    """
+    if path.suffix not in _INPUTS or not path.is_file():
+        raise InputError(
+            f"inputs must be a {', '.join(_INPUTS)} file that is there, got {path}; name another"
+        )
 
 
 def _model(sweep: Sweep, trial: int) -> tuple[dict[str, Any] | None, str]:

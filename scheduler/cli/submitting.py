@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
-from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.show import tables
+
+#: So many trials are shown of a sweep that is not submitted.
+_REHEARSED = 10
 
 
 class EngineName(StrEnum):
@@ -26,10 +31,30 @@ class EngineName(StrEnum):
     PACK = "pack"
 
 
-SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
+SweepFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="The sweep file (YAML), or its folder.", show_default=False),
+]
 SweepEngine = Annotated[
     EngineName, typer.Option(help="Train by model.fit, many trials in one program, or as fits.")
 ]
+SWEEP_FILES = ("sweep.yaml", "sweep.yml")
+
+
+def file_in(path: Path) -> Path:
+    """Return the sweep file that a folder holds; another path as it is.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    for name in SWEEP_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise InputError(f"a folder must hold a {SWEEP_FILES[0]}, and {path} holds none; name the sweep file")
+
+
 NewName = Annotated[
     str | None, typer.Option("--name", help="A name of its own, in place of the file's.", show_default=False)
 ]
@@ -40,19 +65,26 @@ NewName = Annotated[
     "kerasweep submit sweep.yaml",
     "id=$(kerasweep submit sweep.yaml)",
     "kerasweep submit sweep.yaml -o json",
+    "kerasweep submit sweep.yaml --dry-run",
 )
 def submit(
     client: Client,
     file: SweepFile,
     name: NewName = None,
     engine: SweepEngine = EngineName.AUTO,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it and show its first trials; write nothing.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Submit a sweep, and print its id.
 
     It is checked, recorded and queued; it starts where workers run, and waits for them otherwise.
     """
-    sweep = client.submit(file, name=name, engine=engine)
+    if dry_run:
+        _rehearse(client, file_in(file), name, engine, output)
+        return
+    sweep = client.submit(file_in(file), name=name, engine=engine)
     document = {"sweep": sweep.id, "name": sweep.name, "trials": sweep.record.max_trials}
     if output is not OutputFormat.TABLE:
         emit(document, output, lambda: tables.facts_of(document))
@@ -64,6 +96,18 @@ def submit(
         waiting = sweep.status().waiting
         if waiting:
             say(f"waiting: {waiting}")
+
+
+def _rehearse(client: Client, file: Path, name: str | None, engine: EngineName, output: OutputFormat) -> None:
+    """Submit into a store that is thrown away, and show the trials that it decides on first."""
+    with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
+        settings = replace(client.settings, home=folder, broker_url="", store_url="", artifacts_url="")
+        with Client(settings) as there:
+            sweep = there.submit(file, name=name, engine=engine)
+            documents = [report.trial_document(one) for one in sweep.trial_list()[:_REHEARSED]]
+            most, metric, spec = sweep.record.max_trials, sweep.spec.metric.name, sweep.spec
+    emit(documents, output, lambda: tables.trials(documents, metric, spec.space().dimensions))
+    say(f"{spec.name} can be submitted: up to {wording.count(most, 'trial')}, the first of them as above")
 
 
 @command(SET_UP, "kerasweep init", "kerasweep init mlp", "kerasweep init wide_and_deep my-project")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import ProcessRecord
-from kerasweep.jobs.store.records import Records
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import ProcessRecord
+    from kerasweep.jobs.store.records import Records
 
 # A worker writes its ledger at least every 10 s, a scheduler once in each round of reconciling.
 _WORKER_S = 40.0

@@ -131,6 +131,7 @@ def trials(
     wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
     narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
     narrow.columns[2].min_width = _PARAMETERS_CHARS
+    varied = _varied(documents, list(names))
     for one in documents:
         values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
         head: list[RenderableType] = [str(one["trial"]), state(one["state"])]
@@ -144,10 +145,17 @@ def trials(
         wide.add_row(
             *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
         )
-        ordered = {name: one["params"][name] for name in names if name in one["params"]}
+        ordered = {name: one["params"][name] for name in varied if name in one["params"]}
         told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
         narrow.add_row(*head, *map(_literal, [*told, *story]))
     return Fitting(wide, narrow)
+
+
+def _varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:
+    """Return the parameters that tell the trials apart; all of them where none does."""
+    nothing = object()
+    seen = {name: {repr(one["params"].get(name, nothing)) for one in documents} for name in names}
+    return [name for name in names if len(seen[name]) > 1] or names
 
 
 def best(document: Mapping[str, Any], metric: str) -> RenderableType:
