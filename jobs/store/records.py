@@ -8,6 +8,7 @@ from kerasweep.jobs.store.attempts import AttemptRecords
 from kerasweep.jobs.store.faults.quarantines import QuarantineRecords
 from kerasweep.jobs.store.faults.setbacks import SetbackRecords
 from kerasweep.jobs.store.identity import IdentityRecords
+from kerasweep.jobs.store.overview import OverviewRecords
 from kerasweep.jobs.store.presence import PresenceRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.retention import RetentionRecords
@@ -23,6 +24,7 @@ class Records(
     SetbackRecords,
     IdentityRecords,
     RetentionRecords,
+    OverviewRecords,
     RecordReads,
 ):
     """What is recorded of sweeps, trials and attempts. Safe to share between threads.

@@ -11,6 +11,7 @@ import typer
 from kerasweep.jobs.printable import PrintableFormatter
 from kerasweep.scheduler.cli import (
     checking,
+    dashboards,
     exits,
     following,
     keeping,
@@ -27,6 +28,7 @@ __all__ = [
     "app",
     "main",
     "checking",
+    "dashboards",
     "following",
     "keeping",
     "looking",
@@ -40,7 +42,7 @@ __all__ = [
 
 #: The order in which help lists the commands: the order in which people need them.
 _ORDER = (
-    *("run", "submit", "worker", "scheduler", "flower"),
+    *("run", "submit", "worker", "scheduler", "dashboard", "flower"),
     *("ls", "status", "trials", "watch", "logs", "journal", "workers", "tensorboard"),
     *("best", "fetch", "show", "plot", "evaluate", "predict"),
     *("pause", "resume", "cancel", "retry", "extend", "rm", "gc"),

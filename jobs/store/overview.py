@@ -1,0 +1,128 @@
+"""What a page and a monitor read: whether anything has changed, and counts over all sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from kerasweep.jobs.queue.hints import train_queue
+from kerasweep.jobs.store.models import JournalEntry
+from kerasweep.jobs.store.presence import ALIVE_S
+from kerasweep.jobs.store.sql import schema as t
+from kerasweep.jobs.store.sql.database import Database
+from kerasweep.jobs.store.sql.rows import journal_of, sweep_of
+from kerasweep.jobs.trial import TrialState
+
+#: The keys of what belongs to no sweep, among the marks.
+PROCESSES, LOGS = "processes", "logs"
+
+_NEWEST = select(func.max(t.journal.c.id)).where(t.journal.c.sweep == t.sweeps.c.id).scalar_subquery()
+_TRAINED = (
+    select(func.sum(t.trials.c.epochs))
+    .where(t.trials.c.sweep == t.sweeps.c.id, t.trials.c.state == TrialState.RUNNING)
+    .scalar_subquery()
+)
+_MARKS = select(t.sweeps.c.id, t.sweeps.c.state, t.sweeps.c.max_trials, _NEWEST, _TRAINED)
+
+
+@dataclass(frozen=True)
+class SweepCount:
+    """How many trials of a sweep stand in a state.
+
+    Args:
+        sweep: the sweep's id.
+        name: its name.
+        queue: the queue of Celery that its trials go to.
+        state: the state.
+        trials: how many stand in it.
+    """
+
+    sweep: str
+    name: str
+    queue: str
+    state: TrialState
+    trials: int
+
+
+@dataclass(frozen=True)
+class OutcomeCount:
+    """How many attempts ended with an outcome: a final state, or a failure's class.
+
+    Args:
+        outcome: as the attempts' table has it.
+        attempts: how many.
+    """
+
+    outcome: str
+    attempts: int
+
+
+class OverviewRecords:
+    """Reads over all sweeps; nothing here changes a row."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def marks(self) -> dict[str, str]:
+        """Return a mark for each sweep, for the processes and for the logs: it changes when they do.
+
+        A sweep's mark follows its state, its journal, and the epochs of its running trials.
+        """
+        with self._db.reading() as conn:
+            marks = {row[0]: "-".join(map(str, row[1:])) for row in conn.execute(_MARKS)}
+            marks[LOGS] = str(conn.execute(select(func.max(t.logs.c.id))).scalar())
+            marks[PROCESSES] = str(_processes(conn, self._db.now(conn)))
+            return marks
+
+    def counts_of_all(self) -> list[SweepCount]:
+        """Return how many trials of each sweep stand in each state that occurs."""
+        query = select(t.trials.c.sweep, t.trials.c.state, func.count()).group_by(
+            t.trials.c.sweep, t.trials.c.state
+        )
+        with self._db.reading() as conn:
+            sweeps = {row.id: sweep_of(row) for row in conn.execute(select(t.sweeps))}
+            rows = conn.execute(query.order_by(t.trials.c.sweep, t.trials.c.state)).all()
+        return [
+            SweepCount(
+                sweep,
+                sweeps[sweep].name,
+                train_queue(sweeps[sweep].spec.resources.gpus),
+                TrialState(state),
+                n,
+            )
+            for sweep, state, n in rows
+            if sweep in sweeps
+        ]
+
+    def outcomes(self) -> list[OutcomeCount]:
+        """Return how many attempts ended with each outcome."""
+        query = (
+            select(t.attempts.c.outcome, func.count())
+            .where(t.attempts.c.outcome.is_not(None))
+            .group_by(t.attempts.c.outcome)
+            .order_by(t.attempts.c.outcome)
+        )
+        with self._db.reading() as conn:
+            return [OutcomeCount(outcome, count) for outcome, count in conn.execute(query)]
+
+    def newest_journal(self, sweep: str, count: int, trial: int | None = None) -> list[JournalEntry]:
+        """Return the newest decisions on a sweep, or on one of its trials, the newest first."""
+        query = select(t.journal).where(t.journal.c.sweep == sweep)
+        if trial is not None:
+            query = query.where(t.journal.c.trial == trial)
+        with self._db.reading() as conn:
+            rows = conn.execute(query.order_by(t.journal.c.id.desc()).limit(count))
+            return [journal_of(row) for row in rows]
+
+
+def _processes(conn: Connection, now: float) -> Sequence[tuple[object, ...]]:
+    """Return what is shown of processes and changes rarely: who is there, and who is set aside."""
+    found: list[tuple[object, ...]] = []
+    for table in (t.workers, t.schedulers):
+        alive = select(table.c.id, table.c.facts).where(table.c.seen_at >= now - ALIVE_S)
+        rows = conn.execute(alive.order_by(table.c.id))
+        found += [(row.id, row.facts.get("ready"), row.facts.get("slots")) for row in rows]
+    aside = select(t.quarantine.c.worker, t.quarantine.c.since).order_by(t.quarantine.c.worker)
+    return found + [tuple(row) for row in conn.execute(aside)]

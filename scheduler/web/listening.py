@@ -1,0 +1,113 @@
+"""Serves the page, here until told to end, or in a thread beside something else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.web.gate import Access, is_loopback
+from kerasweep.scheduler.web.site import Site
+
+_MOST_REQUESTS, _KEEP_ALIVE_S, _GRACE_S, _START_S = 400, 15, 2, 10.0
+
+
+def expect_safe(access: Access) -> None:
+    """Check that strangers cannot read the page.
+
+    Raises:
+        InputError: others can reach the address, and there is no password.
+    """
+    if not access.password and not is_loopback(access.address):
+        raise InputError(
+            f"the page needs a password where others can reach it, got --address {access.address} and none\n"
+            "Set KERASWEEP_DASHBOARD_PASSWORD, or name a file with --password-file, or keep to 127.0.0.1"
+        )
+
+
+def url_of(access: Access) -> str:
+    """Return the page's address as a browser takes it."""
+    host = f"[{access.address}]" if ":" in access.address else access.address
+    return f"http{'s' if access.tls else ''}://{host}:{access.port}"
+
+
+def serve(client: Client, access: Access, certificate: Path | None = None, key: Path | None = None) -> None:
+    """Serve the page until a signal asks to end.
+
+    Args:
+        client: the way to the store.
+        access: where it listens, and who may look.
+        certificate: its certificate, for TLS.
+        key: the certificate's key.
+    """
+    _server(client, access, certificate, key).run()
+
+
+@contextmanager
+def beside(client: Client, access: Access) -> Iterator[str]:
+    """Serve the page in a thread while the context lasts; yield its address."""
+    server = _server(client, access)
+    thread = threading.Thread(target=server.run, name="dashboard", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started and thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        yield url_of(access)
+    finally:
+        server.should_exit = True
+        thread.join(_GRACE_S + 3.0)
+
+
+def free_port(port: int) -> int:
+    """Return the port if nothing listens on it on this machine, else one that is free."""
+    for wanted in (port, 0):
+        try:
+            with socket.create_server(("127.0.0.1", wanted)) as held:
+                return int(held.getsockname()[1])
+        except OSError:
+            continue
+    raise InputError("no port is free on 127.0.0.1")
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams first, so that they hold nothing up; leaves signals alone outside the main thread."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self._site = site
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        self._site.pulse.stop()
+        await super().shutdown(sockets)
+
+
+def _server(
+    client: Client, access: Access, certificate: Path | None = None, key: Path | None = None
+) -> _Server:
+    site = Site(client, access)
+    config = uvicorn.Config(
+        site.application(),
+        host=access.address,
+        port=access.port,
+        log_level="warning",
+        access_log=False,
+        http="h11",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_REQUESTS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    return _Server(config, site)

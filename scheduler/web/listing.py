@@ -1,0 +1,175 @@
+"""Which trials a page shows, and in which order: all of it stands in the address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.client.objects import Trial
+
+PAGE_ROWS = 50
+_SORTS = ("trial", "state", "value", "epochs", "attempts")
+_PARAM = "params."
+
+
+@dataclass(frozen=True)
+class Within:
+    """A parameter, or the value, between two bounds; drawn with the brush.
+
+    Args:
+        name: the parameter's name, or `value`.
+        low: the lower bound, part of it.
+        high: the upper bound, part of it.
+    """
+
+    name: str
+    low: float
+    high: float
+
+    def holds(self, trial: Trial) -> bool:
+        """Tell whether the trial lies within."""
+        given = trial.value if self.name == "value" else trial.params.get(self.name)
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            return False
+        return self.low <= given <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.low:.12g}:{self.high:.12g}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a sweep's page was asked for.
+
+    Args:
+        states: trials in these states alone; none stand for all.
+        text: trials whose number, parameters or failure hold this text alone.
+        within: bounds that they keep.
+        sort: by what they are ordered.
+        descending: whether the last comes first.
+        page: which page of the table, from 1.
+        best: how many curves are drawn.
+    """
+
+    states: tuple[TrialState, ...] = ()
+    text: str = ""
+    within: tuple[Within, ...] = ()
+    sort: str = "trial"
+    descending: bool = False
+    page: int = 1
+    best: int = 8
+
+    @classmethod
+    def of(cls, query: QueryParams, names: Sequence[str]) -> Wanted:
+        """Read a query.
+
+        Args:
+            query: the query.
+            names: the parameters' names.
+
+        Raises:
+            InputError: something that cannot be asked for.
+        """
+        sort = query.get("sort", "trial")
+        if sort not in _SORTS and sort.removeprefix(_PARAM) not in names:
+            raise InputError(f"trials are sorted by {', '.join(_SORTS)} or a parameter, got {sort!r}")
+        return cls(
+            states=tuple(_state(one) for one in query.getlist("state") if one),
+            text=query.get("q", "").strip()[:200],
+            within=tuple(_within(one, names) for one in query.getlist("within")[:20] if one),
+            sort=sort,
+            descending=query.get("desc") == "1",
+            page=_count(query.get("page", "1"), "page", 1_000_000),
+            best=_count(query.get("best", "8"), "best", 24),
+        )
+
+    def query(self, **changes: object) -> str:
+        """Return the query that asks for this, with some of it changed."""
+        given: dict[str, object] = {
+            "state": [str(state) for state in self.states],
+            "q": self.text,
+            "within": [str(one) for one in self.within],
+            "sort": self.sort if self.sort != "trial" else "",
+            "desc": "1" if self.descending else "",
+            "page": self.page if self.page > 1 else "",
+            "best": self.best if self.best != Wanted.best else "",
+            **changes,
+        }
+        return urlencode({name: value for name, value in given.items() if value}, doseq=True)
+
+    def order(self, column: str) -> str:
+        """Return the query that sorts by a column, the other way round where it does so already."""
+        turned = column == self.sort and not self.descending
+        return self.query(sort=column, desc="1" if turned else "", page="")
+
+    def chosen(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials that were asked for, in the order that was asked for."""
+        found = [trial for trial in trials if self._fits(trial)]
+        known = [trial for trial in found if self._key(trial) is not None]
+        absent = [trial for trial in found if self._key(trial) is None]
+        return sorted(known, key=lambda one: self._key(one) or (), reverse=self.descending) + absent
+
+    def _fits(self, trial: Trial) -> bool:
+        if self.states and trial.state not in self.states:
+            return False
+        if self.text and not _holds(trial, self.text.lower()):
+            return False
+        return all(one.holds(trial) for one in self.within)
+
+    def _key(self, trial: Trial) -> tuple[object, ...] | None:
+        """Return what a trial is sorted by, or None where it has nothing such; numbers before words."""
+        if self.sort in ("trial", "epochs", "attempts", "state"):
+            field = "number" if self.sort == "trial" else self.sort
+            return (getattr(trial, field), trial.number)
+        given = trial.value if self.sort == "value" else trial.params.get(self.sort.removeprefix(_PARAM))
+        if isinstance(given, int | float):
+            return (0, float(given), "", trial.number) if math.isfinite(given) else None
+        return None if given is None else (1, 0.0, str(given), trial.number)
+
+
+def best_of(trials: Sequence[Trial], goal: str, count: int) -> list[Trial]:
+    """Return the best trials, the best first; those without a value yet come last, the newest first."""
+    sign = 1.0 if goal == "minimize" else -1.0
+    valued = [one for one in trials if one.value is not None and math.isfinite(one.value)]
+    others = [one for one in trials if one.value is None and one.epochs]
+    ranked = sorted(valued, key=lambda one: (sign * (one.value or 0.0), one.number))
+    return (ranked + others[::-1])[:count]
+
+
+def _holds(trial: Trial, text: str) -> bool:
+    facts: Mapping[str, object] = trial.params
+    told = [f"#{trial.number}", *(f"{name}={value}" for name, value in facts.items())]
+    if trial.failure:
+        told.append(f"{trial.failure.cls}: {trial.failure.message}")
+    return any(text in one.lower() for one in told)
+
+
+def _state(given: str) -> TrialState:
+    try:
+        return TrialState(given)
+    except ValueError:
+        raise InputError(f"a state is one of {', '.join(TrialState)}, got {given[:40]!r}") from None
+
+
+def _within(given: str, names: Sequence[str]) -> Within:
+    head, _, high = given.rpartition(":")
+    name, _, low = head.rpartition(":")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        raise InputError(f"bounds read NAME:LOW:HIGH, got {given[:80]!r}") from None
+    if (name != "value" and name not in names) or any(map(math.isnan, bounds)):
+        raise InputError(f"bounds name a parameter or value, got {given[:80]!r}")
+    return Within(name, *bounds)
+
+
+def _count(given: str, what: str, most: int) -> int:
+    if not given.isdecimal() or not 1 <= int(given[:9]) <= most:
+        raise InputError(f"{what} is a whole number from 1 to {most}, got {given[:20]!r}")
+    return int(given)

@@ -1,0 +1,131 @@
+"""What the page asks of a sweep or a trial: the same functions as the command line, with its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from kerasweep.jobs.errors import InputError, NotFound
+from kerasweep.scheduler.client import removal, wording
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.web.pages import Pages
+from kerasweep.scheduler.web.shelf import Shelf
+
+
+@dataclass(frozen=True)
+class Order:
+    """Something that a person may ask.
+
+    Args:
+        says: what it does, in the words of the command's help.
+        of_trial: whether one trial may be meant.
+        destroys: whether it cannot be taken back.
+        does: does it; takes the sweep, the trial and the number that was given, and says what was done.
+    """
+
+    says: str
+    of_trial: bool
+    destroys: bool
+    does: Callable[[Sweep, int | None, str], str]
+
+
+def _extend(sweep: Sweep, _: int | None, given: str) -> str:
+    if not given.isdecimal() or not 1 <= int(given[:9]) <= 10_000_000:
+        raise InputError(f"the number of trials must be a whole number above 0, got {given[:20]!r}")
+    return sweep.extend(int(given))
+
+
+def _remove(sweep: Sweep, _: int | None, __: str) -> str:
+    if not sweep.state.final:
+        raise InputError(
+            f"a sweep must have ended to be removed, got sweep {sweep.name} ({sweep.id}), which is "
+            f"{sweep.record.state}\nCancel it first"
+        )
+    done = removal.remove(sweep.client, sweep)
+    told = f"removed {done.name} ({done.sweep}): {wording.size(done.bytes)}"
+    return told if done.left is None else f"{told}; its files stay: {done.left}"
+
+
+ORDERS: Mapping[str, Order] = {
+    "pause": Order(
+        "Pause a sweep or a trial, so that it can be resumed.", True, False, lambda s, t, _: s.pause(t)
+    ),
+    "resume": Order("Resume what was paused, where it stopped.", True, False, lambda s, t, _: s.resume(t)),
+    "cancel": Order(
+        "Cancel a sweep or a trial; results so far are kept.", True, True, lambda s, t, _: s.cancel(t)
+    ),
+    "retry": Order(
+        "Queue failed and cancelled trials again, or one of them.", True, False, lambda s, t, _: s.retry(t)
+    ),
+    "extend": Order("Give a sweep more trials; finished ones are kept.", False, False, _extend),
+    "rm": Order(
+        "Remove the sweep: records, models, checkpoints, curves. Nothing brings them back.",
+        False,
+        True,
+        _remove,
+    ),
+}
+
+
+class Orders:
+    """Asks once more, and then does it.
+
+    Args:
+        shelf: the way to the sweeps.
+        pages: what draws the question and the answer.
+        read_only: whether every order is refused.
+    """
+
+    def __init__(self, shelf: Shelf, pages: Pages, *, read_only: bool) -> None:
+        self._shelf, self._pages, self._read_only = shelf, pages, read_only
+
+    def confirm(self, request: Request) -> Response:
+        """Ask whether it is meant."""
+        name, order = _order(request)
+        sweep = self._shelf.sweep(request.path_params["sweep"])
+        trial = _trial(order, request.query_params.get("trial", ""))
+        if trial is not None:
+            sweep.trial(trial)
+        return self._pages.draw(
+            request, "confirm.html", sweep=sweep, trial=trial, name=name, order=order, handle=sweep.handle
+        )
+
+    async def do(self, request: Request) -> Response:
+        """Do it, if the form's token is the session's; then show the sweep with what was done."""
+        if self._read_only:
+            return PlainTextResponse("This page is read-only; it was started with --read-only.", 403)
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
+        given = {name: values[0] for name, values in form.items()}
+        if not request.state.gate.accepts(request.state.session, given.get("token", "")):
+            told = "The form is not of this session; go back, reload the page and try again."
+            return PlainTextResponse(told, 403)
+        return await run_in_threadpool(self._done, request, given)
+
+    def _done(self, request: Request, given: Mapping[str, str]) -> Response:
+        name, order = _order(request)
+        sweep = self._shelf.sweep(request.path_params["sweep"])
+        trial = _trial(order, given.get("trial", ""))
+        done = order.does(sweep, trial, given.get("number", "").strip())
+        self._shelf.marks(fresh=True)
+        path = f"/sweeps/{sweep.id}" + ("" if trial is None else f"/trials/{trial}")
+        return RedirectResponse(f"{'/sweeps' if name == 'rm' else path}?done={quote(done[:500])}", 303)
+
+
+def _order(request: Request) -> tuple[str, Order]:
+    name = request.path_params["what"]
+    if name not in ORDERS:
+        raise NotFound(f"a sweep may be asked to {', '.join(ORDERS)}, got {name[:40]!r}")
+    return name, ORDERS[name]
+
+
+def _trial(order: Order, given: str) -> int | None:
+    if not given:
+        return None
+    if not order.of_trial or not given.isdecimal() or len(given) > 9:
+        raise InputError(f"a trial is named by its number, got {given[:20]!r}")
+    return int(given)

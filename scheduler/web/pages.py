@@ -1,0 +1,224 @@
+"""The pages: each reads through the shelf what its template shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.templating import Jinja2Templates
+
+from kerasweep.jobs.errors import InputError, NotFound
+from kerasweep.jobs.store.overview import PROCESSES
+from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.objects import Status, Trial
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.show import screen
+from kerasweep.scheduler.web import figures, series
+from kerasweep.scheduler.web.listing import PAGE_ROWS, Wanted, best_of
+from kerasweep.scheduler.web.shelf import Shelf
+
+_JOURNAL, _LOG_LINES = 60, 400
+_CHUNK = 1 << 18
+
+
+class Pages:
+    """Answers what only reads.
+
+    Args:
+        shelf: what reads the records.
+        templates: what draws the pages.
+        read_only: whether the pages offer nothing that changes something.
+    """
+
+    def __init__(self, shelf: Shelf, templates: Jinja2Templates, *, read_only: bool) -> None:
+        self._shelf, self._templates, self._read_only = shelf, templates, read_only
+
+    def draw(self, request: Request, template: str, /, code: int = 200, **facts: Any) -> Response:
+        """Return a page."""
+        gate, session = request.state.gate, request.state.session
+        common = {"read_only": self._read_only, "token": gate.token(session), "words": wording}
+        return self._templates.TemplateResponse(request, template, {**common, **facts}, status_code=code)
+
+    def home(self, request: Request) -> Response:
+        """Lead to the sweeps."""
+        return RedirectResponse("/sweeps", 303)
+
+    def sweeps(self, request: Request) -> Response:
+        """List the sweeps: filtered by name and state, sorted."""
+        text, state = request.query_params.get("q", "").strip().lower(), request.query_params.get("state", "")
+        if state and state not in list(SweepState):
+            raise InputError(f"a state is one of {', '.join(SweepState)}, got {state[:40]!r}")
+        sort = request.query_params.get("sort", "newest")
+        rows = [self._row(one) for one in self._shelf.client.sweeps([SweepState(state)] if state else None)]
+        rows = [row for row in rows if text in row.name.lower() or row.sweep.startswith(text)]
+        if sort == "name":
+            rows.sort(key=lambda row: row.name)
+        elif sort == "state":
+            rows.sort(key=lambda row: list(SweepState).index(row.state))
+        asked = {"q": text, "state": state, "sort": sort, "states": list(SweepState)}
+        return self.draw(request, "sweeps.html", rows=rows, asked=asked, workers=self._shelf.client.workers())
+
+    def sweep(self, request: Request) -> Response:
+        """Show one sweep."""
+        sweep = self._sweep(request)
+        trials, names = self._trials(sweep), self._names(sweep)
+        wanted = Wanted.of(request.query_params, list(names))
+        chosen = wanted.chosen(trials)
+        pages = max(1, -(-len(chosen) // PAGE_ROWS))
+        page = min(wanted.page, pages)
+        goal = sweep.spec.metric.goal
+        return self.draw(
+            request,
+            "sweep.html",
+            sweep=sweep,
+            head=self._shelf.kept(sweep.id, "head", lambda: screen.take(sweep, 16)),
+            wanted=wanted,
+            names=names,
+            chosen=len(chosen),
+            rows=chosen[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
+            page=page,
+            pages=pages,
+            states=list(TrialState),
+            best=best_of(chosen, goal, wanted.best),
+            parallel=figures.parallel(best_of(chosen, goal, figures.MOST_LINES), names, sweep.spec.metric),
+            slices=figures.slices(chosen, names, sweep.spec.metric),
+            timeline=self._shelf.kept(sweep.id, "timeline", lambda: figures.timeline(sweep)),
+            journal=sweep.client.records.newest_journal(sweep.id, _JOURNAL),
+        )
+
+    def curves(self, request: Request) -> Response:
+        """Return the curves of the best trials that were asked for."""
+        sweep = self._sweep(request)
+        wanted = Wanted.of(request.query_params, list(self._names(sweep)))
+        best = best_of(wanted.chosen(self._trials(sweep)), sweep.spec.metric.goal, wanted.best)
+        return JSONResponse(series.sweep_curves(self._shelf, sweep, best))
+
+    def importances(self, request: Request) -> Response:
+        """Show how much each parameter explains."""
+        sweep = self._sweep(request)
+        found = self._shelf.kept(sweep.id, "importances", lambda: figures.importances(sweep))
+        return self.draw(request, "importances.html", sweep=sweep, found=found)
+
+    def table(self, request: Request) -> Response:
+        """Return the trials that were asked for as CSV."""
+        sweep = self._sweep(request)
+        names = list(self._names(sweep))
+        chosen = Wanted.of(request.query_params, names).chosen(self._trials(sweep))
+        headers = {"Content-Disposition": f'attachment; filename="{sweep.id}-trials.csv"'}
+        return Response(_csv(chosen), media_type="text/csv; charset=utf-8", headers=headers)
+
+    def trial(self, request: Request) -> Response:
+        """Show one trial."""
+        sweep, number = self._sweep(request), int(request.path_params["trial"])
+        records, trial = sweep.client.records, sweep.trial(number)
+        lines = records.logs(sweep.id, number)
+        return self.draw(
+            request,
+            "trial.html",
+            sweep=sweep,
+            trial=trial,
+            planned=screen.planned_epochs(sweep, trial.params),
+            attempts=records.attempts(sweep.id, number),
+            lines=lines[-_LOG_LINES:],
+            older=max(0, len(lines) - _LOG_LINES),
+            files=records.artifacts(sweep.id, number).get(number, []),
+            journal=records.newest_journal(sweep.id, _JOURNAL, number),
+            handle=sweep.handle,
+        )
+
+    def trial_curves(self, request: Request) -> Response:
+        """Return a trial's curves."""
+        sweep = self._sweep(request)
+        trial = sweep.trial(int(request.path_params["trial"]))
+        return JSONResponse(series.trial_curves(self._shelf, sweep, trial))
+
+    def model(self, request: Request) -> Response:
+        """Hand out a trial's model file, checked against its digest."""
+        sweep = self._sweep(request)
+        ref = sweep.model_of(sweep.chosen(int(request.path_params["trial"])))
+        if ref is None:
+            raise NotFound("a trial must have a model on record to be downloaded, and this one has none")
+        file = "model.weights.h5" if ref.key.endswith(".h5") else "model.keras"
+        name = f"{sweep.id}-{request.path_params['trial']}-{file}"
+        data = sweep.client.artifacts.get(ref.key, ref.sha256)
+        chunks = (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Length": str(len(data))}
+        return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+
+    def compare(self, request: Request) -> Response:
+        """Show two sweeps side by side."""
+        asked = [request.query_params.get(name, "") for name in ("a", "b")]
+        found = [self._shelf.sweep(name) for name in asked if name]
+        sides = [(one, one.status(), one.best_record()) for one in found]
+        names = list(dict.fromkeys(name for _, _, best in sides if best for name in best.params))
+        return self.draw(
+            request, "compare.html", sides=sides, names=names, asked=asked, all=self._shelf.client.sweeps()
+        )
+
+    def workers(self, request: Request) -> Response:
+        """Show the workers: what they offer, what they do, and which are set aside."""
+        client = self._shelf.client
+        aside = {one.worker: one for one in client.quarantines()}
+        does = self._shelf.kept(PROCESSES, "does", self._running)
+        workers, schedulers = client.workers(), client.schedulers()
+        return self.draw(
+            request, "workers.html", aside=aside, does=does, workers=workers, schedulers=schedulers
+        )
+
+    def _running(self) -> dict[str, list[tuple[Sweep, Trial]]]:
+        """Return what runs on each worker."""
+        found: dict[str, list[tuple[Sweep, Trial]]] = {}
+        for sweep in self._shelf.client.sweeps([SweepState.RUNNING, SweepState.PAUSED]):
+            for trial in sweep.trial_list([TrialState.RUNNING]):
+                found.setdefault(trial.worker or "", []).append((sweep, trial))
+        return found
+
+    def _sweep(self, request: Request) -> Sweep:
+        return self._shelf.sweep(request.path_params["sweep"])
+
+    def _trials(self, sweep: Sweep) -> Sequence[Trial]:
+        return self._shelf.kept(sweep.id, "trials", sweep.trial_list)
+
+    def _names(self, sweep: Sweep) -> dict[str, str]:
+        """Return the parameters that vary, with their short names."""
+        return self._shelf.kept(sweep.id, "names", lambda: wording.short_names(sweep.spec.space().varied))
+
+    def _row(self, sweep: Sweep) -> Status:
+        def read() -> Status:
+            return Status.of(sweep.record, sweep.counts(), sweep.best_record(), now=sweep.record.created_at)
+
+        return self._shelf.kept(sweep.id, "row", read)
+
+
+def _csv(trials: Sequence[Trial]) -> str:
+    rows = [report.flat(report.trial_document(trial)) for trial in trials]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(map(_cell, columns))
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return out.getvalue()
+
+
+def _cell(given: Any) -> str:
+    """Return a value for CSV; what a spreadsheet would run as a formula becomes text."""
+    text = "" if given is None else wording.value(given) if isinstance(given, dict | list) else str(given)
+    return f"'{text}" if text[:1] in ("=", "@", "\t", "\r") or _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    if text[:1] not in "+-" or not text:
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
+Handler = Callable[[Request], Response]

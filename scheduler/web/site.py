@@ -1,0 +1,168 @@
+"""The page as an ASGI application."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import anyio
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from kerasweep.jobs.errors import InputError, KerasweepError, NotFound, OutOfReach
+from kerasweep.jobs.store.overview import PROCESSES
+from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.objects import moment
+from kerasweep.scheduler.web.exposition import CONTENT_TYPE, Exposition
+from kerasweep.scheduler.web.gate import Access, Gate
+from kerasweep.scheduler.web.orders import ORDERS, Orders
+from kerasweep.scheduler.web.pages import Pages
+from kerasweep.scheduler.web.pulse import MOST_VIEWERS, Pulse
+from kerasweep.scheduler.web.shelf import Shelf
+
+log = logging.getLogger(__name__)
+
+_HERE = Path(__file__).parent
+_AFTER_WRONG_PASSWORD_S = 1.0
+
+
+class Site:
+    """The parts of one page, and the few answers that belong to none of them.
+
+    Args:
+        client: the way to the store.
+        access: who may look.
+    """
+
+    def __init__(self, client: Client, access: Access) -> None:
+        self.access, self.shelf = access, Shelf(client)
+        self.pulse, self.exposition = Pulse(self.shelf), Exposition(client)
+        self.pages = Pages(self.shelf, Jinja2Templates(env=environment()), read_only=access.read_only)
+        self.orders = Orders(self.shelf, self.pages, read_only=access.read_only)
+
+    def application(self) -> Starlette:
+        """Return what a server serves."""
+        app = Starlette(
+            routes=self._routes(),
+            middleware=[Middleware(Gate, access=self.access)],
+            lifespan=self._lifespan,
+            exception_handlers={KerasweepError: self._problem, 404: self._missing},
+        )
+        app.state.site = self
+        return app
+
+    def _routes(self) -> list[BaseRoute]:
+        pages, one, trial = self.pages, "/sweeps/{sweep}", "/sweeps/{sweep}/trials/{trial:int}"
+        reads = {
+            "/": pages.home,
+            "/sweeps": pages.sweeps,
+            one: pages.sweep,
+            f"{one}/curves.json": pages.curves,
+            f"{one}/importances": pages.importances,
+            f"{one}/trials.csv": pages.table,
+            trial: pages.trial,
+            f"{trial}/curves.json": pages.trial_curves,
+            f"{trial}/model": pages.model,
+            f"{one}/ask/{{what}}": self.orders.confirm,
+            "/compare": pages.compare,
+            "/workers": pages.workers,
+            "/events": self.events,
+            "/healthz": self.healthz,
+            "/metrics": self.metrics,
+            "/login": self.ask_password,
+        }
+        writes = {f"{one}/ask/{{what}}": self.orders.do, "/login": self.log_in, "/logout": self.log_out}
+        routes: list[BaseRoute] = [Route(path, handler, methods=["GET"]) for path, handler in reads.items()]
+        routes += [Route(path, handler, methods=["POST"]) for path, handler in writes.items()]
+        return [*routes, Mount("/static", StaticFiles(directory=_HERE / "static"))]
+
+    async def events(self, request: Request) -> Response:
+        """Say when something has changed, until the viewer goes."""
+        if self.pulse.viewers >= MOST_VIEWERS:
+            return PlainTextResponse(f"No more than {MOST_VIEWERS} viewers can follow.", 503)
+        keys = [one for one in request.query_params.getlist("of")[:20] if one]
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self.pulse.stream(keys), media_type="text/event-stream", headers=headers)
+
+    def healthz(self, request: Request) -> Response:
+        """Say whether the store answers."""
+        try:
+            self.shelf.marks(fresh=True)
+        except OutOfReach:
+            return PlainTextResponse("the store does not answer\n", 503)
+        return PlainTextResponse("ok\n")
+
+    def metrics(self, request: Request) -> Response:
+        """Return what Prometheus reads."""
+        text = self.shelf.kept(PROCESSES, ("metrics", int(time.monotonic())), self.exposition.text)
+        return Response(text, media_type=CONTENT_TYPE)
+
+    def ask_password(self, request: Request) -> Response:
+        """Show where the password is asked for."""
+        if not self.access.password:
+            return RedirectResponse("/sweeps", 303)
+        return self.pages.draw(request, "login.html", wrong=False)
+
+    async def log_in(self, request: Request) -> Response:
+        """Take the password."""
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
+        gate, session = request.state.gate, request.state.session
+        if not gate.accepts(session, form.get("token", [""])[0]):
+            return PlainTextResponse("The form is not of this session; reload the page and try again.", 403)
+        if not gate.log_in(session, form.get("password", [""])[0]):
+            await anyio.sleep(_AFTER_WRONG_PASSWORD_S)
+            return self.pages.draw(request, "login.html", 403, wrong=True)
+        return RedirectResponse("/sweeps", 303)
+
+    async def log_out(self, request: Request) -> Response:
+        """Forget the session."""
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
+        if request.state.gate.accepts(request.state.session, form.get("token", [""])[0]):
+            request.state.gate.log_out(request.state.session)
+        return RedirectResponse("/login", 303)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        async with self.pulse.beating():
+            yield
+
+    async def _problem(self, request: Request, exc: Exception) -> Response:
+        status = 404 if isinstance(exc, NotFound) else 400 if isinstance(exc, InputError) else 500
+        status = 503 if isinstance(exc, OutOfReach) else status
+        return self.pages.draw(request, "problem.html", status, told=str(exc), status=status)
+
+    async def _missing(self, request: Request, exc: Exception) -> Response:
+        told = "There is no such page.\nThe sweeps are listed at /sweeps"
+        return self.pages.draw(request, "problem.html", 404, told=told, status=404)
+
+
+def environment() -> Environment:
+    """Return the templates: every value is escaped, and one that is missing is an error."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"orders": ORDERS, "words": wording, "report": report}
+    made.filters |= {"metric": wording.metric, "value": wording.value, "brief": wording.brief}
+    made.filters |= {"duration": wording.duration, "size": wording.size, "when": _when}
+    return made
+
+
+def _when(at: datetime | float | None) -> str:
+    found = at if isinstance(at, datetime) else moment(at)
+    return wording.NOTHING if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,175 @@
+// Draws the curves, brushes the parallel coordinates, and follows the log. What is shown is decided on the server.
+"use strict";
+(() => {
+  // Told apart by dashes and by the number at their end, not by colour alone.
+  const dashes = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
+  const light = ["#0b57a4", "#a8201a", "#1b6e33", "#7a4d00", "#6a2c91", "#00606b", "#8a2560", "#3d4a57"];
+  const dark = ["#86bdf5", "#ff9d96", "#7fd596", "#f0c674", "#cfa6ee", "#6fd3de", "#f59ac6", "#c2ccd6"];
+  const darkness = matchMedia("(prefers-color-scheme: dark)");
+  const styleOf = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const plots = new Map();
+
+  function ends(plot, ctx = plot.ctx) {
+    ctx.save();
+    ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
+    const found = [];
+    plot.series.forEach((series, index) => {
+      if (!index || !series.show) return;
+      let last = plot.data[index].length - 1;
+      while (last >= 0 && plot.data[index][last] == null) last--;
+      if (last < 0) return;
+      found.push({ series, x: plot.valToPos(plot.data[0][last], "x", true), y: plot.valToPos(plot.data[index][last], "y", true) });
+    });
+    // From the lowest up, each as near to its line's end as those below it let it be.
+    const room = 13 * devicePixelRatio;
+    let free = plot.bbox.top + plot.bbox.height;
+    found.sort((a, b) => b.y - a.y).forEach(({ series, x, y }) => {
+      const at = Math.min(y, free);
+      free = at - room;
+      ctx.fillStyle = typeof series._stroke === "string" ? series._stroke : styleOf("--ink");
+      ctx.fillText(series.label, Math.min(x + 5 * devicePixelRatio, ctx.canvas.width - 44 * devicePixelRatio), at);
+    });
+    ctx.restore();
+  }
+
+  function aligned(series) {
+    const xs = [...new Set(series.flatMap(one => one.points.map(point => point[0])))].sort((a, b) => a - b);
+    return [xs, ...series.map(one => {
+      const at = new Map(one.points);
+      return xs.map(x => at.has(x) ? at.get(x) : null);
+    })];
+  }
+
+  function draw(box, name, panel) {
+    const data = aligned(panel.series);
+    const key = JSON.stringify([darkness.matches, panel.series.map(one => one.label)]);
+    const old = plots.get(name);
+    if (old && old.key === key && old.plot.root.isConnected) return old.plot.setData(data);
+    if (old) { old.plot.destroy(); old.place.remove(); }
+    const place = box.appendChild(document.createElement("div"));
+    const colours = darkness.matches ? dark : light;
+    const axis = { stroke: styleOf("--ink"), grid: { stroke: styleOf("--line"), width: 1 }, ticks: { stroke: styleOf("--line"), width: 1 } };
+    const plot = new uPlot({
+      width: Math.max(280, box.clientWidth), height: 280, padding: [12, 48, 0, 0],
+      scales: { x: { time: false } },
+      axes: [{ ...axis, label: panel.x }, { ...axis, label: panel.metric, size: 70 }],
+      series: [{ label: panel.x }, ...panel.series.map((one, index) => ({
+        label: one.label, stroke: colours[index % colours.length], width: 2, spanGaps: true,
+        dash: dashes[Math.floor(index / 2) % dashes.length],
+        points: { show: one.points.length < 3 },
+        value: (_, value) => value == null ? "–" : value.toPrecision(5),
+      }))],
+      hooks: { draw: [ends] },
+    }, data, place);
+    plots.set(name, { key, plot, place });
+  }
+
+  async function curves(box) {
+    const query = box.dataset.fixed ? "" : location.search;
+    const answer = await fetch(box.dataset.curves + query);
+    if (!answer.ok) return;
+    const found = await answer.json();
+    const panels = (found.panels || [found]).filter(panel => panel.series.some(one => one.points.length));
+    if (!panels.length) {
+      if (!box.querySelector(".uplot")) box.textContent = "No epoch is on record yet.";
+      return;
+    }
+    if (!box.querySelector(".uplot")) box.textContent = "";
+    panels.forEach((panel, index) => draw(box, `${box.id}/${index}`, panel));
+  }
+
+  const redraw = () => document.querySelectorAll("[data-curves]").forEach(curves);
+
+  // The brush: a stretch of an axis, kept in the address as within=NAME:LOW:HIGH.
+  const TOP = 40, HEIGHT = 220;
+  const shareAt = (svg, event) => {
+    const y = (event.clientY - svg.getBoundingClientRect().top) * 300 / svg.getBoundingClientRect().height;
+    return Math.min(1, Math.max(0, 1 - (y - TOP) / HEIGHT));
+  };
+  const valueAt = (axis, share) => {
+    const low = +axis.dataset.low, high = +axis.dataset.high;
+    return axis.dataset.log === "1" ? low * (high / low) ** share : low + (high - low) * share;
+  };
+
+  function brush(svg) {
+    svg.querySelectorAll(".axis").forEach(axis => {
+      const handle = axis.querySelector(".brush");
+      if (axis.dataset.labels === "1") { handle.remove(); return; }
+      handle.addEventListener("pointerdown", event => {
+        event.preventDefault();
+        handle.setPointerCapture(event.pointerId);
+        const from = shareAt(svg, event);
+        let to = from;
+        axis.querySelector(".chosen")?.remove();
+        const shown = axis.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+        shown.setAttribute("class", "chosen");
+        const move = next => {
+          to = shareAt(svg, next);
+          const [low, high] = [Math.min(from, to), Math.max(from, to)];
+          shown.setAttribute("x", handle.getAttribute("x"));
+          shown.setAttribute("width", handle.getAttribute("width"));
+          shown.setAttribute("y", TOP + HEIGHT * (1 - high));
+          shown.setAttribute("height", HEIGHT * (high - low));
+          svg.querySelectorAll(".line").forEach(line => {
+            const at = +line.dataset.at.split(" ")[axis.dataset.index];
+            line.classList.toggle("out", at < low || at > high);
+          });
+        };
+        const end = () => {
+          handle.removeEventListener("pointermove", move);
+          keep(axis, Math.min(from, to), Math.max(from, to));
+        };
+        handle.addEventListener("pointermove", move);
+        handle.addEventListener("pointerup", end, { once: true });
+        handle.addEventListener("pointercancel", end, { once: true });
+      });
+    });
+  }
+
+  function keep(axis, low, high) {
+    const query = new URLSearchParams(location.search);
+    const others = query.getAll("within").filter(one => !one.startsWith(axis.dataset.name + ":"));
+    query.delete("within");
+    query.delete("page");
+    others.forEach(one => query.append("within", one));
+    if (high - low > 0.01) {
+      query.append("within", `${axis.dataset.name}:${valueAt(axis, low).toPrecision(6)}:${valueAt(axis, high).toPrecision(6)}`);
+    }
+    location.assign(`${location.pathname}?${query}#parallel`);
+  }
+
+  const prepare = () => document.querySelectorAll("svg.parallel:not([data-ready])").forEach(svg => {
+    svg.dataset.ready = "1";
+    brush(svg);
+  });
+
+  let atEnd = true;
+  const log = () => document.querySelector("pre.log");
+  document.addEventListener("DOMContentLoaded", () => {
+    redraw();
+    prepare();
+    if (log()) log().scrollTop = log().scrollHeight;
+    document.body.addEventListener("htmx:configRequest", event => {
+      if (event.target.id === "follow") event.detail.path = location.pathname + location.search;
+    });
+    document.body.addEventListener("htmx:beforeSwap", () => {
+      const shown = log();
+      atEnd = !shown || shown.scrollTop + shown.clientHeight > shown.scrollHeight - 30;
+    });
+    document.body.addEventListener("htmx:afterRequest", event => {
+      if (event.target.id !== "follow") return;
+      redraw();
+      setTimeout(() => { prepare(); if (log() && atEnd) log().scrollTop = log().scrollHeight; }, 60);
+    });
+  });
+  darkness.addEventListener("change", redraw);
+  let waiting;
+  addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => plots.forEach(({ plot, place }) => {
+      plot.setSize({ width: Math.max(280, place.parentElement.clientWidth), height: 280 });
+    }), 150);
+  });
+})();

@@ -1,0 +1,83 @@
+"""What the pages show, at addresses that can be sent to a colleague."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from shown import Show
+
+
+def test_every_page_is_there_and_nothing_that_a_value_holds_becomes_markup(show: Show) -> None:
+    browser = show.browser
+    sweeps = [
+        f"/sweeps/{one}{rest}" for one in (show.sweep, show.wide) for rest in ("", "/trials/5", "/ask/rm")
+    ]
+    for path in ["/sweeps", "/workers", f"/compare?a={show.sweep}&b={show.wide}", *sweeps]:
+        page = browser.get(path)
+        assert page.status == 200, page.text
+        assert "<script>alert" not in page.text
+        assert "script-src 'self';" in page.headers["content-security-policy"]
+        assert "style=" not in page.text, "the policy would refuse it"
+    assert (
+        "&lt;script&gt;alert(1)&lt;/script&gt; became NaN"
+        in browser.get(f"/sweeps/{show.sweep}/trials/5").text
+    )
+
+
+def test_trials_are_filtered_and_sorted_on_the_server(show: Show) -> None:
+    browser = show.browser
+    page = browser.get(f"/sweeps/{show.sweep}?state=completed&sort=value&desc=1").text
+    table = page[page.index('id="trials"') :]
+    numbers = [table.index(f">#{trial}</a>") for trial in (1, 4)]
+    assert numbers == sorted(numbers), "the worst first"
+    assert ">#6</a></th>" not in table, "it runs"
+    assert "No trial fits" in browser.get(f"/sweeps/{show.sweep}?q=nowhere").text
+    within = browser.get(f"/sweeps/{show.sweep}/trials.csv?within=value:0.05:0.25")
+    assert [row["trial"] for row in csv.DictReader(io.StringIO(within.text))] == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["state=asleep", "sort=nothing", "within=units", "within=nothing:1:2", "page=0", "page=x", "best=1e9"],
+)
+def test_what_cannot_be_asked_is_said(show: Show, query: str) -> None:
+    page = show.browser.get(f"/sweeps/{show.sweep}?{query}")
+    assert page.status == 400
+    assert "got" in page.text
+
+
+def test_curves_are_those_of_the_best_that_were_asked_for(show: Show) -> None:
+    found = json.loads(show.browser.get(f"/sweeps/{show.sweep}/curves.json?best=2").text)
+    assert found["metric"] == "val_loss"
+    assert [one["label"] for one in found["series"]] == ["#4", "#2"]
+    assert found["series"][0]["points"] == [[1, 0.6], [2, 0.1]]
+    panels = json.loads(show.browser.get(f"/sweeps/{show.sweep}/trials/6/curves.json").text)["panels"]
+    assert [one["label"] for one in panels[0]["series"]] == ["loss", "val_loss"]
+
+
+def test_a_spreadsheet_runs_nothing_that_a_value_holds(show: Show) -> None:
+    table = list(csv.DictReader(io.StringIO(show.browser.get(f"/sweeps/{show.wide}/trials.csv").text)))
+    assert {row["params.label"] for row in table} == {"<script>alert(2)</script>", "'=1+1"}
+
+
+def test_a_model_is_downloaded_with_the_bytes_on_record(show: Show) -> None:
+    answer = show.browser.get(f"/sweeps/{show.sweep}/trials/4/model")
+    assert (answer.status, answer.text) == (200, "model of trial 4")
+    assert "attachment" in answer.headers["content-disposition"]
+    assert show.browser.get(f"/sweeps/{show.sweep}/trials/6/model").status == 404
+
+
+def test_what_is_not_there_is_said(show: Show) -> None:
+    for path in (
+        "/nowhere",
+        "/sweeps/nothing",
+        f"/sweeps/{show.sweep}/trials/99",
+        f"/sweeps/{show.sweep}/ask/burn",
+    ):
+        assert show.browser.get(path).status == 404, path
+    for path in ("/static/../site.py", "/static/%2e%2e/site.py", "/static/..%2fsite.py"):
+        assert show.browser.get(path).status == 404, path
+    assert show.browser.get("/static/htmx.min.js").status == 200
