@@ -24,7 +24,7 @@ _FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """An axis from 0 to 1: even, logarithmic, or a place for each of some labels.
 
     Args:
@@ -40,7 +40,7 @@ class Scale:
     labels: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> Scale:
+    def of(cls, values: Sequence[Any]) -> AxisScale:
         """Return a scale on which all of these values have a place."""
         numbers = [one for one in values if _is_number(one)]
         if len(numbers) < len(values) or not numbers:
@@ -80,7 +80,7 @@ class Axis:
 
     name: str
     title: str
-    scale: Scale
+    scale: AxisScale
 
 
 def parallel(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def parallel(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) 
     some = [name for name in names if all(name in one.params for one in shown)][: _MOST_AXES - 1]
     if len(shown) < _FEWEST or not some:
         return {"axes": [], "lines": []}
-    axes = [Axis(name, names[name], Scale.of([one.params[name] for one in shown])) for name in some]
-    axes.append(Axis("value", metric.name, Scale.of([one.value for one in shown])))
+    axes = [Axis(name, names[name], AxisScale.of([one.params[name] for one in shown])) for name in some]
+    axes.append(Axis("value", metric.name, AxisScale.of([one.value for one in shown])))
     lines = [
         {
             "trial": one.number,
@@ -116,13 +116,13 @@ def slices(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) ->
     if len(shown) < _FEWEST:
         return []
     step = max(1, len(shown) // _MOST_POINTS)
-    up = Scale.of([one.value for one in shown])
+    up = AxisScale.of([one.value for one in shown])
     return [_slice(shown[::step], name, title, up) for name, title in list(names.items())[: _MOST_AXES - 1]]
 
 
-def _slice(trials: Sequence[Trial], name: str, title: str, up: Scale) -> dict[str, Any]:
+def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale) -> dict[str, Any]:
     some = [one for one in trials if name in one.params]
-    across = Scale.of([one.params[name] for one in some] or [0.0])
+    across = AxisScale.of([one.params[name] for one in some] or [0.0])
     points = [
         {
             "x": round(across.at(one.params[name]), 4),
