@@ -60,8 +60,12 @@ def check_store(url: str) -> None:
         _check_host(_STORE, url, parts, wanted)
 
 
-def check_artifacts(url: str) -> None:
+def check_artifacts(url: str, *, shared: bool = True) -> None:
     """See that the artifacts' URL can be meant, as far as this can be told without fsspec.
+
+    Args:
+        url: the setting.
+        shared: whether other processes must be able to write there.
 
     Raises:
         InputError: it cannot.
@@ -71,6 +75,8 @@ def check_artifacts(url: str) -> None:
         return
     scheme = found[1]
     if scheme in _NOT_SHARED:
+        if not shared:
+            return
         raise _refuse(
             _ARTIFACTS, url, "which workers cannot write to", "a folder, s3://BUCKET or gs://BUCKET"
         )

@@ -78,7 +78,7 @@ class Artifacts:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url = url
-        check_artifacts(url)
+        check_artifacts(url, shared=False)
         self._fs, root = _opened(url, options)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._root = root.rstrip("/")

@@ -11,6 +11,7 @@ from peers import Peer, make_order
 
 from kerasweep.jobs.gallery_index import copy_entry
 from kerasweep.jobs.seeds import trial_seed
+from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import load_spec
 from kerasweep.scheduler.samplers import sampler_for
 
@@ -76,7 +77,7 @@ class Entry:
     def moved(self, peer: Peer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         """Go on from a checkpoint of another process, among other trials; return the result."""
         others = [self.begin(peer, trial, "pack") for trial in (1, 2)]
-        found = result(peer, self.begin(peer, 0, "pack", resume=checkpoint))
+        found = result(peer, self.begin(peer, 0, "pack", checkpoints=(ArtifactRef(**checkpoint),)))
         for other in others:
             peer.end(other)
         return found

@@ -201,7 +201,7 @@ def test_what_cannot_be_meant_is_refused(raw: Any, rule: str) -> None:
         ({"vales": [1]}, "did you mean 'values'?"),
         (
             {"min": 0, "max": 1},
-            f"say which: add `distribution: ...`, one of {', '.join(KINDS)}",
+            f"say min, max and which: add `distribution: ...`, one of {', '.join(KINDS)}",
         ),
         ([1, 2], "write {values: [1, 2]}"),
         ("50, 100", "write {values: [50, 100]}, or {value: '50, 100'} if text is meant"),

@@ -96,7 +96,7 @@ def test_result_tells_where_a_model_came_from(stage: Any) -> None:
     assert document["git"] == {"commit": "c0ffee", "dirty": True}
     assert document["versions"] == {"keras": "3.15.1", "kerasweep": "1.2.3"}
     assert document["device"] == "cpu"
-    assert document["model"] == {"sha256": model.sha256, "bytes": model.bytes}
+    assert document["model"] == {"file": "model.keras", "sha256": model.sha256, "bytes": model.bytes}
     assert document["training"]["early_stopping"]["patience"] == 5, (
         "the trial's own value, not the distribution"
     )

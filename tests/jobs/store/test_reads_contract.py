@@ -11,6 +11,7 @@ import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put_sweep, result
 
 from kerasweep.jobs.errors import NotFound
+from kerasweep.jobs.excerpt import MESSAGE_CHARS, excerpt
 from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress
 from kerasweep.jobs.store.progress import write_progress
 from kerasweep.jobs.store.records import Records
@@ -159,7 +160,7 @@ class TestOddValues:
         assert records.fail(key, Failure(FailureClass.USER, text)) is TrialState.FAILED
         failure = records.trial(TrialKey(SWEEP, 0)).failure
         assert failure is not None
-        assert failure.message == kept
+        assert failure.message == excerpt(kept, MESSAGE_CHARS)
 
     def test_any_parameters(self, records: Records) -> None:
         records.create_sweep(a_sweep())

@@ -146,7 +146,7 @@ class Programs:
         family = self._family(key)
         with family.learning.held(material.wait):
             shared = family.shared() if family.lessons.fits(constants) else None
-            apart = shared is None and bool(family.lessons.places)
+            apart = bool(family.lessons.places)  # to XLA, which takes each for itself
         material.told(key.graph if apart else family.key)
         if shared is not None:
             bound = self._bind_shared(*shared, material, choose, constants, steps, own)
@@ -178,12 +178,14 @@ class Programs:
         with graph.held(material.wait):
             self._keep(graph)
             loops = choose(graph, material)
-            proven = graph.family.lessons.proven
-            if loops.xla not in proven:
+            if loops.xla:
+                return None  # XLA computes with an argument otherwise than with a constant
+            lessons = graph.family.lessons
+            if lessons.proven is None:
                 exact = Graph("", graph.family)
                 exact.take(steps or self._traced(material), material.model)
-                proven[loops.xla] = _proves(exact, graph, loops, material, own)
-            return _bound(graph, loops, handles, material) if proven[loops.xla] else None
+                lessons.proven = _proves(exact, graph, loops, material, own)
+            return _bound(graph, loops, handles, material) if lessons.proven else None
 
     @staticmethod
     def _traced(material: Material) -> TracedSteps:

@@ -26,8 +26,8 @@ class Lessons:
 
     def __init__(self) -> None:
         self._examples: list[Example] = []
-        #: Whether lifted constants gave the same bits, without XLA and with it.
-        self.proven: dict[bool, bool] = {}
+        #: Whether lifted constants gave the same bits; None before that was tried.
+        self.proven: bool | None = None
 
     def constants(self, config: tuple[float, ...] | None) -> Constants | None:
         """Return the constants of a model that need not be traced; None where only its trace tells them."""
@@ -46,7 +46,7 @@ class Lessons:
         self._examples.append(example)
         del self._examples[1:-_EXAMPLES_KEPT]
         if self.places != before:
-            self.proven.clear()
+            self.proven = None
 
     @property
     def places(self) -> tuple[int, ...]:

@@ -80,6 +80,11 @@ class StepState:
         Raises:
             Exception: what the model's code raises.
         """
+        if strategy is not None:
+            with strategy.scope():
+                model._symbolic_build(
+                    data_batch=batch
+                )  # metrics cannot be built in a step on several devices
         for name in _STEPS if test else _STEPS[:1]:
             step = self._heard(name, getattr(model, name))
             if strategy is not None:
