@@ -101,8 +101,14 @@ class TestWhatATrialDoes:
     def test_a_trainer_that_has_grown_is_started_anew_between_trials(self, cluster: Any, until: Any) -> None:
         cluster.scheduler()
         worker = cluster.stub_worker("--slots=1")
-        until(lambda: cluster.trainers(worker), 20)
-        [grown] = cluster.trainers(worker)
+        found: list[Any] = []
+
+        def there() -> bool:
+            found[:] = cluster.trainers(worker)
+            return len(found) == 1
+
+        until(there, 20)
+        [grown] = found
         sweep = cluster.submit_stub("train", "grow", "user")
         until(cluster.ended(sweep), 30)
         until(lambda: [one.pid for one in cluster.trainers(worker)] not in ([], [grown.pid]), 10)

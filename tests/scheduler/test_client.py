@@ -165,17 +165,16 @@ model.save(sys.argv[1])
 @pytest.mark.tf
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("plain", "3 parameters"), ("own", "got unknown class 'Own'\nImport train.py first")],
+    [("plain", "3 parameters"), ("own", "artifact bundles/0.zip must be in")],  # the job's code is asked for
     ids=["plain", "a class of the job's"],
 )
 def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str, said: str) -> None:
     program = """
 import sys, keras
-from kerasweep.jobs.errors import InputError
-from kerasweep import Client
+from kerasweep import Client, KerasweepError
 try:
     print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params(), "parameters")
-except InputError as exc:
+except KerasweepError as exc:
     print(exc)
 """
     from kerasweep.jobs.store.artifacts import ArtifactRef
