@@ -48,7 +48,7 @@ def main() -> None:
         keras.utils.set_random_seed(number)
         model = job.call("build_model", {"learning_rate": 0.01 * (number + 1)})
         build_optimizer(model)
-        bounds.append((programs.bind(_material(model, rows, data.rows), _with_xla), model))
+        bounds.append((programs.bind(_material(model, rows, data.rows), _WithXla()), model))
     orders = [tf.constant(epoch_order(number, 1, data.rows)) for number in range(trials)]
 
     def train(number: int) -> None:
@@ -69,8 +69,12 @@ def _material(model: keras.Model, rows: Any, count: int) -> Material:
     return Material(model, lambda: None, lambda: None, rows, cut, None, None)
 
 
-def _with_xla(graph: Graph, material: Material) -> Loops:
-    return graph.loops(True, material)
+class _WithXla:
+    def wants_xla(self, graph: Graph, material: Material) -> bool:
+        return True
+
+    def __call__(self, graph: Graph, material: Material) -> Loops:
+        return graph.loops(True, material)
 
 
 if __name__ == "__main__":

@@ -169,11 +169,17 @@ class Sessions:
 
     def _work(self, session: Session) -> None:
         run = session.order.run
-        with self._equipment.company.joined(session.order.sweep) as leave, self._prints.into(session.printed):
-            session.work(leave)
-        with self._lock:
-            del self._live[run]
-            idle = not self._live
+        try:
+            company = self._equipment.company.joined(session.order.sweep)
+            with company as leave, self._prints.into(session.printed):
+                session.work(leave)
+                session.printed.flush(partial=True)
+        finally:
+            with self._lock:
+                del self._live[run]
+                idle = not self._live
+            if session.end is not None:
+                self._equipment.outbox.send(session.end)
         if idle and time.monotonic() - self._collected_at_s > _COLLECT_EVERY_S:
             # Models are cycles of references: without this their memory waits for the collector's own time.
             gc.collect()

@@ -17,7 +17,6 @@ from kerasweep.jobs.kernel import rss_bytes
 from kerasweep.jobs.pipe import (
     CheckpointEvent,
     DoneEvent,
-    EndEvent,
     EngineEvent,
     EpochEvent,
     FailedEvent,
@@ -86,6 +85,8 @@ class Session:
         self.printed = printed
         self.stop = StopFlag()
         self._equipment = equipment
+        #: How it ended: sent once nothing of the trial is left here, for another attempt may follow at once.
+        self.end: DoneEvent | FailedEvent | None = None
         self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
         self._unsaved = False
@@ -94,7 +95,7 @@ class Session:
         self._saved_at_s = time.monotonic()
 
     def work(self, leave: Callable[[], None]) -> None:
-        """Train, and tell the host how it ended. Never raises for the job's sake.
+        """Train to an end, which is `end` unless the host has heard of it. Never raises for the job's sake.
 
         Args:
             leave: called before the host hears of the end and may send the next trial.
@@ -304,7 +305,10 @@ class Session:
         self._send(LogEvent(self.order.run, text))
 
     def _send(self, event: RunEvent) -> None:
-        if isinstance(event, EndEvent):
+        if isinstance(event, (DoneEvent, FailedEvent)):
+            self.end = event
+            return
+        if isinstance(event, ReleasedEvent):  # at once: a preempted worker has little time
             self.printed.flush(partial=True)
             self._leave()
         self._equipment.outbox.send(event)

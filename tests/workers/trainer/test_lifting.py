@@ -89,8 +89,12 @@ def material(model: keras.Model, one_hot: bool) -> Material:
     return Material(model, lambda: None, lambda: None, data, cuts[0], data, cuts[1])
 
 
-def plain(graph: Graph, material: Material) -> Loops:
-    return graph.loops(False, material)
+class Plain:
+    def wants_xla(self, graph: Graph, material: Material) -> bool:
+        return False
+
+    def __call__(self, graph: Graph, material: Material) -> Loops:
+        return graph.loops(False, material)
 
 
 def train(
@@ -100,7 +104,7 @@ def train(
     keras.utils.set_random_seed(3)
     model = build(values)
     made = material(model, build is smooth)
-    bound = shared.bind(made, plain)
+    bound = shared.bind(made, Plain())
     assert bound.test is not None
     for _ in range(2):
         bound.train.run(made.train, tf.constant(np.arange(ROWS)), 0, made.train_cut.steps)

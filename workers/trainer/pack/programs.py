@@ -59,7 +59,11 @@ class Bound:
 class LoopChooser(Protocol):
     """Decides whether XLA compiles a graph, and returns the loops to train with."""
 
-    def __call__(self, graph: Graph, material: Material) -> Loops: ...
+    def wants_xla(self, graph: Graph, material: Material) -> bool:
+        """Decide for a graph's family."""
+
+    def __call__(self, graph: Graph, material: Material) -> Loops:
+        """Return a graph's loops, compiled as decided."""
 
 
 class Programs:
@@ -177,9 +181,9 @@ class Programs:
         material = material.with_numbers(*graph.steps.numbers_at(places, constants))
         with graph.held(material.wait):
             self._keep(graph)
-            loops = choose(graph, material)
-            if loops.xla:
-                return None  # XLA computes with an argument otherwise than with a constant
+            if choose.wants_xla(graph, material):
+                return None  # it computes with an argument otherwise than with a constant
+            loops = graph.loops(False, material)
             lessons = graph.family.lessons
             if lessons.proven is None:
                 exact = Graph("", graph.family)

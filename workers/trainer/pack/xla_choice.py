@@ -75,16 +75,22 @@ class XlaChoice:
         Raises:
             JobError: `training.xla` is true, and XLA cannot compile the graph.
         """
-        name = f"xla:{graph.family.key}"
+        if self._wanted is True:
+            return _forced(graph, material)
+        return graph.loops(self.wants_xla(graph, material), material)
+
+    def wants_xla(self, graph: Graph, material: Material) -> bool:
+        """Return what binds the graph's family, measured now if nothing does yet."""
         if self._wanted != "auto":
-            return _forced(graph, material) if self._wanted else graph.loops(False, material)
+            return bool(self._wanted)
+        name = f"xla:{graph.family.key}"
         known = self._known(name)
         if known is None:
             with graph.family.held(material.wait):
                 known = self._known(name)  # another graph of the family may have been first
                 if known is None:
                     known = self._decide(name, *self._measure(graph, material))
-        return graph.loops(bool(known), material)
+        return bool(known)
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
         """Return whether XLA is worth it, and why."""
