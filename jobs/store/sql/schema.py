@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-#: The newest migration in `jobs/store/migrations`. docs/CONTRIBUTING.md says how to add one.
+#: The newest migration in `jobs/store/migrations`. docs/migrations.md says how to add one.
 SCHEMA_VERSION = 4
 
 #: The oldest code that can work with these tables; a migration that takes something away, or lets values in
