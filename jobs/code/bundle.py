@@ -108,7 +108,7 @@ def _extract(data: bytes, folder: Path) -> list[str]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
             return names
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, IndexError) as error:
         raise Damaged(f"a bundle is a zip, this is none: {error}\nsubmit the sweep again") from error
 
 

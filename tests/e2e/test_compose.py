@@ -234,7 +234,7 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
     for part in ("worker", "scheduler"):
         program, *check = SERVICES[part]["healthcheck"]["test"][1:]
         assert program == "kerasweep"
-        assert "did their work" in composed.run("kerasweep", *check, cwd=job)
+        composed.run("kerasweep", *check, cwd=job)  # which exits with 0 only where its process did its work
 
     def status() -> Any:
         return json.loads(composed.run("kerasweep", "status", "compose", "-o", "json", cwd=job))

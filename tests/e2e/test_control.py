@@ -160,7 +160,7 @@ def test_a_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, unti
     app = new_app(cluster.settings.broker_url)
     try:
         tasks = {}
-        for worker, found in (app.control.inspect(timeout=3.0).active() or {}).items():
+        for worker, found in (app.control.inspect(timeout=15.0, limit=1).active() or {}).items():
             assert worker
             tasks |= {int(task["id"].split(".")[1]): task["id"] for task in found}
         app.control.revoke(tasks[first])
