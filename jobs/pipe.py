@@ -274,22 +274,8 @@ class ReleasedEvent(OfRun):
 
 
 Order = TrainOrder | StopOrder | DecidedOrder | ExitOrder
-Event = (
-    ReadyEvent
-    | WornEvent
-    | EngineEvent
-    | PhaseEvent
-    | NoteEvent
-    | WaitEvent
-    | StepEvent
-    | EpochEvent
-    | CheckpointEvent
-    | LogEvent
-    | DecisionEvent
-    | DoneEvent
-    | FailedEvent
-    | ReleasedEvent
-)
+#: The events that end a run.
+EndEvent = DoneEvent | FailedEvent | ReleasedEvent
 RunEvent = (
     EngineEvent
     | PhaseEvent
@@ -300,12 +286,9 @@ RunEvent = (
     | CheckpointEvent
     | LogEvent
     | DecisionEvent
-    | DoneEvent
-    | FailedEvent
-    | ReleasedEvent
+    | EndEvent
 )
-#: The events that end a run.
-EndEvent = DoneEvent | FailedEvent | ReleasedEvent
+Event = ReadyEvent | WornEvent | RunEvent
 
 ORDERS: Mapping[str, TypeAdapter[Any]] = {one.kind: TypeAdapter(one) for one in Order.__args__}
 EVENTS: Mapping[str, TypeAdapter[Any]] = {one.kind: TypeAdapter(one) for one in Event.__args__}

@@ -29,14 +29,13 @@ from kerasweep.jobs.pipe import (
     EVENTS,
     DecidedOrder,
     DoneEvent,
+    EndEvent,
     Event,
     ExitOrder,
-    FailedEvent,
     Order,
     PipeReader,
     PipeWriter,
     ReadyEvent,
-    ReleasedEvent,
     RunEvent,
     StepEvent,
     StopOrder,
@@ -334,7 +333,7 @@ class Trainer:
 
     def _dismiss(self, event: RunEvent | PipeDefect) -> None:
         """Stop a run that nobody waits for any more."""
-        if not isinstance(event, (DoneEvent, FailedEvent, ReleasedEvent)) and event.run:
+        if not isinstance(event, EndEvent) and event.run:
             self.stop(event.run, str(Answer.STALE))
 
     def _bury(self, process: subprocess.Popen[bytes], by_kernel: bool) -> None:
