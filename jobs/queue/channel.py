@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import redis as redis_py
 from kombu.connection import Connection, ConnectionPool, PooledConnection
-from kombu.exceptions import InconsistencyError
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError, ResponseError
@@ -173,8 +172,8 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         if not exchange:
             return [routing_key]
         found = super()._lookup(exchange, routing_key, default)
-        if not found:  # whoever asked is gone
-            raise InconsistencyError(f"nothing is bound to {exchange} by {routing_key}")
+        if not found:  # an error here would make kombu connect anew for an answer that nobody waits for
+            log.debug("nothing is bound to %s by %.80s: whoever asked is gone", exchange, routing_key)
         return found  # type: ignore[no-any-return]
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:

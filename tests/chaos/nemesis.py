@@ -411,9 +411,9 @@ def message(task: str, kwargs: dict[str, object], content: bytes = b"json", eta:
     return json.dumps(envelope).encode()
 
 
-def command(method: str, arguments: object) -> bytes:
+def command(method: str, arguments: object, **more: object) -> bytes:
     """Return a broadcast of Celery's remote control."""
-    body = json.dumps({"method": method, "arguments": arguments, "destination": None}).encode()
+    body = json.dumps({"method": method, "arguments": arguments, "destination": None, **more}).encode()
     envelope = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",

@@ -18,6 +18,9 @@ from kerasweep.jobs.queue.broker import celery_settings
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.deciding.submission import submit
 
+#: Where an answer goes whose asker has left.
+NOBODY = {"exchange": "reply.celery.pidbox", "routing_key": "gone"}
+
 
 def connect(cluster: Any) -> redis.Redis:
     return redis.Redis(unix_socket_path=cluster.settings.broker_url.removeprefix("redis+socket://"))
@@ -171,6 +174,7 @@ def test_remote_control_ends_and_stalls_nothing_and_inspection_answers(cluster: 
         for junk in (b"xx", b"[" * 100_000, b"null", b"{}", command("ping", 5), command("revoke", {"x": 1})):
             client.publish(PIDBOX, junk)
             client.publish(f"{PIDBOX}/x", junk)
+        client.publish(PIDBOX, command("ping", {}, reply_to=NOBODY, ticket="x"))
     until(cluster.ended(sweep), 30)
     another = cluster.submit_stub()
     until(cluster.ended(another), 30)
@@ -181,6 +185,7 @@ def test_remote_control_ends_and_stalls_nothing_and_inspection_answers(cluster: 
         assert answers is not None
         assert "celery@w0" in answers
     assert "only inspection and revoke are allowed, got 'shutdown'" in cluster.logs()
+    assert "Traceback" not in cluster.logs()
 
 
 def test_keys_of_the_wrong_type_are_mended(cluster: Any, until: Any) -> None:

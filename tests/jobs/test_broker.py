@@ -29,7 +29,7 @@ def taken(queue: HintQueue, name: str = QUEUE) -> list[TrialKey]:
     """Take every message as Celery does, at the right end; return the trials."""
     with queue._app.connection_for_read() as connection:
         box = connection.SimpleQueue(name)
-        found = [box.get_nowait() for _ in range(box.qsize())]
+        found = [box.get_nowait() for _ in range(queue.length(name))]
         return [TrialKey(one.payload[1]["sweep"], one.payload[1]["trial"]) for one in found]
 
 

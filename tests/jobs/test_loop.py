@@ -36,7 +36,7 @@ def run(redis_server: Any, deed: str) -> subprocess.CompletedProcess[str]:
 def test_a_celery_that_gives_up_is_no_end_like_any_other(redis_server: Any) -> None:
     done = run(redis_server, "raise RuntimeError('of its own')")
     assert done.returncode == 1
-    assert "error: Celery gave up" in done.stderr
+    assert "error: Celery ended without being told to" in done.stderr
     assert "of its own" in done.stderr
 
 
