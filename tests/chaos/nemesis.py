@@ -12,7 +12,7 @@ import json
 import pickle
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -51,13 +51,22 @@ class Nemesis:
         site: the victim.
         seed: of the row of faults.
         count: how many faults.
-        epochs: over so many of the sweep's epochs they are dealt. Those behind must last longer than faults
-            that have to wait for their target, or the sweep ends before the last of them.
+        epochs: over so many of the sweep's epochs they are dealt.
         tell: hears of each fault, one line.
+        kinds: the faults to deal; by default all of them.
     """
 
-    def __init__(self, site: Site, seed: int, count: int, epochs: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        seed: int,
+        count: int,
+        epochs: float,
+        tell: Callable[[str], None],
+        kinds: Sequence[str] = (),
+    ) -> None:
         self._site, self._rng, self._tell = site, random.Random(seed), tell
+        self._kinds = tuple(kinds or FAULTS)
         self._lease_s = site.settings.lease_s
         self._row = self._deal(count)
         self._due = [epochs * (number + 0.5) / count for number in range(count)]
@@ -101,7 +110,7 @@ class Nemesis:
             blow = FAULTS[kind](self, self._site)
         except (NoTarget, psutil.Error):
             # What was to be hit is down itself: come back to it after another, or in a moment.
-            self._row = [*self._row[1:], kind]
+            self._row = [*self._row[1:2], kind, *self._row[2:]]
             self._last = now
             return
         self._row.pop(0)
@@ -116,7 +125,7 @@ class Nemesis:
         """Shuffle whole decks, so that every kind comes about equally often."""
         row: list[str] = []
         while len(row) < count:
-            deck = list(FAULTS)
+            deck = list(self._kinds)
             self._rng.shuffle(deck)
             row += deck
         return row[:count]
@@ -129,11 +138,11 @@ class Nemesis:
         return self._lease_s * self._rng.uniform(*span)
 
     def a_worker(self) -> Kept:
-        """Draw a worker that is up, its trainer too."""
+        """Draw a worker that is up, its trainer too: one that trains, where there is one."""
         up = [worker for worker in self._site.workers if worker.trainers]
         if not up:
             raise NoTarget
-        return self._rng.choice(up)
+        return self._rng.choice([worker for worker in up if self._site.trains(worker)] or up)
 
     def choice(self, options: list[bytes]) -> bytes:
         """Draw one."""
@@ -148,9 +157,22 @@ def _kill(process: psutil.Process | None, told: str) -> Blow:
 
 
 def kill_worker(nemesis: Nemesis, site: Site) -> Blow:
-    """The worker's process goes, and its trainers must go with it."""
+    """The worker's process goes in the middle of a trial, and its trainers must go with it.
+
+    It is stopped first, so that what it trains cannot end between the look and the kill.
+    """
     worker = nemesis.a_worker()
-    return _kill(worker.child, worker.name)
+    process = worker.child
+    if process is None:
+        raise NoTarget
+    process.suspend()
+    try:
+        if site.busy and not site.trains(worker):
+            raise NoTarget
+        return _kill(process, worker.name)
+    finally:
+        with contextlib.suppress(psutil.Error):
+            process.resume()
 
 
 def kill_trainer(nemesis: Nemesis, site: Site) -> Blow:

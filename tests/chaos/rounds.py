@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from chaos import checker
 from chaos.nemesis import Nemesis
 from chaos.site import PostgresStore, Site, SqliteStore, Store
 
+from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.trial import TrialKey, TrialState
+from kerasweep.scheduler.deciding import control
 from kerasweep.scheduler.deciding.submission import submit
 
 JOB = Path(__file__).parent / "job"
@@ -23,6 +27,8 @@ _TICK_S = 0.05
 #: Without a new epoch for so long, with nothing broken any more, something is lost.
 _STALL_S = 120.0
 _TIDY_S = 30.0
+#: The trial that is held back until the faults are over.
+_HELD = 0
 
 Tell = Callable[[str], None]
 
@@ -69,7 +75,7 @@ def write_job(folder: Path, *, small: bool = False, long: bool = False) -> Path:
         content["parameters"]["learning_rate"] = {"values": [0.05]}
     if long:
         content["parameters"] = {"learning_rate": {"values": [1e-4, 2e-4]}, "units": {"values": [2048]}}
-        content["parameters"]["rows"] = {"values": [16_384]}
+        content["parameters"] |= {"rows": {"values": [16_384]}, "pace_s": {"values": [0.0]}}
         content["training"] = {"epochs": 100_000, "batch_size": 16, "xla": False}
         content["checkpoints"] = {"every_s": 30}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -119,15 +125,21 @@ def run_disturbed(
     faults: int,
     tell: Tell,
     share: float = 0.75,
+    kinds: Sequence[str] = (),
 ) -> Verdict:
-    """Run the sweep under faults, dealt over the first share of its epochs, and judge what is left of it."""
+    """Run the sweep under faults, dealt over the first share of its epochs, and judge what is left of it.
+
+    Trial 0 is held back until the last fault is over: however fast the machine is, no sweep ends before.
+    """
     store = open_store(kind, folder)
     site = Site(folder, store, doubled=True)
     try:
         sweep = submit_to(site, file)
-        nemesis = Nemesis(site, seed, faults, share * reference.epochs, tell)
+        control.pause(site.records, sweep.id, _HELD)
+        site.sweep = sweep.id
+        nemesis = Nemesis(site, seed, faults, share * reference.epochs, tell, kinds)
         began = time.monotonic()
-        _until_ended(site, sweep, lambda progress: nemesis.step(progress) or nemesis.over)
+        _until_ended(site, sweep, lambda progress: nemesis.step(progress) or (nemesis.over and _let_go(site)))
         nemesis.undo_all()
         seconds = time.monotonic() - began
         attempts = len(site.records.attempts(sweep.id))
@@ -140,6 +152,16 @@ def run_disturbed(
         store.close()
     differences = checker.differences(reference.table, table)
     return Verdict(kind, nemesis.counts(), attempts, seconds, findings, differences)
+
+
+def _let_go(site: Site) -> bool:
+    """Resume the trial that was held back; tell whether it is."""
+    with contextlib.suppress(KerasweepError):  # the store is only coming back
+        key = TrialKey(site.sweep, _HELD)
+        if site.records.trial(key).state is TrialState.PAUSED:
+            control.resume(site.records, site.sweep, _HELD)
+        return True
+    return False
 
 
 def _judge(site: Site, sweep: SweepRecord, reference: Reference) -> list[str]:

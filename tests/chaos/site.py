@@ -21,6 +21,7 @@ from servers import PostgresServer
 from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.local.redis_server import RedisServer
 
 #: Short leases, so that what is lost is found within seconds. A tenth of the defaults, or near it.
@@ -190,6 +191,8 @@ class Site:
             settings, home=str(folder), broker_url=self.proxy.url, store_url=store.url, artifacts_url=""
         )
         self.records = Records(store.url, reach_s=2.0)
+        #: The sweep that is disturbed.
+        self.sweep = ""
         self.scheduler = self._kept("scheduler", "scheduler")
         flags = ("worker", "--trainers=1", "--threads=1", f"--slots={slots}")
         self.workers = [
@@ -234,6 +237,22 @@ class Site:
             return sum(trial.epochs for trial in self.records.trials(sweep))
         except KerasweepError:
             return None
+
+    @property
+    def busy(self) -> bool:
+        """Whether trials of the disturbed sweep train or wait to, as far as the store answers."""
+        try:
+            return bool(self.records.trials(self.sweep, [TrialState.RUNNING, TrialState.QUEUED]))
+        except KerasweepError:
+            return True
+
+    def trains(self, worker: Kept) -> bool:
+        """Tell whether a worker trains a trial of the disturbed sweep, as far as the store answers."""
+        try:
+            running = self.records.trials(self.sweep, [TrialState.RUNNING])
+        except KerasweepError:
+            return False
+        return any(trial.worker == f"{worker.name}@chaos" for trial in running)
 
     def ended(self, sweep: str) -> bool:
         """Tell whether a sweep has ended, as far as the store answers."""

@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 from chaos import rounds
 
+KINDS = (
+    "kill_worker", "kill_trainer", "kill_scheduler", "kill_supervisor", "preempt_worker", "freeze_worker",
+    "lose_redis", "cut_network", "push_garbage", "broadcast", "damage_keys", "lose_store",
+)  # fmt: skip
+
 
 @pytest.mark.tf
 @pytest.mark.slow
@@ -15,10 +20,9 @@ def test_a_sweep_under_faults_ends_as_one_that_was_left_alone(tmp_path: Path) ->
     file = rounds.write_job(tmp_path / "job", small=True)
     reference = rounds.run_reference(tmp_path / "left-alone", file, print)
     assert reference.trials == 16
-    verdict = rounds.run_disturbed(
-        tmp_path / "disturbed", file, reference, kind="sqlite", seed=1, faults=12, tell=print, share=0.5
-    )
-    assert sum(verdict.faults.values()) == 12
-    assert verdict.attempts > reference.trials, "the faults must have cost some attempts"
+    options = {"kind": "sqlite", "seed": 1, "faults": len(KINDS), "share": 0.5, "kinds": KINDS, "tell": print}
+    verdict = rounds.run_disturbed(tmp_path / "disturbed", file, reference, **options)
+    assert verdict.faults == dict.fromkeys(KINDS, 1)
+    assert verdict.attempts > reference.trials, "a worker that is killed while it trains costs an attempt"
     assert verdict.findings == []
     assert verdict.differences == []

@@ -1,5 +1,7 @@
 """Small and varied: dense and convolutional models, with and without dropout, a callback that counts."""
 
+import time
+
 import keras
 import numpy as np
 
@@ -45,5 +47,16 @@ class Plateaus(keras.callbacks.Callback):
             self.waited = 0
 
 
-def callbacks():
-    return [Plateaus()]
+class Pace(keras.callbacks.Callback):
+    """Makes an epoch last long enough for a fault to hit it."""
+
+    def __init__(self, pace_s):
+        super().__init__()
+        self.pace_s = pace_s
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(self.pace_s)
+
+
+def callbacks(pace_s=0.1):
+    return [Plateaus(), Pace(pace_s)]
