@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.sweepfile.dimension import Dimension, Range, identity
@@ -31,15 +31,42 @@ def study_of(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # A parameter that is the same in every trial explains nothing.
-    axes = {name: _Axis(dimension, show) for name, dimension in sweep.spec.space().varied.items()}
-    names = {name: show(text) for name, text in wording.short_names(axes).items()}
+    axes = Axes(sweep, show)
     study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
     # A failed trial stands for one that does not count, so that the numbers match ours.
-    study.add_trials([_frozen(trial, axes, names) if _counts(trial) else _failed() for trial in trials])
+    study.add_trials([_frozen(trial, axes) if counts(trial) else _failed() for trial in trials])
     return study
 
 
-def _counts(trial: TrialRecord) -> bool:
+class Axes:
+    """The parameters of a sweep that vary, as Optuna takes them.
+
+    Args:
+        sweep: the sweep.
+        show: makes a text of the sweep file one that may be drawn.
+    """
+
+    def __init__(self, sweep: SweepRecord, show: Callable[[str], str] = str) -> None:
+        self._axes = {name: _Axis(dimension, show) for name, dimension in sweep.spec.space().varied.items()}
+        self._names = {name: show(text) for name, text in wording.short_names(self._axes).items()}
+
+    def params(self, trial: TrialRecord) -> dict[str, Any]:
+        """Return a trial's values under their short names."""
+        return {
+            self._names[name]: self._axes[name].label(value)
+            for name, value in trial.params.items()
+            if name in self._axes
+        }
+
+    def distributions(self, trial: TrialRecord) -> dict[str, BaseDistribution]:
+        """Return the distributions of the parameters that a trial has, under their short names."""
+        return {
+            self._names[name]: axis.distribution for name, axis in self._axes.items() if name in trial.params
+        }
+
+
+def counts(trial: TrialRecord) -> bool:
+    """Tell whether a trial has ended with a value that can be compared."""
     return trial.state in COUNTED and trial.value is not None and math.isfinite(trial.value)
 
 
@@ -49,16 +76,11 @@ def _failed() -> optuna.trial.FrozenTrial:
     return optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
 
 
-def _frozen(
-    trial: TrialRecord, axes: Mapping[str, _Axis], names: Mapping[str, str]
-) -> optuna.trial.FrozenTrial:
+def _frozen(trial: TrialRecord, axes: Axes) -> optuna.trial.FrozenTrial:
     import optuna
 
-    given = {name: value for name, value in trial.params.items() if name in axes}
     return optuna.trial.create_trial(
-        value=trial.value,
-        params={names[name]: axes[name].label(value) for name, value in given.items()},
-        distributions={names[name]: axes[name].distribution for name in given},
+        value=trial.value, params=axes.params(trial), distributions=axes.distributions(trial)
     )
 
 

@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kerasweep.scheduler.web import optuna_mount
+
 #: Pages bring their own scripts and styles and nothing else.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -166,11 +168,12 @@ class Gate:
         flags = "; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._access.tls else "")
 
         foreign = Headers(scope=scope).get("sec-fetch-site")
+        policy = optuna_mount.POLICY if scope["path"].startswith(f"{optuna_mount.PREFIX}/") else POLICY
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = POLICY
+                headers["Content-Security-Policy"] = policy
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 if fresh and message["status"] < 400 and foreign != "cross-site":
@@ -186,7 +189,8 @@ def _refuse_writing(headers: Headers) -> Response | None:
         return PlainTextResponse("Another site may not change anything here.", 403)
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return PlainTextResponse("Another site may not change anything here.", 403)
-    length = headers.get("content-length", "")
+    # Without either header a request has no body.
+    length = headers.get("content-length", "" if "transfer-encoding" in headers else "0")
     if not length.isdecimal() or len(length) > 9 or int(length) > _LARGEST_BODY:
         return PlainTextResponse("The body is too large, or its length is not given.", 413)
     return None

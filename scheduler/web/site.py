@@ -27,6 +27,7 @@ from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.objects import moment
 from kerasweep.scheduler.web.exposition import CONTENT_TYPE, Exposition
 from kerasweep.scheduler.web.gate import Access, Gate
+from kerasweep.scheduler.web.optuna_mount import PREFIX, OptunaMount
 from kerasweep.scheduler.web.orders import ORDERS, Orders
 from kerasweep.scheduler.web.pages import Pages
 from kerasweep.scheduler.web.pulse import MOST_VIEWERS, Pulse
@@ -50,6 +51,7 @@ class Site:
         self.access, self.shelf = access, Shelf(client)
         self.pulse, self.exposition = Pulse(self.shelf), Exposition(client)
         self.pages = Pages(self.shelf, Jinja2Templates(env=environment()), read_only=access.read_only)
+        self._optuna = OptunaMount(self.shelf)
         self.orders = Orders(self.shelf, self.pages, read_only=access.read_only)
 
     def application(self) -> Starlette:
@@ -82,10 +84,13 @@ class Site:
             "/healthz": self.healthz,
             "/metrics": self.metrics,
             "/login": self.ask_password,
+            PREFIX: self.optuna,
+            f"{PREFIX}/{{path:path}}": self.optuna,
         }
         writes = {f"{one}/ask/{{what}}": self.orders.do, "/login": self.log_in, "/logout": self.log_out}
         routes: list[BaseRoute] = [Route(path, handler, methods=["GET"]) for path, handler in reads.items()]
         routes += [Route(path, handler, methods=["POST"]) for path, handler in writes.items()]
+        routes.append(Route("/favicon.ico", RedirectResponse("/static/icon.svg")))
         return [*routes, Mount("/static", StaticFiles(directory=_HERE / "static"))]
 
     async def events(self, request: Request) -> Response:
@@ -108,6 +113,10 @@ class Site:
         """Return what Prometheus reads."""
         text = self.shelf.kept(PROCESSES, ("metrics", int(time.monotonic())), self.exposition.text)
         return Response(text, media_type=CONTENT_TYPE)
+
+    def optuna(self, request: Request) -> Response:
+        """Hand on to Optuna's dashboard."""
+        return self._optuna(request)
 
     def ask_password(self, request: Request) -> Response:
         """Show where the password is asked for."""

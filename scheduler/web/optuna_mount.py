@@ -1,0 +1,147 @@
+"""Optuna's dashboard at /optuna/: answers GET alone, over a storage that only reads."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.util import setup_testing_defaults
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from kerasweep.jobs.errors import InputError
+from kerasweep.scheduler.web.shelf import Shelf
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/optuna"
+#: What its page may do: its plots are drawn by code that they compile, and it sets styles within the page.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self' data:; worker-src 'self' blob:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+#: Its front end believes that it lies at the root of its host; these are the addresses that it asks for.
+_MOVED = {
+    "text/html": (('"/static/', f'"{PREFIX}/static/'),),
+    "javascript": (
+        ('"/dashboard"', f'"{PREFIX}/dashboard"'),
+        ("}/api/", f"}}{PREFIX}/api/"),
+        ("`/csv/", f"`{PREFIX}/csv/"),
+        ("`/artifacts/", f"`{PREFIX}/artifacts/"),
+    ),
+}
+_SHORTEST_GZIP = 1 << 10
+
+
+class OptunaMount:
+    """Asks optuna-dashboard in this process, and moves the addresses in what it answers.
+
+    Nothing of a request reaches it but the path and the query of a GET.
+
+    Args:
+        shelf: what reads the records.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._app: Any = None
+        self._script = b""
+        self._turn = threading.RLock()
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Tell whether the package is there."""
+        return find_spec("optuna_dashboard") is not None
+
+    def __call__(self, request: Request) -> Response:
+        """Answer what lies below /optuna.
+
+        Raises:
+            InputError: the package is not installed.
+        """
+        if not self.is_installed():
+            raise InputError("this page needs optuna-dashboard; pip install 'kerasweep[dashboard]'")
+        path = "/" + request.path_params.get("path", "")
+        if path == "/":
+            return RedirectResponse(f"{PREFIX}/dashboard", 303)
+        if path == "/static/bundle.js":
+            return self._bundle(request)
+        return _packed(request, self._ask(path, request.url.query))
+
+    def _bundle(self, request: Request) -> Response:
+        """Return the front end, moved and packed once."""
+        with self._turn:
+            if not self._script:
+                self._script = gzip.compress(bytes(self._ask("/static/bundle.js", "").body), 6)
+        packed = _takes_gzip(request)
+        headers = {"Vary": "Accept-Encoding", "Cache-Control": "private, max-age=3600"}
+        headers |= {"Content-Encoding": "gzip"} if packed else {}
+        body = self._script if packed else gzip.decompress(self._script)
+        return Response(body, headers=headers, media_type="text/javascript")
+
+    def _ask(self, path: str, query: str) -> Response:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path.encode().decode("latin-1"),
+            "QUERY_STRING": query,
+            "HTTP_ACCEPT_ENCODING": "identity",
+        }
+        setup_testing_defaults(environ)
+        environ["wsgi.errors"] = io.StringIO()
+        head: dict[str, Any] = {}
+
+        def start(status: str, headers: Iterable[tuple[str, str]], _: object = None) -> None:
+            head["status"], head["headers"] = status, {name.lower(): value for name, value in headers}
+
+        answer = self._dashboard()(environ, start)
+        try:
+            body = b"".join(answer)
+        finally:
+            getattr(answer, "close", lambda: None)()
+        if told := environ["wsgi.errors"].getvalue():
+            log.warning("optuna-dashboard: %s", told.strip().splitlines()[-1])
+        return _moved(int(head["status"].partition(" ")[0]), head["headers"], body)
+
+    def _dashboard(self) -> Any:
+        with self._turn:
+            if self._app is None:
+                import optuna_dashboard
+
+                from kerasweep.scheduler.web.optuna_storage import SweepStorage
+
+                self._app = optuna_dashboard.wsgi(SweepStorage(self._shelf))
+            return self._app
+
+
+def _moved(status: int, headers: Mapping[str, str], body: bytes) -> Response:
+    """Return an answer of the dashboard's with the addresses in it, and where it leads, below /optuna."""
+    kind = headers.get("content-type", "application/octet-stream")
+    for part, pairs in _MOVED.items():
+        if part in kind:
+            for old, new in pairs:
+                body = body.replace(old.encode(), new.encode())
+    kept = {name: headers[name] for name in ("content-disposition",) if name in headers}
+    if "location" in headers:
+        kept["location"] = PREFIX + urlsplit(headers["location"]).path
+    return Response(body, status, kept, media_type=kind)
+
+
+def _packed(request: Request, answer: Response) -> Response:
+    """Return an answer, compressed where that is worth it."""
+    if len(answer.body) < _SHORTEST_GZIP or not _takes_gzip(request):
+        return answer
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return Response(
+        gzip.compress(bytes(answer.body), 1), answer.status_code, headers, media_type=answer.media_type
+    )
+
+
+def _takes_gzip(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
