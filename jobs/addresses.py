@@ -1,4 +1,4 @@
-"""The addresses of broker, store and artifacts: what they must look like, before anything is opened."""
+"""The addresses of the broker, the store and the artifacts, checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUOTED = "percent-encode what a password holds: @ is %40, # is %23, / is %2F, ?
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):/")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.\-]*[A-Za-z0-9_.])?")
 _FOLDERS = ("file", "local")
-# What fsspec can read, and neither write nor share with another process.
+# fsspec can read these, but workers cannot write to them or share them.
 _NOT_SHARED = frozenset(
     {"http", "https", "memory", "data", "git", "github", "zip", "tar", "libarchive", "reference", "generic"}
 )
@@ -24,51 +24,51 @@ _SHOWN_CHARS = 160
 
 
 def check_broker(url: str) -> None:
-    """See that a broker's URL can be meant.
+    """Check a broker URL.
 
     Raises:
-        InputError: it cannot.
+        InputError: the URL is malformed or of an unknown kind.
     """
     parts = _split(_BROKER, url, "redis://HOST:6379/0")
     if parts.scheme not in ("redis", "rediss", "redis+socket"):
         raise _refuse(_BROKER, url, "another kind of broker", "redis://HOST:6379/0")
     if parts.scheme == "redis+socket":
         if not parts.path.strip("/"):
-            raise _refuse(_BROKER, url, "no socket's path", "redis+socket:///run/redis.sock")
+            raise _refuse(_BROKER, url, "no path of a socket", "redis+socket:///run/redis.sock")
         return
     _check_host(_BROKER, url, parts, "redis://HOST:6379/0")
     if not re.fullmatch(r"/?|/\d{1,5}", parts.path):
-        raise _refuse(_BROKER, url, "no number of a database behind the host", "redis://HOST:6379/0")
+        raise _refuse(_BROKER, url, "no database number after the host", "redis://HOST:6379/0")
     _try(_BROKER, url, _pool_of)
 
 
 def check_store(url: str) -> None:
-    """See that a store's URL can be meant, as far as this can be told without its driver.
+    """Check a store URL, as far as possible without its driver.
 
     Raises:
-        InputError: it cannot.
+        InputError: the URL is malformed or of an unknown kind.
     """
     wanted = "postgresql://USER@HOST:5432/DATABASE"
     if re.match(r"sqlite(\+\w+)?:", url):
-        return  # a path may hold anything; the driver's side looks at it
+        return  # a path may contain anything; the driver checks it
     parts = _split(_STORE, url, wanted)
     if parts.scheme.partition("+")[0] != "postgresql":
         raise _refuse(_STORE, url, "another kind of store", f"sqlite:///FILE or {wanted}")
     if not parts.netloc and not parts.path.strip("/") and not parts.query:
         raise _refuse(_STORE, url, "no database", wanted)
-    if parts.netloc.rpartition("@")[2]:  # libpq looks for a socket where there is none
+    if parts.netloc.rpartition("@")[2]:  # without a host libpq connects to a local socket
         _check_host(_STORE, url, parts, wanted)
 
 
 def check_artifacts(url: str, *, shared: bool = True) -> None:
-    """See that the artifacts' URL can be meant, as far as this can be told without fsspec.
+    """Check the artifacts URL, as far as possible without fsspec.
 
     Args:
         url: the setting.
         shared: whether other processes must be able to write there.
 
     Raises:
-        InputError: it cannot.
+        InputError: the URL is malformed or of an unusable kind.
     """
     found = _SCHEME.match(url)
     if found is None or found[1] in _FOLDERS:
@@ -86,7 +86,7 @@ def check_artifacts(url: str, *, shared: bool = True) -> None:
             raise _refuse(_ARTIFACTS, url, "no bucket or host", f"{scheme}://BUCKET/PREFIX")
 
 
-#: Who checks which setting.
+#: The check of each setting.
 CHECKS: dict[str, Callable[[str], None]] = {
     "broker_url": check_broker,
     "store_url": check_store,
@@ -99,17 +99,17 @@ def _split(rule: str, url: str, example: str) -> SplitResult:
         raise _refuse(rule, url, "spaces or control characters", example)
     scheme = _SCHEME.match(url)
     if scheme is None or not url.startswith(f"{scheme[1]}://"):
-        if not re.search("[:/]", url):  # a password perhaps, in the wrong place
+        if not re.search("[:/]", url):  # perhaps a password pasted in the wrong place
             raise InputError(f"{rule}, got something that is not a URL\nWrite it like {example}")
-        raise _refuse(rule, url, "no kind in front of it", example)
+        raise _refuse(rule, url, "it has no scheme", example)
     try:
         parts = urlsplit(url)
     except ValueError as exc:
-        raise _refuse(rule, url, "brackets or signs that do not belong there", example) from exc
+        raise _refuse(rule, url, "misplaced brackets or other characters", example) from exc
     if parts.netloc.count("@") > 1 or (parts.fragment and "@" in parts.fragment):
         raise InputError(f"{rule}, got {shown(url)}\n{_QUOTED}")
     if parts.fragment:
-        raise _refuse(rule, url, "a part behind #", example)
+        raise _refuse(rule, url, "it has a fragment (#...)", example)
     return parts
 
 
@@ -118,9 +118,9 @@ def _check_host(rule: str, url: str, parts: SplitResult, example: str) -> None:
     try:
         port, name = parts.port, parts.hostname or ""
     except ValueError as exc:
-        raise _refuse(rule, url, "a port that is no number from 1 to 65535", example) from exc
+        raise _refuse(rule, url, "the port must be a number from 1 to 65535", example) from exc
     if port == 0 or host.endswith(":"):
-        raise _refuse(rule, url, "a port that is no number from 1 to 65535", example)
+        raise _refuse(rule, url, "the port must be a number from 1 to 65535", example)
     if not name:
         raise _refuse(rule, url, "no host", example)
     if host.startswith("["):
@@ -128,9 +128,9 @@ def _check_host(rule: str, url: str, parts: SplitResult, example: str) -> None:
     try:
         plain = name.encode("idna").decode("ascii")
     except UnicodeError as exc:
-        raise _refuse(rule, url, "a host that cannot be one", example) from exc
+        raise _refuse(rule, url, "the host name is invalid", example) from exc
     if not _HOST.fullmatch(plain):
-        raise _refuse(rule, url, "a host that cannot be one", example)
+        raise _refuse(rule, url, "the host name is invalid", example)
 
 
 def _pool_of(url: str) -> object:
@@ -143,7 +143,9 @@ def _try(rule: str, url: str, make: Callable[[str], object]) -> None:
     try:
         make(url)
     except Exception as exc:
-        raise _refuse(rule, url, "an option that Redis' client does not know", "redis://HOST:6379/0") from exc
+        raise _refuse(
+            rule, url, "the Redis client does not know one of its options", "redis://HOST:6379/0"
+        ) from exc
 
 
 def _refuse(rule: str, url: str, fault: str, example: str) -> InputError:
@@ -151,6 +153,6 @@ def _refuse(rule: str, url: str, fault: str, example: str) -> InputError:
 
 
 def shown(url: str) -> str:
-    """Return an address as a message shows it: without its password, and not at any length."""
+    """Return an address for a message: shortened, and without its password."""
     text = repr(without_password(url))
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

@@ -5,14 +5,14 @@
     │   ├── SpecError         a sweep file that is not valid
     │   ├── ProgramError      a job file that is not valid
     │   ├── NotFound          no such sweep or trial, or more than one
-    │   └── DestinationError  a folder that must not be written to
-    ├── OutOfReach            broker, store or artifacts do not answer: retried; the CLI exits with 3
-    ├── GaveUp                Celery ended by itself: a supervisor starts the process again, however often
+    │   └── DestinationError  a folder that must not be overwritten
+    ├── OutOfReach            broker, store or artifacts do not respond: retried; the CLI exits with 3
+    ├── GaveUp                Celery stopped by itself: a supervisor restarts the process, without limit
     ├── Halted                the sweep itself failed: final; the CLI exits with 1
-    ├── StaleAttempt          a newer attempt, or none, may write: final for this attempt
-    ├── IllegalMove           a move between states that the table of moves forbids: final
-    ├── Damaged               bytes that do not have the digest on record: final for these bytes
-    ├── PipeDefect            a message between worker and trainer that does not fit: final for its attempt
+    ├── StaleAttempt          the attempt no longer holds its trial: final for this attempt
+    ├── IllegalMove           a state transition that is not allowed: final
+    ├── Damaged               bytes that do not match the recorded digest: final for these bytes
+    ├── PipeDefect            an invalid message between worker and trainer: final for its attempt
     └── JobError              a training failure with its class; the scheduler decides on a retry
 
 Every message gives the rule, the value that broke it, and the remedy.
@@ -24,44 +24,44 @@ import re
 
 from kerasweep.jobs.trial import FailureClass
 
-# Redis, PostgreSQL and object stores all take a password in the query too.
+# Redis, PostgreSQL and object stores also take a password in the query.
 _SECRETS = re.compile(r"(?i)\b([a-z_]*(?:password|passwd|secret|token|key))=[^&\s]*")
 
 _SCHEME = re.compile(r"(?s)([A-Za-z][A-Za-z0-9+.\-]*(:/+))(.*)")
-# What stands in a port's place and is no number may be a password whose host was forgotten.
+# A non-numeric port may be a password whose host was forgotten.
 _WRONG_PORT = re.compile(r"^((?:\[[^\]]*+\]?+|[^:/?#\[]*+)):(?!\d*(?:[/?#]|$))[^/]*")
 
 
 class KerasweepError(Exception):
-    """The root: every error that kerasweep raises on purpose."""
+    """The base class of every error that kerasweep raises on purpose."""
 
 
 class InputError(KerasweepError):
-    """The user has to correct it."""
+    """The user has to correct something."""
 
 
 class SpecError(InputError):
-    """A sweep file that is not valid."""
+    """The sweep file is not valid."""
 
 
 class ProgramError(InputError):
-    """A job file that is not valid."""
+    """The job file is not valid."""
 
 
 class NotFound(InputError):
-    """A sweep or trial that is not there, or a name that fits more than one."""
+    """The sweep or trial does not exist, or the name is ambiguous."""
 
 
 class DestinationError(InputError):
-    """A destination that holds something else."""
+    """The destination holds something else."""
 
 
 class OutOfReach(KerasweepError):
-    """Something needed does not answer; trying again later may help.
+    """Something needed does not respond; retrying later may help.
 
     Args:
-        what: what does not answer, such as "Redis".
-        url: where it was looked for; its password is never shown.
+        what: what does not respond, such as "Redis".
+        url: its address; the password is never shown.
         remedy: what to try.
     """
 
@@ -72,7 +72,7 @@ class OutOfReach(KerasweepError):
 
 
 class GaveUp(KerasweepError):
-    """Celery ended without being told to; the process exits with `exit_code` to be started again."""
+    """Celery stopped without being told to; the process exits with `exit_code` so that it is restarted."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -82,23 +82,23 @@ class Halted(KerasweepError):
 
 
 class StaleAttempt(KerasweepError):
-    """The attempt is no longer the one that may write."""
+    """The attempt no longer holds its trial and may not write."""
 
 
 class IllegalMove(KerasweepError):
-    """A move that the table of moves does not hold."""
+    """A state transition that is not allowed."""
 
 
 class Damaged(KerasweepError):
-    """Bytes that are not those on record."""
+    """The bytes do not match the recorded digest."""
 
 
 class PipeDefect(KerasweepError):
-    """A message between a worker and a trainer that does not fit.
+    """An invalid message between a worker and a trainer.
 
     Args:
         message: which message, and what is wrong with it.
-        run: the run that it names; None where that cannot be told.
+        run: the run that it names; None if unknown.
     """
 
     def __init__(self, message: str, run: str | None) -> None:
@@ -121,7 +121,7 @@ class JobError(KerasweepError):
 
 
 def without_password(url: str) -> str:
-    """Return the URL with its password replaced by `***`, also where it was not quoted correctly."""
+    """Return the URL with its password replaced by `***`, even if it was not quoted correctly."""
     found = _SCHEME.fullmatch(url)
     scheme, rest = (found[1], found[3]) if found else ("", url)
     user, at, host = rest.rpartition("@")

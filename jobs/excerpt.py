@@ -1,17 +1,17 @@
-"""Texts that a job made, cut to a size that the records and the logs can bear."""
+"""Shortens text produced by a job to a size that the records and the logs can hold."""
 
 from __future__ import annotations
 
-#: Of a failure's traceback, of what stands in a journal or a log line, and of a failure's one-line message.
+#: Limits for a failure's traceback, for a journal or log line, and for a failure's one-line message.
 TRACEBACK_CHARS, RECORD_CHARS, MESSAGE_CHARS = 32_000, 400_000, 4_000
 
 
 def excerpt(text: str, most: int) -> str:
-    """Return a text's beginning and end, about `most` characters in all, and what lies between counted.
+    """Cut a long text in the middle to about `most` characters, and say how many were left out.
 
     Args:
         text: of any length; the time taken does not depend on it.
-        most: how many characters to keep, beside the word about what was cut.
+        most: how many characters to keep, not counting the note about the cut.
     """
     if len(text) <= most:
         return text
@@ -20,7 +20,7 @@ def excerpt(text: str, most: int) -> str:
 
 
 def words_of(exc: BaseException, most: int = TRACEBACK_CHARS) -> str:
-    """Return what an exception says, cut to `most` characters, or that it cannot say it."""
+    """Return an exception's message, cut to `most` characters, or a placeholder if it cannot be formatted."""
     try:
         return excerpt(str(exc), most)
     except Exception as broken:  # noqa: BLE001 - a job's own __str__ may do anything

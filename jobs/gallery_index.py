@@ -1,4 +1,4 @@
-"""The gallery's entries: what there is, and a copy of one to start from.
+"""The gallery: its entries, and copies of them to start from.
 
 Entries are package data (`gallery/<name>/` with a job file, a sweep file and perhaps a script); nothing
 imports them.
@@ -40,7 +40,7 @@ def list_gallery() -> tuple[Entry, ...]:
 
 
 def find_entry(name: str) -> Entry:
-    """Return the entry of that name; raise InputError, which names the nearest, where there is none."""
+    """Return the entry of that name; an unknown name raises InputError with the nearest one."""
     entries = {entry.name: entry for entry in list_gallery()}
     if name in entries:
         return entries[name]
@@ -52,7 +52,7 @@ def find_entry(name: str) -> Entry:
 
 
 def copy_entry(name: str, folder: Path) -> tuple[Path, ...]:
-    """Write the entry's files into a folder, which is made where it is missing.
+    """Write the entry's files into a folder, creating it if necessary.
 
     Args:
         name: the entry's name.
@@ -63,7 +63,7 @@ def copy_entry(name: str, folder: Path) -> tuple[Path, ...]:
 
     Raises:
         InputError: no entry has that name.
-        DestinationError: one of the files is there already; nothing is written then.
+        DestinationError: one of the files exists already; nothing is written.
     """
     entry = find_entry(name)
     present = [file for file in entry.files if (folder / file).exists()]

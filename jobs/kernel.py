@@ -1,4 +1,4 @@
-"""What the kernel says about memory, processor time and processes."""
+"""Memory, processor time and process information from the kernel."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _USER, _SYSTEM, _STARTED = 11, 12, 19
 _DEAD = frozenset("ZXx")
 
-#: The variable that marks every process of a trainer's life: what a job starts inherits it.
+#: The environment variable that marks every process a trainer starts: a job's children inherit it.
 LIFE = "KERASWEEP_LIFE"
 
 
 def kernel_kills() -> int:
-    """Return how many processes the kernel has ended so far for want of memory, here or in this container."""
+    """Return how many processes the kernel has killed for lack of memory, on this machine or in this
+    container.
+    """
     for path in _COUNTERS:
         try:
             lines = path.read_text().splitlines()
@@ -33,7 +35,7 @@ def kernel_kills() -> int:
 
 
 def free_bytes() -> int:
-    """Return what the machine, or the control group that this process is in, has free."""
+    """Return the free memory of the machine, or of the control group that this process is in."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -45,12 +47,12 @@ def free_bytes() -> int:
 
 
 def rss_bytes() -> int:
-    """Return the memory that this process holds now, in bytes."""
+    """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has taken so far, in seconds; 0 for one that is gone."""
+    """Return the processor time that a process has used, in seconds; 0 if it is gone."""
     try:
         fields = _stat(pid)
     except OSError:
@@ -59,7 +61,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def end_life(life: str) -> None:
-    """End every process that carries the mark of a trainer's life: what its guard could not take down."""
+    """End every process marked as started by a trainer, including those that its guard missed."""
     mark = f"{LIFE}={life}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -68,10 +70,10 @@ def end_life(life: str) -> None:
 
 
 def process_mark(pid: int | None = None) -> str | None:
-    """Return what tells a process from any other, on this machine or elsewhere; None where nothing does.
+    """Return an identifier of a process that is unique across machines and time, or None.
 
-    A process number alone does not: it is used again, and means another process on another machine or in
-    another container.
+    A process number is not enough: it is reused, and means another process on another machine or in another
+    container.
     """
     pid = os.getpid() if pid is None else pid
     try:
@@ -82,7 +84,7 @@ def process_mark(pid: int | None = None) -> str | None:
 
 
 def has_ended(mark: str | None) -> bool:
-    """Tell whether the process of that mark has ended; False where that cannot be known from here."""
+    """Tell whether the process with that mark has ended; False if it cannot be known from here."""
     here = process_mark()
     if mark is None or here is None or mark.split("/")[:2] != here.split("/")[:2]:
         return False
@@ -91,11 +93,11 @@ def has_ended(mark: str | None) -> bool:
         os.kill(pid, 0)
         return process_mark(pid) != mark or _stat(pid)[0] in _DEAD
     except PermissionError:
-        return False  # another user's
+        return False  # belongs to another user
     except OSError:
         return True
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what `/proc/PID/stat` says behind the name, which may hold anything."""
+    """Return the fields of `/proc/PID/stat` after the name, which may contain anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

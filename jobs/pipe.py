@@ -1,8 +1,8 @@
-"""The pipe between a worker and its trainers: every order and event, encoded and checked here alone.
+"""The pipe between a worker and its trainers: every order and event, encoded and validated in one place.
 
 A message is one line: its number, its kind, and its fields as JSON. Numbers count up from 0 in each direction
-and life of a trainer, so a lost message is noticed: a job may write into any descriptor of its process.
-Metrics may be NaN or infinite: the pipe carries them as they are, and the store alone encodes them.
+for each trainer process, so a lost message is noticed: a job may write to any descriptor of its process.
+Metrics may be NaN or infinite: the pipe carries them unchanged, and only the store encodes them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from kerasweep.jobs.trial import FailureClass
 
 log = logging.getLogger(__name__)
 
-#: A longer line is no message.
+#: Longer lines are rejected.
 LONGEST_LINE_BYTES = 64 << 20
-#: Of a longer text the beginning and the end are kept.
+#: Longer text is cut in the middle.
 LONGEST_TEXT_CHARS = 1 << 20
 _LINE = re.compile(rb"(\d{1,18}) ([a-z]{1,16}) (\{.*\})", re.DOTALL)
 _RUN = re.compile(rb'"run":"([^"\\]{1,80})"')
 
 
 def _carried(text: str) -> str:
-    """Return a text that JSON and every store can hold, and that is not without bounds."""
+    """Return text that JSON and every store accept, bounded in length."""
     if len(text) > LONGEST_TEXT_CHARS:
         half = LONGEST_TEXT_CHARS // 2
         text = f"{text[:half]}\n[{len(text) - 2 * half:,} characters left out]\n{text[-half:]}"
@@ -43,7 +43,7 @@ Text = Annotated[str, PlainSerializer(_carried)]
 
 @dataclass(frozen=True)
 class Message:
-    """What both directions share; a subclass names its kind, and has no defaults."""
+    """The base of both directions; a subclass names its kind, and its fields have no defaults."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", ser_json_inf_nan="constants", strict=True)
     kind: ClassVar[str]
@@ -51,12 +51,12 @@ class Message:
 
 @dataclass(frozen=True)
 class OfRun(Message):
-    """A message of one run, which is one attempt in a trainer: `sweep/trial/attempt`."""
+    """A message about one run, which is one attempt in a trainer: `sweep/trial/attempt`."""
 
     run: str
 
 
-# What a worker orders.
+# Orders: worker to trainer.
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class TrainOrder(OfRun):
         entry: the job's file in it.
         checkpoints: to resume from, the newest first.
         engine: auto, fit or pack.
-        decisions: what was measured once for the sweep, by key.
-        bar: a value worse than this is behind the trials whose models are kept; None where there are too few.
+        decisions: choices measured once for the sweep, by key.
+        bar: a value worse than this does not get its model kept; None while there are too few trials.
     """
 
     kind = "train"
@@ -97,7 +97,9 @@ class TrainOrder(OfRun):
 
 @dataclass(frozen=True)
 class StopOrder(OfRun):
-    """End a run: with its result after the epoch (`stop`), a checkpoint (`pause`, `preempt`), or at once."""
+    """End a run: with its result after the epoch (`stop`), with a checkpoint (`pause`, `preempt`), or at
+    once.
+    """
 
     kind = "stop"
     why: str
@@ -105,7 +107,7 @@ class StopOrder(OfRun):
 
 @dataclass(frozen=True)
 class DecidedOrder(OfRun):
-    """The answer to a `DecisionEvent`: what binds the sweep."""
+    """The answer to a `DecisionEvent`: the choice that binds the sweep."""
 
     kind = "decided"
     key: str
@@ -114,17 +116,17 @@ class DecidedOrder(OfRun):
 
 @dataclass(frozen=True)
 class ExitOrder(Message):
-    """End the process; it has no runs."""
+    """Exit; the process has no runs."""
 
     kind = "exit"
 
 
-# What a trainer tells.
+# Events: trainer to worker.
 
 
 @dataclass(frozen=True)
 class ReadyEvent(Message):
-    """TensorFlow is loaded, and sees these devices."""
+    """TensorFlow is loaded and sees these devices."""
 
     kind = "ready"
     pid: int
@@ -133,7 +135,7 @@ class ReadyEvent(Message):
 
 @dataclass(frozen=True)
 class WornEvent(Message):
-    """A job changed what cannot be put back: the process must be replaced when its runs have ended."""
+    """A job changed what cannot be undone: the process must be replaced when its runs have ended."""
 
     kind = "worn"
     why: Text
@@ -141,7 +143,7 @@ class WornEvent(Message):
 
 @dataclass(frozen=True)
 class EngineEvent(OfRun):
-    """The engine that trains the run (`pack` or `fit`), and why; empty where that is the rule."""
+    """The engine that trains the run (`pack` or `fit`), and why; the reason is empty for the default."""
 
     kind = "engine"
     engine: str
@@ -150,7 +152,7 @@ class EngineEvent(OfRun):
 
 @dataclass(frozen=True)
 class PhaseEvent(OfRun):
-    """What the run does now: `loading`, `compiling`, `training` or `saving`."""
+    """What the run is doing: `loading`, `compiling`, `training` or `saving`."""
 
     kind = "phase"
     phase: str
@@ -158,7 +160,7 @@ class PhaseEvent(OfRun):
 
 @dataclass(frozen=True)
 class NoteEvent(OfRun):
-    """What the user should know of how the run is trained, as soon as it is known."""
+    """Something that the user should know about how the run is trained, sent as soon as it is known."""
 
     kind = "note"
     text: Text
@@ -166,7 +168,7 @@ class NoteEvent(OfRun):
 
 @dataclass(frozen=True)
 class WaitEvent(OfRun):
-    """What the run waits for, such as room on a disk; empty where it waits no longer."""
+    """What the run waits for, such as free disk space; empty when it no longer waits."""
 
     kind = "wait"
     text: Text
@@ -174,7 +176,7 @@ class WaitEvent(OfRun):
 
 @dataclass(frozen=True)
 class StepEvent(OfRun):
-    """The run makes steps: so many of its own, and so many of all runs since the process started."""
+    """Step counts: of this run, and of all runs since the process started."""
 
     kind = "step"
     steps: int
@@ -184,7 +186,7 @@ class StepEvent(OfRun):
 
 @dataclass(frozen=True)
 class EpochEvent(OfRun):
-    """An epoch, from 1, has ended; its metrics and the seconds that it took."""
+    """An epoch (from 1) has ended, with its metrics and its duration in seconds."""
 
     kind = "epoch"
     epoch: int
@@ -210,7 +212,7 @@ class LogEvent(OfRun):
 
 @dataclass(frozen=True)
 class DecisionEvent(OfRun):
-    """A measured choice that shall bind the sweep, unless one does already."""
+    """A measured choice that is to bind the sweep, unless another already does."""
 
     kind = "decision"
     key: str
@@ -226,9 +228,9 @@ class DoneEvent(OfRun):
         digest: SHA-256 over the final variables, in hexadecimal.
         value: the sweep's metric after the best epoch.
         best_epoch: from 1.
-        epochs: how many were trained.
+        epochs: the number of epochs trained.
         metrics: of the best epoch.
-        model: the model file; None where better trials' models are kept.
+        model: the model file; None if only better trials keep theirs.
         stopped_early: whether it ended before its last epoch.
         facts: device, versions, engine and notes, for the trial's record.
         rss_bytes: the memory that the process holds.
@@ -252,9 +254,9 @@ class FailedEvent(OfRun):
 
     Args:
         failure_class: why.
-        message: for a person.
+        message: for the user.
         traceback: the job's own, for the trial's log.
-        width: how many runs the process had within the last seconds, this one among them.
+        width: the number of runs in the process within the last seconds, including this one.
     """
 
     kind = "failed"
@@ -266,7 +268,7 @@ class FailedEvent(OfRun):
 
 @dataclass(frozen=True)
 class ReleasedEvent(OfRun):
-    """The run has ended without a result, as it was asked to; its newest checkpoint, if there is one."""
+    """The run has ended without a result, as requested, with its newest checkpoint, if any."""
 
     kind = "released"
     why: str
@@ -274,7 +276,7 @@ class ReleasedEvent(OfRun):
 
 
 Order = TrainOrder | StopOrder | DecidedOrder | ExitOrder
-#: The events that end a run.
+#: Events that end a run.
 EndEvent = DoneEvent | FailedEvent | ReleasedEvent
 RunEvent = (
     EngineEvent
@@ -295,7 +297,7 @@ EVENTS: Mapping[str, TypeAdapter[Any]] = {one.kind: TypeAdapter(one) for one in 
 
 
 class PipeWriter:
-    """Turns messages into numbered lines, in the order in which they are asked for."""
+    """Turns messages into numbered lines, in call order."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -305,7 +307,7 @@ class PipeWriter:
         """Return a message's line; hold `lock` until it is written.
 
         Raises:
-            PipeDefect: its fields are not what its kind says.
+            PipeDefect: a field has the wrong type.
         """
         adapter = (ORDERS if message.kind in ORDERS else EVENTS)[message.kind]
         try:
@@ -318,7 +320,7 @@ class PipeWriter:
 
 
 class PipeReader:
-    """Turns what comes out of a pipe into messages.
+    """Turns bytes read from a pipe into messages.
 
     Args:
         kinds: `ORDERS` or `EVENTS`.
@@ -330,7 +332,7 @@ class PipeReader:
         self._number = 0
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Yield the messages that are complete now; a `PipeDefect` stands for each that does not fit."""
+        """Yield the messages that are complete; a `PipeDefect` stands for each invalid one."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             whole = b"".join([*self._rest, line])
@@ -345,11 +347,9 @@ class PipeReader:
 
     def _read(self, line: bytes) -> Any:
         found = _LINE.fullmatch(line)
-        if found is None:  # what a job wrote into the pipe may stand before a message
+        if found is None:  # output that a job wrote into the pipe may precede a message
             found = _LINE.fullmatch(line, max(0, line.find(b"%d " % self._number)))
-        if (
-            found is None
-        ):  # nor does it matter by itself: a message that got lost by it is noticed by its number
+        if found is None:  # harmless by itself: if a message was lost, its number reveals it
             log.warning("not a message: %.80r", line)
             return None
         run = _RUN.search(line)
@@ -357,11 +357,11 @@ class PipeReader:
         number, kind = int(found[1]), found[2].decode()
         expected, self._number = self._number, number + 1
         if number != expected:
-            return PipeDefect(f"message {expected} to {number} got lost", None)
+            return PipeDefect(f"message {expected} to {number} was lost", None)
         if kind not in self._kinds:
-            return PipeDefect(f"{kind} is no kind of message, it is one of {', '.join(self._kinds)}", named)
+            return PipeDefect(f"{kind} is not a kind of message; known are {', '.join(self._kinds)}", named)
         try:
             return self._kinds[kind].validate_json(found[3])
         except ValidationError as exc:
             wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in exc.errors()[:3])
-            return PipeDefect(f"{kind} does not fit: {wrong}", named)
+            return PipeDefect(f"{kind} is invalid: {wrong}", named)

@@ -1,6 +1,6 @@
-"""Text that may be shown: nothing in it moves a cursor, colours a terminal or turns the direction of reading.
+"""Makes text safe to show: no cursor movement, no colours, no change of reading direction.
 
-What a job prints, raises or is called comes from elsewhere, and so does what a sweep file holds.
+What a job prints, raises or is named comes from elsewhere, and so does the content of a sweep file.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import re
 
-# C0 but for tab and line feed, DEL, C1; separators of lines that terminals do not know; halves of surrogate
-# pairs; marks, overrides and isolates of the direction of reading.
+# C0 except tab and line feed, DEL, C1; line separators that terminals do not know; lone surrogates; marks,
+# overrides and isolates of the reading direction.
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _PATTERN = re.compile(f"[{_UNSEEN}]")
 _PICTURES = 0x2400
@@ -17,30 +17,30 @@ _DELETE, _DELETE_PICTURE = 0x7F, "\N{SYMBOL FOR DELETE}"
 
 
 def printable(text: str) -> str:
-    """Return the text with each character that steers a terminal replaced by one that shows it, such as ␛."""
+    """Replace each control character with a visible symbol, such as ␛."""
     return _PATTERN.sub(_picture, text)
 
 
 def escaped(text: str) -> str:
-    """Return JSON text with such characters, which stand within its strings alone, as `\\u` escapes."""
+    """Return JSON text with such characters, which occur only inside strings, escaped as `\\u` sequences."""
     return _PATTERN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def is_printable(text: str) -> bool:
-    """Whether nothing in a text steers a terminal."""
+    """Whether a text is free of control characters."""
     return _PATTERN.search(text) is None
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats log lines, tracebacks included, so that they may be shown."""
+    """Formats log lines, tracebacks included, so that they are safe to show."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the formatted line."""
         return printable(super().format(record))
 
 
 def log_to_stderr(form: str, level: int = logging.INFO) -> None:
-    """Send this process's log to stderr, in this form."""
+    """Send this process's log to stderr in this format."""
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter(form))
     logging.basicConfig(level=level, handlers=[handler])

@@ -32,19 +32,19 @@ def method_rng(sweep_seed: int, method: str, part: int = 0) -> np.random.Generat
 
 
 def grid_number(sweep_seed: int, *place: int) -> int:
-    """Return the 64-bit number that shuffles a grid at a place of it."""
+    """Return the 64-bit number that shuffles a grid at a given position."""
     return _derive("grid", sweep_seed, *place)
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
     """Return the order of the training samples in an epoch.
 
-    Seeded `fit(shuffle=True)` repeats one permutation in every epoch, so the order is ours.
+    Seeded `fit(shuffle=True)` repeats one permutation in every epoch, so kerasweep draws its own order.
 
     Args:
         seed: the trial's seed.
         epoch: the epoch, from 1.
-        samples: how many there are.
+        samples: the number of samples.
 
     Returns:
         A permutation of `range(samples)`, int64.

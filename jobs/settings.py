@@ -1,4 +1,4 @@
-"""One frozen Settings, from the environment and the flags over it."""
+"""The settings, read from the environment and from flags, which win."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = "KERASWEEP_"
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are and how long things take; names end in their unit.
+    """Where things are and how long they may take; names end in their unit.
 
     An empty URL stands for the embedded default under `home`.
     """
@@ -47,7 +47,7 @@ class Settings:
 
     @property
     def together(self) -> bool:
-        """Whether records and artifacts both lie under `home`, and so are copied and moved together."""
+        """Whether records and artifacts both lie under `home`, and so are copied and moved as one."""
         return not self.store_url and not self.artifacts_url
 
     @property
@@ -62,16 +62,15 @@ class Settings:
 
     @property
     def artifacts(self) -> str:
-        """The URL of the artifacts, as fsspec takes it."""
+        """The URL of the artifacts, for fsspec."""
         return self.artifacts_url or str(self.home_path / "artifacts")
 
 
 def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | None) -> Settings:
-    """Read `KERASWEEP_…`; a flag that is not None wins.
+    """Read the `KERASWEEP_…` variables; a flag that is not None wins.
 
     Raises:
-        InputError: a flag that is no setting; a duration that is not a number above 0; an address that
-            cannot be meant.
+        InputError: an unknown flag, a duration that is not a positive number, or a malformed address.
     """
     _expect_known(flags)
     environ = os.environ if environ is None else environ
@@ -90,7 +89,7 @@ def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | No
 
 
 def to_env(settings: Settings) -> dict[str, str]:
-    """Return the environment that makes another process read the same settings."""
+    """Return the environment that gives another process the same settings."""
     return {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
 
 

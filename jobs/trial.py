@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class TrialState(StrEnum):
-    """Where a trial stands."""
+    """The state of a trial."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -19,12 +19,12 @@ class TrialState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more happens to the trial unless a person asks for it."""
+        """Whether the state is final unless the user asks for a retry."""
         return self in FINAL
 
 
 class SweepState(StrEnum):
-    """Where a sweep stands."""
+    """The state of a sweep."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -53,7 +53,7 @@ class FailureClass(StrEnum):
 
 
 class Answer(StrEnum):
-    """What the store says to an attempt that records its progress."""
+    """The store's answer to an attempt that records its progress."""
 
     GO_ON = "go on"
     PAUSE = "pause"
@@ -67,7 +67,7 @@ FINAL = frozenset({TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED, 
 #: The trials whose value counts.
 COUNTED = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
 
-#: The one table of moves. `failed` and `cancelled` are left only by a person's `retry`.
+#: The allowed transitions. Only a user's `retry` leads out of `failed` and `cancelled`.
 MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.PAUSED, TrialState.CANCELLED}),
     TrialState.RUNNING: frozenset({TrialState.QUEUED, TrialState.PAUSED, *FINAL}),
@@ -78,26 +78,26 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.CANCELLED: frozenset({TrialState.QUEUED}),
 }
 
-#: Failures that never count towards `max_failures`: not the trial's fault. Each class has a bound of its own.
+#: Failures that do not count towards `max_failures`, since the trial is not at fault. Each has its own limit.
 UNCOUNTED = frozenset({FailureClass.MACHINE, FailureClass.LOST, FailureClass.PREEMPTED, FailureClass.STORE})
 
-#: Failures that a retry cannot mend.
+#: Failures that a retry cannot fix.
 HOPELESS = frozenset({FailureClass.USER, FailureClass.DIVERGED})
 
 
 def may_move(source: TrialState, target: TrialState) -> bool:
-    """Tell whether the table holds the move."""
+    """Tell whether the transition is allowed."""
     return target in MOVES[source]
 
 
 def sources_of(target: TrialState) -> tuple[TrialState, ...]:
-    """Return the states from which `target` may be reached."""
+    """Return the states from which `target` can be reached."""
     return tuple(state for state, targets in MOVES.items() if target in targets)
 
 
 @dataclass(frozen=True)
 class TrialKey:
-    """Which trial: the sweep's id and the trial's number from 0."""
+    """Identifies a trial: the sweep's id and the trial's number from 0."""
 
     sweep: str
     trial: int
@@ -108,7 +108,7 @@ class TrialKey:
 
 @dataclass(frozen=True)
 class AttemptKey:
-    """Which attempt: its number, from 1, is the fencing token of the trial."""
+    """Identifies an attempt: its number, from 1, is the fencing token of the trial."""
 
     sweep: str
     trial: int
@@ -116,7 +116,7 @@ class AttemptKey:
 
     @property
     def of_trial(self) -> TrialKey:
-        """The trial that the attempt is at."""
+        """The trial that the attempt belongs to."""
         return TrialKey(self.sweep, self.trial)
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class AttemptKey:
 
     @classmethod
     def parse(cls, text: str) -> AttemptKey:
-        """Read what `str` wrote.
+        """Parse the output of `str`.
 
         Raises:
             ValueError: the text has another form.

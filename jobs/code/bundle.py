@@ -1,6 +1,6 @@
-"""What travels with a job as one zip: its file, the modules beside it that it imports, its data files.
+"""A job's bundle: one zip of its file, the modules beside it that it imports, and its data files.
 
-The same files give the same bytes on every machine, so that the digest names the code.
+The same files give the same bytes on every machine, so the digest identifies the code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kerasweep.jobs.code.travel import DATA_BYTES, find_travellers
 from kerasweep.jobs.errors import Damaged, ProgramError
 
 LIMIT_BYTES = 16 << 20
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Bundle:
     Args:
         data: the zip.
         sha256: of data, hex.
-        entry: the job's file in it.
+        entry: the path of the job's file in it.
         files: all paths in it, sorted, with /.
     """
 
@@ -43,16 +43,16 @@ class Bundle:
 def bundle(path: Path, files: Sequence[str] = ()) -> Bundle:
     """Bundle a job.
 
-    Of the job's own folder are taken: the modules that it imports, packages with all their .py files, the
+    From the job's folder it takes the modules that the job imports, packages with all their .py files, the
     folder data/, and what `files` names.
 
     Args:
         path: the job's file.
-        files: patterns of data files, from the job's folder; one that begins with ! leaves files out.
+        files: patterns of data files, relative to the job's folder; a leading ! excludes files.
 
     Raises:
-        ProgramError: a file is not Python, or not a regular file inside the folder, or all are too large, or
-            the job opens a file beside it that is not taken.
+        ProgramError: a file is not Python, not a regular file inside the folder, or the files are too large
+            in total, or the job opens a file beside it that is not in the bundle.
     """
     folder, found = path.parent, find_travellers(path, files)
     contents: dict[str, bytes] = {}
@@ -61,7 +61,7 @@ def bundle(path: Path, files: Sequence[str] = ()) -> Bundle:
         data = file.read_bytes()
         total += len(data) if file in found.code else 0
         if total > LIMIT_BYTES:
-            rule = f"a job's code holds at most {LIMIT_BYTES:,} bytes, with '{file.name}' it holds {total:,}"
+            rule = f"a job's code holds at most {LIMIT_BYTES:,} bytes, got {total:,} with '{file.name}'"
             raise ProgramError(f"{rule}\nkeep data out of the .py files that it imports")
         contents[file.relative_to(folder).as_posix()] = data
     data = _zip(contents)
@@ -69,12 +69,12 @@ def bundle(path: Path, files: Sequence[str] = ()) -> Bundle:
 
 
 def unpack(data: bytes, folder: Path) -> None:
-    """Write a bundle's files into a folder, whole or not at all.
+    """Write a bundle's files into a folder, all or none.
 
     Several processes may unpack the same bundle into the same folder.
 
     Raises:
-        Damaged: it is no bundle, or one that would write outside the folder.
+        Damaged: this is not a bundle, or a file would be written outside the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -90,18 +90,20 @@ def _zip(contents: dict[str, bytes]) -> bytes:
         for name, data in contents.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-            archive.writestr(entry, data)  # stored: what zlib writes differs between its versions
+            archive.writestr(entry, data)  # stored uncompressed: zlib's output differs between versions
     return buffer.getvalue()
 
 
 def _extract(data: bytes, folder: Path) -> list[str]:
-    """Write the entries into a fresh folder, one at a time; return their names."""
+    """Write the entries into a new folder, one at a time; return their names."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             most = LIMIT_BYTES + DATA_BYTES
             if sum(entry.file_size for entry in entries) > most:
-                raise Damaged(f"a bundle holds at most {most:,} bytes, this one more\nsubmit the sweep again")
+                raise Damaged(
+                    f"a bundle holds at most {most:,} bytes, this one holds more\nsubmit the sweep again"
+                )
             names = [_safe_name(entry) for entry in entries]
             for name in names:
                 target = folder / name
@@ -109,7 +111,9 @@ def _extract(data: bytes, folder: Path) -> list[str]:
                 target.write_bytes(archive.read(name))
             return names
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, IndexError) as error:
-        raise Damaged(f"a bundle is a zip, this is none: {error}\nsubmit the sweep again") from error
+        raise Damaged(
+            f"a bundle must be a zip file, this one is not: {error}\nsubmit the sweep again"
+        ) from error
 
 
 def _safe_name(entry: zipfile.ZipInfo) -> str:
@@ -134,11 +138,11 @@ def _move_into_place(fresh: Path, folder: Path, names: list[str]) -> None:
 
 
 def _replace_each(fresh: Path, folder: Path, names: list[str]) -> None:
-    """Give a folder that is there already the same files again, whoever reads them meanwhile."""
+    """Replace the files of an existing folder with the same files; others may be reading them."""
     for name in names:
         target = folder / name
         if not target.parent.resolve().is_relative_to(folder.resolve()):
-            rule = f"a bundle stays in its folder, '{target.parent}' leads out of it"
+            rule = f"a bundle must stay in its folder, '{target.parent}' leads out of it"
             raise Damaged(f"{rule}\nremove '{folder}'")
         target.parent.mkdir(parents=True, exist_ok=True)
         (fresh / name).replace(target)

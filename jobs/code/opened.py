@@ -1,4 +1,4 @@
-"""Which files beside it a job opens, as far as its source tells: paths that are written out."""
+"""Finds the files that a job opens by a literal path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-#: Functions and methods that read the file or folder of their first argument, by their last name.
+#: Functions and methods that read the file or folder given as their first argument, by their last name.
 _READERS = frozenset(
     {
         "open", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "load_model", "load_weights",
@@ -17,7 +17,7 @@ _READERS = frozenset(
         "load_img", "loadmat", "parse_config", "run_path", "list_files", "connect"
     }
 )  # fmt: skip
-#: Methods of a path that read it.
+#: Path methods that read the path.
 _OWN_READERS = frozenset({"read_text", "read_bytes", "iterdir", "rglob"})
 _LOOKS = frozenset({"exists", "isfile", "isdir", "is_file", "is_dir"})
 _WRITERS = frozenset(
@@ -37,7 +37,7 @@ class Opened:
     """A path that is opened.
 
     Args:
-        path: from the job's folder, with /; * stands for what is only known when it runs.
+        path: relative to the job's folder, with /; * stands for what is known only at run time.
         where: the line and the file.
     """
 
@@ -51,8 +51,8 @@ class Reads:
 
     Args:
         needed: what it reads.
-        optional: what it reads if it is there.
-        words: every text that its source holds.
+        optional: what it reads if it exists.
+        words: every string in its source.
     """
 
     needed: tuple[Opened, ...]
@@ -60,18 +60,18 @@ class Reads:
     words: frozenset[str]
 
     def mentions(self, folder: str) -> bool:
-        """Tell whether any text in the source may mean a folder of this name."""
+        """Tell whether any string in the source may refer to a folder of this name."""
         return any(folder in word.replace("\\", "/").split("/") for word in self.words)
 
 
 def find_reads(modules: Mapping[str, ast.Module]) -> Reads:
-    """Find what the modules of a job open by a path that is written out.
+    """Find the files that the modules of a job open by a literal path.
 
-    Only what may run in a trial counts: not what stands under `if __name__ == "__main__"`, nor functions
-    that nothing names which may run.
+    Only code that may run in a trial counts: not the body of `if __name__ == "__main__"`, nor functions that
+    nothing reachable mentions.
 
     Args:
-        modules: by path from the job's folder.
+        modules: by path relative to the job's folder.
     """
     scans = [_Scan(name, module) for name, module in modules.items()]
     live = _live_names(scans)
@@ -98,7 +98,7 @@ def _within(path: str, places: set[str]) -> bool:
 
 
 class _Scan:
-    """One module: its top-level parts, and what its paths mean."""
+    """One module: its top-level statements, and what its path expressions mean."""
 
     def __init__(self, name: str, module: ast.Module) -> None:
         self.name = name
@@ -115,7 +115,7 @@ class _Scan:
                     self._known[node.targets[0].id] = value
 
     def bodies(self, live: Collection[str]) -> Iterator[ast.stmt]:
-        """Yield the top-level statements that may run, given the names that are used."""
+        """Yield the top-level statements that may run, given the names in use."""
         for node in self._parts:
             if (
                 not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
@@ -124,7 +124,7 @@ class _Scan:
                 yield node
 
     def meaning(self, call: ast.Call) -> tuple[str, str | None]:
-        """Return what a call does to which path: reads it, writes it, or looks whether it is there."""
+        """Return what a call does to which path: whether it reads, writes or probes it."""
         name = _last_name(call.func)
         target = (
             call.args[0] if call.args else _keyword(call, "filepath", "file", "filename", "directory", "path")
@@ -205,7 +205,9 @@ def _kind_of(name: str, call: ast.Call, first: int) -> str:
 
 
 def _live_names(scans: Collection[_Scan]) -> set[str]:
-    """Return the names used by what may run: the job's functions, the modules' own lines, what they name."""
+    """Return the names that reachable code uses: the job's functions, module-level code, and what these
+    mention.
+    """
     live, size = set(_ENTRIES), -1
     while len(live) != size:
         size = len(live)

@@ -1,4 +1,4 @@
-"""A job's file read without running it: its functions and the parameters that they take."""
+"""Reads a job's file without running it: its functions and the parameters that they take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 
-#: What a job's functions give back. All but the last are required.
+#: What a job's functions return. All but the last are required.
 FUNCTIONS = {
     "load_data": 'returns {"train": (x, y), "validation": (x, y)}',
     "build_model": "returns a compiled keras.Model",
@@ -22,7 +22,7 @@ FUNCTIONS = {
 }
 _OPTIONAL = frozenset({"callbacks"})
 
-#: Arguments that kerasweep itself gives, where a function names them; see docs/your-job.md.
+#: Arguments that kerasweep passes to functions that name them; see docs/your-job.md.
 RESERVED = {
     "load_data": ("trial",),
     "build_model": ("data", "trial"),
@@ -37,7 +37,7 @@ class Signature:
     Args:
         required: those without a default.
         optional: those with one.
-        any_keyword: whether it takes others too, or is defined where it cannot be read.
+        any_keyword: whether it takes others too, or its definition cannot be read.
         line: where it is defined in the job's file, from 1.
     """
 
@@ -47,11 +47,11 @@ class Signature:
     line: int = 0
 
     def takes(self, name: str) -> bool:
-        """Tell whether an argument of this name may be given."""
+        """Tell whether the function accepts an argument of this name."""
         return self.any_keyword or self.names(name)
 
     def names(self, name: str) -> bool:
-        """Tell whether an argument of this name is written out."""
+        """Tell whether the signature names this argument."""
         return name in self.required or name in self.optional
 
 
@@ -61,17 +61,17 @@ class Program:
 
     Args:
         path: the file.
-        functions: by name, those of FUNCTIONS that it has.
+        functions: the FUNCTIONS that it defines, by name.
     """
 
     path: Path
     functions: Mapping[str, Signature]
 
     def route(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the keyword arguments of each function, out of one trial's values.
+        """Split one trial's values into the keyword arguments of each function.
 
-        What is swept under `training` has a dotted name and goes to none of them; see `wanted` for the
-        arguments that are kerasweep's own.
+        Values swept under `training` have dotted names and go to no function; `wanted` gives the arguments
+        that kerasweep passes itself.
         """
         return {
             function: {
@@ -83,7 +83,7 @@ class Program:
         }
 
     def wanted(self, function: str) -> tuple[str, ...]:
-        """Return which of its RESERVED arguments a function names: those that kerasweep has to give it."""
+        """Return the RESERVED arguments that a function names."""
         signature = self.functions.get(function, Signature())
         return tuple(name for name in RESERVED[function] if signature.names(name))
 
@@ -92,7 +92,7 @@ def read_program(path: Path) -> Program:
     """Read a job's file.
 
     Raises:
-        ProgramError: it is not there, not Python, or lacks a function.
+        ProgramError: the file is missing, not Python, or lacks a function.
     """
     module = read_module(path)
     _check_name(path, set(imported_names(module)))
@@ -110,27 +110,27 @@ def read_program(path: Path) -> Program:
 
 
 def _check_name(path: Path, imported: set[str]) -> None:
-    """Refuse a file name under which Python would not find the job, or would find it in a library's place."""
+    """Refuse a file name under which Python would not find the job, or would find it instead of a library."""
     if "." in path.stem:
         rule = f"a job's file has one dot in its name, got '{path.name}', which Python reads as a package"
         raise ProgramError(f"{rule}\nrename it, such as {path.stem.replace('.', '_')}.py")
     if path.stem in imported:
-        rule = f"a job's file is not named like a module that it imports, got '{path.name}'"
+        rule = f"a job's file must not have the name of a module that it imports, got '{path.name}'"
         raise ProgramError(
             f"{rule}\nrename it, such as {path.stem}_job.py, or `import {path.stem}` finds the job"
         )
 
 
 def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
-    """Check that the sweep's parameters and the job's arguments fit.
+    """Check the sweep's parameters against the job's arguments.
 
     Args:
         spec: the sweep.
         program: its job.
-        lines: gives the line of each key of the sweep file, where the sweep came from one.
+        lines: returns the line of each key of the sweep file, if the sweep came from one.
 
     Raises:
-        ProgramError: a parameter that no function takes or that kerasweep gives itself, or a required
+        ProgramError: a parameter that no function takes or that kerasweep passes itself, or a required
             argument that a trial may lack.
     """
     try:
@@ -171,14 +171,14 @@ def _check_given(name: str, function: str, where: str, spec: SweepSpec) -> None:
 
 
 class _Finder:
-    """Follows a name to its definition, through assignments and imports of files beside the job."""
+    """Resolves a name to its definition, through assignments and imports of files beside the job."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: set[tuple[Path, str]] = set()
 
     def find(self, module: ast.Module, path: Path, name: str) -> Signature | None:
-        """Return the signature of what `name` means at the end of a module, None where it means nothing."""
+        """Return the signature of `name` as it stands at the end of a module, or None."""
         if (path, name) in self._seen:
             return None
         self._seen.add((path, name))
@@ -188,7 +188,7 @@ class _Finder:
         return found
 
     def _meaning(self, node: ast.stmt, module: ast.Module, path: Path, name: str) -> Signature | None:
-        """Return what a statement makes of a name, None where it leaves it alone."""
+        """Return what a statement binds a name to, or None if it does not."""
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             return _signature(node, path)
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -220,7 +220,7 @@ class _Finder:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run on import, those in if, try and with among them."""
+    """Yield the statements that run on import, including those inside if, try and with."""
     for node in body:
         yield node
         if isinstance(node, ast.If) and "__main__" not in ast.unparse(node.test):

@@ -1,4 +1,4 @@
-"""Python source read without running it: its syntax tree, and the files beside it that it imports."""
+"""Reads Python source without running it: its syntax tree, and the files beside it that it imports."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ def read_module(path: Path) -> ast.Module:
     """Return the syntax tree of a Python file.
 
     Raises:
-        ProgramError: it is not there, not readable, too large, or not Python.
+        ProgramError: the file is missing, unreadable, too large, or not Python.
     """
     data = _read_bytes(path)
     _check_encoding(data, path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape: the job's own business
+            warnings.simplefilter("ignore")  # warnings such as invalid escapes are not our business
             return ast.parse(data, filename=str(path))
     except SyntaxError as error:
         where = f"line {error.lineno} of {path.name}" if error.lineno else path.name
         rule = f"a job is Python, '{path.name}' is not: {error.msg} ({where})"
-        raise ProgramError(f"{rule}\nmend it until `python {path.name}` starts") from error
+        raise ProgramError(f"{rule}\nfix it until `python {path.name}` starts") from error
     except (ValueError, RecursionError, MemoryError) as error:
         rule = f"a job is Python, '{path.name}' cannot be parsed: {error}"
-        raise ProgramError(f"{rule}\nmend it until `python {path.name}` starts") from error
+        raise ProgramError(f"{rule}\nfix it until `python {path.name}` starts") from error
 
 
 def _check_encoding(data: bytes, path: Path) -> None:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    except SyntaxError:  # an unknown one, which the parser will name, or none and not UTF-8
+    except SyntaxError:  # an unknown encoding, which the parser will report, or none declared and not UTF-8
         encoding = "utf-8"
     try:
         data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        rule = f"a job is UTF-8 or declares what it is, got byte 0x{data[error.start]:02x}"
+        rule = f"a job is UTF-8 or declares its encoding, got byte 0x{data[error.start]:02x}"
         raise ProgramError(f"{rule} (line {line} of {path.name})\nsave the file as UTF-8") from error
 
 
 def imported_names(module: ast.Module) -> Iterator[str]:
-    """Yield the top-level names that a module imports, wherever in it the imports stand."""
+    """Yield the top-level names that a module imports anywhere in it."""
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -58,10 +58,10 @@ def imported_names(module: ast.Module) -> Iterator[str]:
 
 
 def dynamic_imports(module: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Yield the modules that are imported by a name in quotes, or by one made when the job runs.
+    """Yield the modules that are imported by name at run time, as with `importlib.import_module`.
 
     Yields:
-        A top-level name and True, or what such a name begins with, maybe nothing, and False.
+        A top-level name and True, or a prefix of one, perhaps empty, and False.
     """
     known = {
         node.targets[0].id: node.value.value
@@ -97,7 +97,7 @@ def _given(call: ast.Call, name: str) -> ast.expr | None:
 
 
 def _beginning(node: ast.expr, known: Mapping[str, str]) -> tuple[str, bool]:
-    """Return the text that an expression begins with, and whether that is all of it."""
+    """Return the literal text that an expression begins with, and whether that is all of it."""
     if isinstance(node, ast.Constant):
         return str(node.value), True
     if isinstance(node, ast.Name) and node.id in known:
@@ -123,10 +123,10 @@ def _beginning(node: ast.expr, known: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def find_beside(folder: Path, module: str) -> Path | None:
-    """Return the file of a module that lies in `folder`, or None.
+    """Return the file of a module in `folder`, or None.
 
     Args:
-        folder: where the job lies, which Python puts first on its path.
+        folder: the job's folder, which Python searches first.
         module: a dotted name.
     """
     place = folder.joinpath(*module.split("."))
@@ -149,6 +149,6 @@ def _read_bytes(path: Path) -> bytes:
         rule = f"a job is a Python file, '{path}' cannot be read: {error.strerror}"
         raise ProgramError(f"{rule}\ncheck its permissions") from error
     if len(data) > LIMIT_BYTES:
-        rule = f"a job's file holds at most {LIMIT_BYTES:,} bytes, '{path}' holds more"
+        rule = f"a job's file holds at most {LIMIT_BYTES:,} bytes, '{path}' is larger"
         raise ProgramError(f"{rule}\nload data from a file of their own")
     return data

@@ -1,4 +1,4 @@
-"""Which files a job needs beside its own: the modules that it imports, and its data files."""
+"""Finds the files that a job needs: the modules beside it that it imports, and its data files."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from kerasweep.jobs.code.opened import Reads, find_reads
 from kerasweep.jobs.code.reading import dynamic_imports, find_beside, imported_names, read_module
 from kerasweep.jobs.errors import ProgramError
 
-#: The folder beside a job whose files always travel with it.
+#: A folder beside a job that is always bundled with it.
 DATA_FOLDER = "data"
 DATA_BYTES = 256 << 20
 DATA_FILES = 20_000
 
-#: Folders that hold other people's code, or what tools left.
+#: Folders with third-party code or left behind by tools.
 _NOT_OURS = frozenset({"node_modules", "site-packages", "venv", "env", "build", "dist"})
 
 
 @dataclass(frozen=True)
 class Travellers:
-    """What a job's bundle holds.
+    """The files in a job's bundle.
 
     Args:
         code: the job's file and modules.
         data: its data files.
-        notes: what a person should know of what is left out.
+        notes: what the user should know about omitted files.
     """
 
     code: frozenset[Path]
@@ -36,14 +36,14 @@ class Travellers:
 
 
 def find_travellers(path: Path, patterns: Sequence[str]) -> Travellers:
-    """Find what travels with a job.
+    """Find the files to bundle with a job.
 
     Args:
         path: the job's file.
-        patterns: of data files, from the job's folder; one that begins with ! leaves files out.
+        patterns: of data files, relative to the job's folder; a leading ! excludes files.
 
     Raises:
-        ProgramError: a file cannot travel, or one is read that does not.
+        ProgramError: a file cannot be bundled, or the job reads one that is not.
     """
     folder = path.parent
     code, parsed = _find_code(path)
@@ -55,9 +55,10 @@ def find_travellers(path: Path, patterns: Sequence[str]) -> Travellers:
 
 
 def _find_code(path: Path) -> tuple[set[Path], set[Path]]:
-    """Return the job's file with all that it imports from beside it, and those of them that name each other.
+    """Return the job's file with everything it imports from beside it, and the subset imported by a fixed
+    name.
 
-    The second leaves out the modules that only a name made at run time may mean.
+    The subset leaves out modules that only a name computed at run time may refer to.
     """
     folder, found, waiting = path.parent, {path}, [path]
     prefixes: set[str] = set()
@@ -86,7 +87,7 @@ def _files_of(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _files_like(folder: Path, prefix: str) -> Iterator[Path]:
-    """Yield the files of every module and package beside the job whose name begins so."""
+    """Yield the files of every module and package beside the job whose name begins with `prefix`."""
     for child in sorted(folder.iterdir()):
         if not child.name.startswith(prefix) or _is_foreign(child):
             continue
@@ -119,7 +120,7 @@ def _python_files(package: Path, folder: Path, seen: set[Path], strict: bool = T
 
 
 def _find_data(folder: Path, patterns: Sequence[str], reads: Reads) -> tuple[set[Path], list[str]]:
-    """Return the data files; where the folder data/ cannot travel and no code names it, a note says so."""
+    """Return the data files; note it where the folder data/ cannot be bundled and no code mentions it."""
     excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     found: set[Path] = set()
     for pattern in patterns:
@@ -139,18 +140,18 @@ def _find_data(folder: Path, patterns: Sequence[str], reads: Reads) -> tuple[set
 
 
 def _matching(folder: Path, pattern: str) -> set[Path]:
-    """Return the files that a pattern of the sweep file names; a folder means all in it."""
+    """Return the files that a pattern of the sweep file matches; a folder stands for everything in it."""
     found: set[Path] = set()
     for hit in folder.glob(pattern.rstrip("/") or pattern):
         found |= set(_data_files(hit, folder, set())) if hit.is_dir() else {hit}
     if not found:
-        rule = f"each pattern under `files` names files, got '{pattern}', which fits none in '{folder}'"
-        raise ProgramError(f"{rule}\nwrite it as seen from the job's folder, such as images/** or points.csv")
+        rule = f"each pattern under `files` names files, got '{pattern}', which matches none in '{folder}'"
+        raise ProgramError(f"{rule}\nwrite it relative to the job's folder, such as images/** or points.csv")
     return found
 
 
 def _data_files(place: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield all files in a folder but hidden ones, folders that lead back to themselves once."""
+    """Yield all files in a folder except hidden ones; a folder that links back to itself is visited once."""
     if not place.is_dir():
         return
     _check_inside(place, folder, "data")
@@ -166,13 +167,13 @@ def _data_files(place: Path, folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield child
             if len(seen) > DATA_FILES:
                 return
-            seen.add(child)  # counted, so that a huge tree is not walked to its end
+            seen.add(child)  # counted here so that a huge tree is not walked to its end
         elif child.resolve() not in seen:
             yield from _data_files(child, folder, seen)
 
 
 def _without(folder: Path, found: set[Path], excluded: Sequence[str]) -> set[Path]:
-    """Leave out what a pattern fits, or what lies in a folder that one fits."""
+    """Drop paths that match a pattern, or lie in a folder that does."""
 
     def is_left_out(file: Path) -> bool:
         inside = PurePosixPath(file.relative_to(folder).as_posix())
@@ -183,10 +184,10 @@ def _without(folder: Path, found: set[Path], excluded: Sequence[str]) -> set[Pat
 
 
 def _check_data(folder: Path, files: set[Path], key: str) -> set[Path]:
-    """Refuse data that cannot travel.
+    """Refuse data that cannot be bundled.
 
     Raises:
-        ProgramError: too many or too large, outside the folder, unreadable, or no regular files.
+        ProgramError: too many files or too large, outside the folder, unreadable, or not regular files.
     """
     remedy = (
         f'leave some out under `files`, as in `files: ["!{DATA_FOLDER}", points.csv]`, and let the job read '
@@ -213,7 +214,7 @@ def _check_data(folder: Path, files: set[Path], key: str) -> set[Path]:
 
 
 def _check_reads(folder: Path, reads: Reads, taken: set[Path]) -> None:
-    """Refuse a job that opens a file beside it which does not travel.
+    """Refuse a job that opens a file beside it that is not bundled.
 
     Raises:
         ProgramError: it does.
@@ -238,7 +239,7 @@ def _optional_notes(folder: Path, reads: Reads, taken: set[Path]) -> Iterator[st
 
 
 def _missing(folder: Path, path: str, taken: set[Path]) -> str | None:
-    """Return the pattern that names what is there beside the job and does not travel, None where all does."""
+    """Return the pattern that would bundle a path that exists beside the job, or None if it already is."""
     known, _, rest = path.partition("*")
     whole = folder / known if not rest and known == path else folder / known.rpartition("/")[0]
     if whole == folder or not whole.exists():
@@ -251,18 +252,18 @@ def _missing(folder: Path, path: str, taken: set[Path]) -> str | None:
 
 
 def _check_inside(path: Path, folder: Path, what: str = "code") -> None:
-    """Refuse what is not a file or a folder inside a job's own folder.
+    """Refuse anything but a file or folder inside the job's own folder.
 
     Raises:
-        ProgramError: it leads out of it, or is neither.
+        ProgramError: the path leads out of it, or is neither.
     """
     real = path.resolve()
     if not real.is_relative_to(folder.resolve()):
         rule = f"a job's {what} lies in its own folder, '{path.relative_to(folder)}' leads to '{real}'"
         raise ProgramError(f"{rule}\ncopy it into '{folder}'")
     if not (real.is_file() or real.is_dir()):
-        rule = f"a job's {what} is regular files, '{path.relative_to(folder)}' is none"
-        raise ProgramError(f"{rule}\nreplace it by a plain file")
+        rule = f"a job's {what} is regular files, '{path.relative_to(folder)}' is not one"
+        raise ProgramError(f"{rule}\nreplace it with a regular file")
 
 
 def _unreadable(path: Path, folder: Path, error: OSError) -> ProgramError:

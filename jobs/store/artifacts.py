@@ -1,8 +1,8 @@
-"""The artifacts: bundles, checkpoints and models, in any place that fsspec reaches.
+"""The artifacts (bundles, checkpoints and models), stored anywhere that fsspec reaches.
 
-An artifact becomes visible whole or not at all: on a file system it is written under a unique temporary
-name, synced and renamed; on an object store one put does it. Its SHA-256 stands in the records, and every
-reader checks it.
+An artifact becomes visible whole or not at all: on a file system it is written under a unique temporary name,
+synced and renamed; on an object store a single put does it. Its SHA-256 is recorded, and every reader checks
+it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _CHUNK_BYTES = 1 << 20
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is spent",
-    errno.EFBIG: "the file is too big",
+    errno.EFBIG: "the file is too large",
 }
-_REMEDY = "Check that the place exists and can be written (KERASWEEP_ARTIFACTS_URL)."
-_FULL_REMEDY = "Make room there, or set KERASWEEP_ARTIFACTS_URL to a larger place."
+_REMEDY = "Check that it exists and is writable (KERASWEEP_ARTIFACTS_URL)."
+_FULL_REMEDY = "Free some space there, or point KERASWEEP_ARTIFACTS_URL to a larger disk."
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class ArtifactRef:
 
     Args:
         kind: bundle, checkpoint or model.
-        key: where it lies, below the artifacts' URL.
+        key: its path below the artifacts' URL.
         sha256: the digest of its bytes, in hexadecimal.
         bytes: its size.
-        epoch: the epoch after which it was written, from 1; 0 where that means nothing.
+        epoch: the epoch after which it was written, from 1; 0 if not applicable.
     """
 
     kind: str
@@ -60,20 +60,20 @@ class ArtifactRef:
     epoch: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as a dict of plain values."""
         return asdict(self)
 
 
 class Artifacts:
-    """A folder, or whatever else fsspec opens, that holds artifacts by key.
+    """A folder, or anything else that fsspec opens, that stores artifacts by key.
 
     Args:
         url: a path, or an fsspec URL such as `s3://bucket/prefix`.
-        options: what fsspec is to know of the place, such as an endpoint; it reads its own settings too.
+        options: fsspec options, such as an endpoint; fsspec reads its own configuration too.
 
     Raises:
-        InputError: fsspec knows no such kind of URL, or its package is missing.
-        OutOfReach: the place cannot be written.
+        InputError: fsspec does not know this kind of URL, or the package for it is missing.
+        OutOfReach: the location cannot be written.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -87,14 +87,14 @@ class Artifacts:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
 
     def uri(self, key: str) -> str:
-        """Return the full address of a key."""
+        """Return the full URL of a key."""
         return str(self._fs.unstrip_protocol(self._path(key)))
 
     def put(self, key: str, data: bytes) -> tuple[str, int]:
-        """Write the bytes whole or not at all, durably; return their SHA-256 and size.
+        """Write the bytes durably, whole or not at all; return their SHA-256 and size.
 
         Raises:
-            OutOfReach: they could not be written; nothing is visible of them.
+            OutOfReach: they could not be written; nothing of them is visible.
         """
         path = self._path(key)
         with self._translated():
@@ -117,7 +117,8 @@ class Artifacts:
         return sha256, size
 
     def beside(self) -> AbstractContextManager[str] | None:
-        """Return a temporary folder, to be entered, on the artifacts' file system; None where that is remote.
+        """Return a context manager for a temporary folder on the artifacts' file system; None if that is
+        remote.
 
         What a killed process leaves there is removed with other temporary files.
         """
@@ -131,30 +132,30 @@ class Artifacts:
         """Return the bytes of a key.
 
         Raises:
-            Damaged: they are gone, or not those that were written.
-            OutOfReach: the place does not answer.
+            Damaged: they are gone, or differ from those on record.
+            OutOfReach: the store does not respond.
         """
         return b"".join(self._checked(key, sha256))
 
     def fetch(self, key: str, sha256: str, target: Path) -> None:
-        """Copy a key into a file that appears whole or not at all, its digest checked.
+        """Copy a key into a file that appears whole or not at all, checking its digest.
 
         Raises:
             Damaged: as `get`.
-            OutOfReach: the place does not answer, or the target cannot be written.
+            OutOfReach: the store does not respond, or the target cannot be written.
         """
         try:
             write_whole(target, self._checked(key, sha256))
-        except OSError as exc:  # the reading side has translated its own
+        except OSError as exc:  # errors of the reading side are already translated
             raise OutOfReach(
                 "The destination", str(target), "Check that it has room and can be written.", str(exc)
             ) from exc
 
     def peek(self, key: str) -> bytes | None:
-        """Return the bytes of a key that no record has a digest of, or None where there is none.
+        """Return the bytes of a key that has no recorded digest, or None if it does not exist.
 
         Raises:
-            OutOfReach: the place does not answer.
+            OutOfReach: the store does not respond.
         """
         with self._translated():
             try:
@@ -165,10 +166,11 @@ class Artifacts:
 
     @property
     def place(self) -> str:
-        """What tells a folder from a copy of it; of an object store, its address.
+        """Return an identifier that distinguishes a folder from a copy of it; for an object store, its
+        address.
 
         Raises:
-            OutOfReach: the folder does not answer.
+            OutOfReach: the folder does not respond.
         """
         if not self._local:
             return str(self._root)
@@ -176,10 +178,11 @@ class Artifacts:
             return f"folder {Path(self._root).stat().st_ino}"
 
     def age_s(self, key: str) -> float:
-        """Return how long ago a key was written, in seconds, on the clock of the place and of this machine.
+        """Return the seconds since a key was written, by the clocks of the store and of this machine; 0 if
+        missing.
 
         Raises:
-            OutOfReach: the place does not answer; the key being gone already is age 0.
+            OutOfReach: the store does not respond.
         """
         with self._translated():
             try:
@@ -189,12 +192,12 @@ class Artifacts:
                 return 0.0
 
     def delete(self, key: str) -> None:
-        """Remove a key; one that is gone already is no error."""
+        """Remove a key. Missing keys are ignored."""
         with self._translated(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
     def delete_below(self, prefix: str) -> int:
-        """Remove all that lies below a prefix, folders and all; return how many bytes it held."""
+        """Remove everything below a prefix, including folders; return the number of bytes freed."""
         path = self._path(prefix)
         with self._translated():
             self._fs.invalidate_cache()
@@ -206,7 +209,7 @@ class Artifacts:
             return held
 
     def drop_empty_folders(self, prefix: str) -> None:
-        """Remove the folders below a prefix that hold nothing; an object store has none."""
+        """Remove empty folders below a prefix; object stores have none."""
         if self._local:
             with self._translated():
                 for folder, _, _ in os.walk(self._path(prefix), topdown=False):
@@ -214,23 +217,23 @@ class Artifacts:
                         os.rmdir(folder)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys below a prefix, sorted; temporary files are not among them."""
+        """Return the keys below a prefix, sorted, without temporary files."""
         base = self._path(prefix) if prefix else self._root
         with self._translated():
-            self._fs.invalidate_cache()  # others write here too
+            self._fs.invalidate_cache()  # others write here concurrently
             self._expect_root()
             found = self._fs.find(base) if self._fs.exists(base) else []
         keys = (str(path)[len(self._root) :].lstrip("/") for path in found)
         return sorted(key for key in keys if _KEY.fullmatch(key))
 
     def sweep_temporary(self, older_than_s: float) -> int:
-        """Remove what writers that died left behind; return how many files.
+        """Remove temporary files left behind by writers that died; return their number.
 
         Args:
-            older_than_s: how long a file must have lain untouched; a live writer must not be robbed.
+            older_than_s: only files untouched for this long, so that live writers keep theirs.
         """
         if not self._local:
-            return 0  # an object store shows nothing of a put that was cut off
+            return 0  # object stores show nothing of an interrupted put
         with self._translated():
             return sweep_leftovers(Path(self._root), older_than_s)
 
@@ -244,17 +247,17 @@ class Artifacts:
         write_whole(Path(path), chunks, below=Path(self._root))
 
     def _expect_root(self) -> None:
-        """Refuse to go on below a folder that is gone: nobody would look for it in one made anew."""
+        """Refuse to write below a folder that is gone: nobody would look for the artifact in a new one."""
         if self._local:
             there = Path(self._root).is_dir()
         else:
             bucket = self._root.split("/")[0]
             there = not bucket or self._fs.exists(bucket)
         if not there:
-            raise FileNotFoundError(errno.ENOENT, "the place itself is gone", self._root)
+            raise FileNotFoundError(errno.ENOENT, "the folder itself is gone", self._root)
 
     def _checked(self, key: str, sha256: str) -> Iterator[bytes]:
-        """Give the bytes of a key in chunks; the last word is whether they are those on record."""
+        """Yield the bytes of a key in chunks; raise at the end if they do not match the digest on record."""
         path, found, size = self._path(key), hashlib.sha256(), 0
         with self._translated():
             try:
@@ -283,7 +286,7 @@ class Artifacts:
                 "The artifact store", self.url, _FULL_REMEDY if full else _REMEDY, cause
             ) from exc
         except Exception as exc:
-            if self._local:  # nobody's but ours
+            if self._local:  # belongs to another user
                 raise
             raise OutOfReach(
                 "The artifact store", self.url, _REMEDY, f"{type(exc).__name__}: {exc}"[:160]
@@ -291,7 +294,7 @@ class Artifacts:
 
 
 def _opened(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    """Return the file system and the path in it; a plain path is taken as it is, whatever it holds."""
+    """Return the file system and the path in it; a plain path is taken literally, whatever it contains."""
     if not _IS_URL.match(url):
         return LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
     try:

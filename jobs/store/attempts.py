@@ -1,7 +1,7 @@
-"""What workers do with the records: claim a trial, record its progress, end the attempt.
+"""The worker's side of the records: claim a trial, record its progress, end the attempt.
 
-Every move is a compare-and-set under the attempt's number, in one transaction, on the store's own clock.
-An attempt that is no longer the newest changes nothing and is told so.
+Every move is a compare-and-set under the attempt's number, in one transaction, on the store's clock. An
+attempt that is no longer the newest changes nothing and is told so.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class AttemptRecords:
         self._db = database
 
     def claim(self, key: TrialKey, worker: str, lease_s: float) -> Claim | None:
-        """Claim a queued trial of a running sweep; return None where it cannot be claimed.
+        """Claim a queued trial of a running sweep; return None if it cannot be claimed.
 
-        A worker that is set aside claims nothing until it is due for a probe.
+        A quarantined worker claims nothing until it is due for a probe.
         """
         with self._db.writing() as conn:
             now = self._db.now(conn)
@@ -108,13 +108,13 @@ class AttemptRecords:
             return _claimed(conn, key, worker, now)
 
     def pack_limit(self, key: TrialKey) -> int | None:
-        """Return the widest pack that a trial's next attempt may train in; None for any."""
+        """Return the widest pack that a trial's next attempt may train in; None for any width."""
         with self._db.reading() as conn:
             row = conn.execute(READ_TRIAL, {"of_sweep": key.sweep, "of_trial": key.trial}).one_or_none()
             return None if row is None else row.pack_limit
 
     def record(self, progress: Sequence[Progress], lease_s: float) -> dict[AttemptKey, Answer]:
-        """Write what attempts did, renew their leases, and return the answer to each."""
+        """Write the progress of attempts, renew their leases, and return the answer to each."""
         answers = {item.key: Answer.STALE for item in progress}
         if not progress:
             return answers
@@ -130,7 +130,7 @@ class AttemptRecords:
         return answers
 
     def decide(self, sweep: str, key: str, value: Any, reason: str) -> Any:
-        """Bind the sweep to a measured choice unless one is on record; return the one that binds."""
+        """Bind the sweep to a measured choice, unless one is already recorded; return the one that binds."""
         with self._db.writing() as conn:
             lock_sweep(conn, sweep, alone=True)
             query = select(t.decisions.c.value).where(t.decisions.c.sweep == sweep, t.decisions.c.key == key)
@@ -146,8 +146,8 @@ class AttemptRecords:
         """End a trial with its result; the model must be durable already. Idempotent.
 
         Raises:
-            IllegalMove: the result's state is not one that counts.
-            StaleAttempt: another attempt, or nobody, may write.
+            IllegalMove: the result's state is neither completed nor stopped.
+            StaleAttempt: the attempt no longer holds its trial.
         """
         if result.state not in COUNTED:
             raise IllegalMove(f"a result is completed or stopped, got {result.state} from attempt {key}")
@@ -169,16 +169,16 @@ class AttemptRecords:
     def fail(
         self, key: AttemptKey, failure: Failure, *, pack: int = 1, progress: Progress | None = None
     ) -> TrialState:
-        """End an attempt badly; return where its trial stands now. Idempotent.
+        """Record a failed attempt; return the trial's new state. Idempotent.
 
         Args:
             key: the attempt.
             failure: what went wrong.
-            pack: how many trials trained together; a wide pack is tried again narrower, at no charge.
-            progress: what is still to be written.
+            pack: how many trials trained together; a wide pack is retried narrower, without counting.
+            progress: what has not been written yet.
 
         Raises:
-            StaleAttempt: another attempt, or nobody, may write.
+            StaleAttempt: the attempt no longer holds its trial.
         """
         outcome = f"failed: {failure.cls}"
         with self._db.writing() as conn:
@@ -199,14 +199,14 @@ class AttemptRecords:
     def release(
         self, key: AttemptKey, target: TrialState, reason: str, progress: Progress | None = None
     ) -> None:
-        """Give a trial back as queued, paused or cancelled, at no charge. Idempotent.
+        """Give a trial back as queued, paused or cancelled, without counting a failure. Idempotent.
 
-        What was asked of the trial meanwhile comes before `target`: a pause or a cancel that the attempt was
-        not told of is kept, and a pause that was taken back leads to `queued`.
+        A request made meanwhile takes precedence over `target`: a pause or cancel that the attempt has not
+        heard of is kept, and a withdrawn pause leads to `queued`.
 
         Raises:
             IllegalMove: another target.
-            StaleAttempt: another attempt, or nobody, may write.
+            StaleAttempt: the attempt no longer holds its trial.
         """
         if target not in _RELEASED:
             raise IllegalMove(
@@ -265,7 +265,7 @@ def _end_badly(
 def _judge_release(
     conn: Connection, key: AttemptKey, target: TrialState, outcome: str, reason: str
 ) -> Verdict:
-    """Let a trial go where it is to go, unless it was given back to the queue too often already."""
+    """Release a trial to its target, unless it was requeued too often already."""
     if target is not TrialState.QUEUED:
         return Verdict(target, reason)
     retries = read_sweep(conn, key.sweep).spec.retries
@@ -277,7 +277,7 @@ def _judge_release(
 
 def _columns_of(result: Result) -> dict[str, Any]:
     return {
-        # SQLite keeps no NaN; a value that is none must be none in every store.
+        # SQLite cannot store NaN; so it is None in every store.
         "value": None if math.isnan(result.value) else result.value,
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
@@ -290,14 +290,14 @@ def _columns_of(result: Result) -> dict[str, Any]:
 
 
 def _expect_finished(conn: Connection, key: AttemptKey, result: Result) -> None:
-    """Accept a result that this very attempt wrote before its answer got lost; refuse any other."""
+    """Accept a result that this attempt has already written, as after a lost answer; refuse any other."""
     row = conn.execute(READ_TRIAL, named(key)).one_or_none()
     if row is None or (row.attempt, row.digest, row.state) != (key.attempt, result.digest, result.state):
         raise stale(key)
 
 
 def _state_after_end(conn: Connection, key: AttemptKey, outcome: str) -> TrialState:
-    """Accept an end that this very attempt wrote before; return where the trial stands now."""
+    """Accept an end that this attempt has already written; return the trial's state."""
     if conn.execute(_SAME_END, {**named(key), "outcome": outcome}).first() is None:
         raise stale(key)
     return TrialState(conn.execute(READ_TRIAL, named(key)).one().state)

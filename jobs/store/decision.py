@@ -17,7 +17,7 @@ from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
 from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
 from kerasweep.jobs.trial import FINAL, Answer, SweepState, TrialState, sources_of
 
-#: What may replace an earlier request: nothing replaces a cancel, and a resume only a pause.
+#: What may replace an earlier request: a cancel is final, and a resume replaces only a pause.
 _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
     None: (Answer.PAUSE,),
     Answer.PAUSE: (Answer.PAUSE,),
@@ -27,18 +27,18 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 
 
 class Decision:
-    """A sweep's records under its lock. Everything written here is committed together, or not at all."""
+    """A sweep's records under its lock. Everything written here is committed together or not at all."""
 
     def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
         self._conn = conn
         self._mine = t.trials.c.sweep == sweep.id
         self.sweep = sweep
         self.now = now
-        #: What is known of the sweep's workers.
+        #: The sweep's workers.
         self.fleet = Fleet(conn, sweep, now)
 
     def counts(self) -> dict[TrialState, int]:
-        """Return how many trials stand in each state."""
+        """Return the number of trials in each state."""
         return count_states(self._conn, self.sweep.id)
 
     def trials(self) -> list[TrialRecord]:
@@ -47,7 +47,7 @@ class Decision:
         return [trial_of(row) for row in self._conn.execute(query)]
 
     def first_ended(self, wanted: int) -> list[TrialRecord]:
-        """Return the trials that ended first, all of them, up to `wanted`."""
+        """Return the `wanted` trials that ended first, or fewer."""
         ended = and_(self._mine, t.trials.c.finished_at.is_not(None))
         query = (
             select(t.trials).where(ended).order_by(t.trials.c.finished_at, t.trials.c.number).limit(wanted)
@@ -55,7 +55,7 @@ class Decision:
         return [trial_of(row) for row in self._conn.execute(query)]
 
     def trial_state(self, number: int) -> TrialState:
-        """Return where a trial stands.
+        """Return a trial's state.
 
         Raises:
             NotFound: the sweep has no such trial.
@@ -67,7 +67,7 @@ class Decision:
         return TrialState(state)
 
     def add_trials(self, trials: Sequence[NewTrial]) -> None:
-        """Add trials, queued, each with its reason in the journal."""
+        """Add queued trials, each with its reason in the journal."""
         if not trials:
             return
         fresh = {
@@ -98,16 +98,16 @@ class Decision:
         among: Collection[TrialState] | None = None,
         **values: Any,
     ) -> int:
-        """Move every trial that may go to `target`, running ones left alone; return how many went.
+        """Move every trial that may go to `target`, except running ones; return the number of trials moved.
 
-        Each leaves a line of its own in the journal.
+        Each gets its own journal entry.
 
         Args:
-            target: where to.
+            target: the new state.
             reason: why, for the journal.
-            trial: this one only.
-            among: those in these states only.
-            values: other columns that change with it.
+            trial: only this trial.
+            among: only trials in these states.
+            values: other columns to change.
         """
         idle = [
             state
@@ -120,7 +120,7 @@ class Decision:
         )
 
     def ask(self, answer: Answer | None, trial: int | None = None, reason: str = "") -> int:
-        """Ask running attempts to pause, stop or cancel; return of how many that is asked now.
+        """Ask running attempts to pause, stop or cancel; return the number of attempts now asked.
 
         A cancel overrides a stop and a stop overrides a pause, in any order; None withdraws a pause.
         """
@@ -141,10 +141,10 @@ class Decision:
         return len(rows)
 
     def move_or_ask(self, target: TrialState, answer: Answer, trial: int, reason: str) -> bool:
-        """Move a trial at once, or ask its running attempt for it; return whether it moved.
+        """Move a trial at once, or ask its running attempt to; return whether it moved.
 
-        The move comes first: a trial that a worker claims at this moment runs by the time it is asked, and
-        the sweep's lock keeps a running one from being given back in between.
+        The move is tried first: a trial that a worker claims at this moment is running by the time it is
+        asked, and the sweep's lock keeps a running one from being given back in between.
         """
         moved = self.move(target, reason, trial)
         if not moved:
@@ -152,7 +152,7 @@ class Decision:
         return bool(moved)
 
     def set_state(self, state: SweepState, reason: str, message: str = "") -> None:
-        """Move the sweep, with the reason."""
+        """Set the sweep's state, with the reason."""
         ended = self.now if state.final else None
         self.sweep = replace(self.sweep, state=state, message=storable(message), finished_at=ended)
         values = {"state": state, "message": self.sweep.message, "finished_at": ended}
@@ -160,14 +160,14 @@ class Decision:
         write_journal(self._conn, self.now, self.sweep.id, f"sweep {state}", reason, state=state)
 
     def set_max_trials(self, max_trials: int) -> None:
-        """Change how many trials the sweep may have."""
+        """Set the maximum number of trials."""
         self.sweep = replace(self.sweep, max_trials=max_trials)
         self._conn.execute(
             t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(max_trials=max_trials)
         )
 
     def change_code(self, bundle: ArtifactRef, entry: str, source: Mapping[str, Any]) -> None:
-        """Let attempts that begin from here on train with another bundle; the one before stays on record."""
+        """Let attempts that start from now on use another bundle; the previous one stays on record."""
         before = self.sweep.source
         earlier = {
             "key": self.sweep.bundle.key,
@@ -184,24 +184,24 @@ class Decision:
         self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
 
     def forget_checkpoints(self) -> int:
-        """Take the checkpoints of trials that have not ended off the records; return how many there were."""
+        """Remove the checkpoints of unfinished trials from the records; return their number."""
         open_ = select(t.trials.c.number).where(self._mine, t.trials.c.state.not_in(sorted(FINAL)))
         mine = and_(t.artifacts.c.sweep == self.sweep.id, t.artifacts.c.kind == "checkpoint")
         return self._conn.execute(t.artifacts.delete().where(mine, t.artifacts.c.trial.in_(open_))).rowcount
 
     def note(self, event: str, reason: str, trial: int | None = None) -> None:
-        """Write a decision that moves nothing, and its reason, into the journal."""
+        """Write a decision that moves nothing to the journal, with its reason."""
         write_journal(self._conn, self.now, self.sweep.id, event, reason, trial=trial)
 
 
 def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
-    """Return how many trials of a sweep stand in each state that occurs."""
+    """Return the number of a sweep's trials in each state that occurs."""
     query = select(t.trials.c.state, func.count()).where(t.trials.c.sweep == sweep).group_by(t.trials.c.state)
     return {TrialState(state): count for state, count in conn.execute(query)}
 
 
 def no_such_trial(conn: Connection, sweep: str, number: int) -> NotFound:
-    """Return the error of a trial that the sweep does not have."""
+    """Return the error for a trial that the sweep does not have."""
     count = sum(count_states(conn, sweep).values())
     rule = (
         f"a trial of sweep {sweep} is a number from 0 to {count - 1}"

@@ -1,8 +1,8 @@
-"""Whether a store may delete what lies in its artifacts: only the store that made them may.
+"""Decides whether a store may delete artifacts: only the store that made them may.
 
-A store's identity stands in its records and, with the place of its database, in a marker beside the
-artifacts. So a copy of the records is told from the original, whose place is another, and records from a
-backup are told from newer ones by the generation, which grows in the records first and then in the marker.
+A store's identity is kept in its records and, with the location of its database, in a marker beside the
+artifacts. A copy of the records is recognised by its different location, and records restored from a backup
+by the generation, which is raised in the records first and then in the marker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerasweep.jobs.store.sql.database import Database
 
 log = logging.getLogger(__name__)
 
-_ADOPT = "`kerasweep db adopt` makes this store the one that may, where the other is no longer in use"
+_ADOPT = "`kerasweep db adopt` gives this store the artifacts if the other is no longer in use"
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Identity:
 
     Args:
         id: its UUID, in hexadecimal.
-        place: where its database is, so that a copy has another.
-        generation: how often its schedulers have looked after the artifacts.
-        claims: whether it may mark artifacts as its own where no marker is.
+        place: where its database is; a copy has another place.
+        generation: how often its schedulers have maintained the artifacts.
+        claims: whether it may mark unmarked artifacts as its own.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Marker:
-    """What lies beside the artifacts; `root` tells their folder from a copy of it."""
+    """The marker beside the artifacts; `root` distinguishes their folder from a copy of it."""
 
     store: str
     place: str
@@ -51,10 +51,10 @@ class Marker:
 
     @classmethod
     def read(cls, artifacts: Artifacts, store: str) -> Marker | None:
-        """Return the marker of a store, or None where there is none.
+        """Return the marker of a store, or None if there is none.
 
         Raises:
-            OutOfReach: the artifacts do not answer.
+            OutOfReach: the artifacts do not respond.
         """
         data = artifacts.peek(_key(store))
         if data is None:
@@ -69,7 +69,7 @@ class Marker:
         """Write the marker.
 
         Raises:
-            OutOfReach: the artifacts do not answer.
+            OutOfReach: the artifacts do not respond.
         """
         artifacts.put(_key(self.store), json.dumps(asdict(self)).encode())
 
@@ -81,13 +81,13 @@ class IdentityRecords:
         self._db = database
 
     def identity(self) -> Identity:
-        """Return which store this is."""
+        """Return this store's identity."""
         with self._db.reading() as conn:
             row = conn.execute(select(t.store)).one()
             return Identity(row.id, self._db.place(conn), row.generation, row.claims)
 
     def next_generation(self, *, above: int = 0) -> int:
-        """Count the generation on, beyond `above`; return it. From now on this store claims its artifacts."""
+        """Raise the generation above `above` and return it. From now on this store claims its artifacts."""
         with self._db.writing() as conn:
             found = conn.execute(select(t.store.c.generation).with_for_update()).scalar_one()
             generation = max(int(found), above) + 1
@@ -96,7 +96,7 @@ class IdentityRecords:
 
 
 class Ownership:
-    """Decides whether a store may delete in its artifacts.
+    """Decides whether a store may delete its artifacts.
 
     Args:
         records: the store's records.
@@ -108,29 +108,29 @@ class Ownership:
         self._records, self._artifacts, self._together = records, artifacts, together
 
     def doubt(self) -> str | None:
-        """Return why this store may not delete, or None where it may.
+        """Return why this store may not delete, or None if it may.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer.
+            OutOfReach: the store or the artifacts do not respond.
         """
         mine = self._records.identity()
         return self._doubt(mine, Marker.read(self._artifacts, mine.id))
 
     def claim(self) -> None:
-        """Mark the artifacts as this store's where no marker is and it may.
+        """Mark unmarked artifacts as this store's, if it may.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer.
+            OutOfReach: the store or the artifacts do not respond.
         """
         mine = self._records.identity()
         if Marker.read(self._artifacts, mine.id) is None and self._doubt(mine, None) is None:
             self._write(mine, 0)
 
     def renew(self) -> str | None:
-        """Count the generation on where this store may delete; return why not otherwise.
+        """Raise the generation if this store may delete; otherwise return why not.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer.
+            OutOfReach: the store or the artifacts do not respond.
         """
         mine = self._records.identity()
         marker = Marker.read(self._artifacts, mine.id)
@@ -140,33 +140,34 @@ class Ownership:
         return doubt
 
     def adopt(self) -> None:
-        """Make this store the one that may delete, whatever the marker says.
+        """Make this store the owner of the artifacts, whatever the marker says.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer.
+            OutOfReach: the store or the artifacts do not respond.
         """
         mine = self._records.identity()
         marker = Marker.read(self._artifacts, mine.id)
         self._write(mine, marker.generation if marker else 0)
 
     def _write(self, mine: Identity, above: int) -> None:
-        generation = self._records.next_generation(above=above)  # first: never behind the marker
+        # raised first, so that it is never behind the marker
+        generation = self._records.next_generation(above=above)
         Marker(mine.id, mine.place, self._artifacts.place, generation).write(self._artifacts)
 
     def _doubt(self, mine: Identity, marker: Marker | None) -> str | None:
         if marker is None:
-            older = "the store was made before stores had an identity, and may be a copy of another"
+            older = "the store predates store identities and may be a copy of another"
             return None if mine.claims or self._together else f"{older}; {_ADOPT}"
         moved = self._together and marker.root != self._artifacts.place
         if marker.place != mine.place and not moved:
-            return f"the artifacts belong to another store, of which this one is a copy; {_ADOPT}"
+            return f"the artifacts belong to another store, and this one is a copy of it; {_ADOPT}"
         if marker.generation > mine.generation and not moved:
-            return f"the records are older than the artifacts, as from a backup; {_ADOPT}"
+            return f"the records are older than the artifacts, as after restoring a backup; {_ADOPT}"
         return None
 
 
 def expect_ownership(ownership: Ownership) -> None:
-    """See that this store may delete.
+    """Check that this store may delete.
 
     Raises:
         InputError: it may not; the message says why.

@@ -1,4 +1,4 @@
-"""What the records hand out: plain, frozen data."""
+"""The plain, frozen data that the records return."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SweepRecord:
     finished_at: float | None
 
     def code_of(self, trial: TrialRecord) -> tuple[ArtifactRef, str]:
-        """Return the bundle that a trial was trained with, and the job's file in it."""
+        """Return the bundle that a trial was trained with, and the job's path in it."""
         earlier = self.source.get("bundles", [])
         used = trial.facts.get("code", earlier[0]["sha256"] if earlier else None)
         for one in earlier:
@@ -40,7 +40,7 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A trial that the scheduler decided on, and why."""
+    """A trial that the scheduler decided to add, and why."""
 
     number: int
     params: Mapping[str, Any]
@@ -50,7 +50,7 @@ class NewTrial:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as recorded; `epochs` counts those recorded, `facts` holds device and versions."""
+    """A trial as recorded; `epochs` counts its recorded epochs, `facts` holds the device and versions."""
 
     sweep: str
     number: int
@@ -77,8 +77,8 @@ class TrialRecord:
 class Claim:
     """What a worker needs to train a trial that it has just claimed.
 
-    `checkpoints` are the newest first; `decisions` bind every attempt of the sweep; a value worse than
-    `bar` is behind the trials whose models are kept.
+    `checkpoints` come newest first; `decisions` bind every attempt of the sweep; a value worse than `bar`
+    does not get its model kept.
     """
 
     key: AttemptKey
@@ -93,7 +93,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The metrics of one epoch, and the seconds that it took."""
+    """The metrics of one epoch, and its duration in seconds."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -113,7 +113,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """A successful end of a trial: `stopped` when the scheduler ended it, else `completed`."""
+    """A successful end of a trial: `stopped` if the scheduler ended it, else `completed`."""
 
     state: TrialState
     value: float
@@ -127,7 +127,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A worker or a scheduler that signed in: its facts, and how many seconds ago."""
+    """A registered worker or scheduler: its facts, and the seconds since its last heartbeat."""
 
     id: str
     facts: Mapping[str, Any]
@@ -136,7 +136,7 @@ class ProcessRecord:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A decision and its reason; `state` is where the trial (or the sweep) stands after it, if it moved."""
+    """A decision and its reason; `state` is the new state of the trial (or of the sweep), if it changed."""
 
     id: int
     trial: int | None
@@ -148,7 +148,7 @@ class JournalEntry:
 
 
 class LogLine(NamedTuple):
-    """A line that a trial printed; ids grow in the order of writing, not of being seen."""
+    """A line that a trial printed; ids grow in write order, not in commit order."""
 
     id: int
     trial: int
@@ -158,7 +158,7 @@ class LogLine(NamedTuple):
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One try of a worker at a trial; `outcome` is None while it runs."""
+    """One attempt of a worker at a trial; `outcome` is None while it runs."""
 
     trial: int
     number: int

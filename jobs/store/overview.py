@@ -1,4 +1,4 @@
-"""What a page and a monitor read: whether anything has changed, and counts over all sweeps."""
+"""Reads for pages and monitoring: whether anything has changed, and counts over all sweeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import journal_of, sweep_of
 from kerasweep.jobs.trial import TrialState
 
-#: The keys of what belongs to no sweep, among the marks.
+#: The keys of marks that belong to no sweep.
 PROCESSES, LOGS = "processes", "logs"
 
 _NEWEST = select(func.max(t.journal.c.id)).where(t.journal.c.sweep == t.sweeps.c.id).scalar_subquery()
@@ -29,14 +29,14 @@ _MARKS = select(t.sweeps.c.id, t.sweeps.c.state, t.sweeps.c.max_trials, _NEWEST,
 
 @dataclass(frozen=True)
 class SweepCount:
-    """How many trials of a sweep stand in a state.
+    """How many trials of a sweep are in a state.
 
     Args:
         sweep: the sweep's id.
         name: its name.
-        queue: the queue of Celery that its trials go to.
+        queue: the Celery queue of its trials.
         state: the state.
-        trials: how many stand in it.
+        trials: the number of trials in it.
     """
 
     sweep: str
@@ -48,11 +48,11 @@ class SweepCount:
 
 @dataclass(frozen=True)
 class OutcomeCount:
-    """How many attempts ended with an outcome: a final state, or a failure's class.
+    """How many attempts ended with an outcome: a final state, or a failure class.
 
     Args:
-        outcome: as the attempts' table has it.
-        attempts: how many.
+        outcome: as recorded for attempts.
+        attempts: the number of attempts.
     """
 
     outcome: str
@@ -66,7 +66,7 @@ class OverviewRecords:
         self._db = database
 
     def marks(self) -> dict[str, str]:
-        """Return a mark for each sweep, for the processes and for the logs: it changes when they do.
+        """Return a mark for each sweep, for the processes and for the logs, which changes when they do.
 
         A sweep's mark follows its state, its journal, and the epochs of its running trials.
         """
@@ -77,7 +77,7 @@ class OverviewRecords:
             return marks
 
     def counts_of_all(self) -> list[SweepCount]:
-        """Return how many trials of each sweep stand in each state that occurs."""
+        """Return the number of trials in each state that occurs, for each sweep."""
         query = select(t.trials.c.sweep, t.trials.c.state, func.count()).group_by(
             t.trials.c.sweep, t.trials.c.state
         )
@@ -97,7 +97,7 @@ class OverviewRecords:
         ]
 
     def outcomes(self) -> list[OutcomeCount]:
-        """Return how many attempts ended with each outcome."""
+        """Return the number of attempts that ended with each outcome."""
         query = (
             select(t.attempts.c.outcome, func.count())
             .where(t.attempts.c.outcome.is_not(None))
@@ -108,7 +108,7 @@ class OverviewRecords:
             return [OutcomeCount(outcome, count) for outcome, count in conn.execute(query)]
 
     def newest_journal(self, sweep: str, count: int, trial: int | None = None) -> list[JournalEntry]:
-        """Return the newest decisions on a sweep, or on one of its trials, the newest first."""
+        """Return the latest journal entries of a sweep, or of one of its trials, newest first."""
         query = select(t.journal).where(t.journal.c.sweep == sweep)
         if trial is not None:
             query = query.where(t.journal.c.trial == trial)
@@ -118,7 +118,7 @@ class OverviewRecords:
 
 
 def _processes(conn: Connection, now: float) -> Sequence[tuple[object, ...]]:
-    """Return what is shown of processes and changes rarely: who is there, and who is set aside."""
+    """Return the slowly changing facts shown about processes: which are alive, and which are quarantined."""
     found: list[tuple[object, ...]] = []
     for table in (t.workers, t.schedulers):
         alive = select(table.c.id, table.c.facts).where(table.c.seen_at >= now - ALIVE_S)

@@ -1,4 +1,4 @@
-"""What attempts report, written in batches: epochs, artifacts, log lines."""
+"""Writes what attempts report in batches: epochs, artifacts, log lines."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _CHECKPOINTS = (
 
 
 def renew_leases(conn: Connection, held: Sequence[Progress], lease_until: float) -> None:
-    """Renew the leases of attempts whose trials are locked already."""
+    """Renew the leases of attempts whose trials are already locked."""
     rows = [{**named(item.key), "until": lease_until} for item in held]
     if rows:
         conn.execute(_RENEW, rows)
 
 
 def write_progress(conn: Connection, progress: Iterable[Progress], now: float) -> None:
-    """Write what attempts did; they must hold their trials."""
+    """Write the progress of attempts, which must hold their trials."""
     progress = list(progress)
     _write_epochs(conn, progress, now)
     write_artifacts(conn, [(item.key, ref) for item in progress for ref in item.checkpoints], now)
@@ -57,7 +57,7 @@ def write_progress(conn: Connection, progress: Iterable[Progress], now: float) -
 
 
 def write_artifacts(conn: Connection, refs: Iterable[tuple[AttemptKey, ArtifactRef]], now: float) -> None:
-    """Put artifacts, durable already, on record."""
+    """Record artifacts that are already durable."""
     rows = [
         {**ref.to_json(), "sweep": key.sweep, "trial": key.trial, "attempt": key.attempt, "created_at": now}
         for key, ref in refs
@@ -67,13 +67,13 @@ def write_artifacts(conn: Connection, refs: Iterable[tuple[AttemptKey, ArtifactR
 
 
 def forget_epochs_after(conn: Connection, key: TrialKey, epoch: int) -> None:
-    """Drop the epochs after the last one that counts: an earlier attempt may have gone further."""
+    """Drop the epochs after the one resumed from: an earlier attempt may have gone further."""
     of_trial = and_(t.epochs.c.sweep == key.sweep, t.epochs.c.trial == key.trial)
     conn.execute(t.epochs.delete().where(of_trial, t.epochs.c.epoch > epoch))
 
 
 def read_checkpoints(conn: Connection, key: TrialKey) -> tuple[ArtifactRef, ...]:
-    """Return a trial's checkpoints, the newest epoch first."""
+    """Return a trial's checkpoints, newest epoch first."""
     found = conn.execute(_CHECKPOINTS, {"of_sweep": key.sweep, "of_trial": key.trial})
     return tuple(artifact_of(row) for row in found)
 

@@ -1,4 +1,4 @@
-"""Which trials of a sweep are the best, and what a further one must reach to be among them."""
+"""Ranks the trials of a sweep, and gives the value that another must reach to be among the best."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _VALUE = t.trials.c.value
 
 
 def ranked(sweep: SweepRecord) -> Select[Any]:
-    """Return the query of the trials that count, the best first; of equals the lower number."""
+    """Return the query of the trials that count, best first; ties by lower number."""
     order = _VALUE.asc() if _less_is_better(sweep) else _VALUE.desc()
     counted = (t.trials.c.sweep == sweep.id, t.trials.c.state.in_(COUNTED), _VALUE.is_not(None))
     return select(t.trials).where(*counted).order_by(order, t.trials.c.number)
 
 
 def bar_of(conn: Connection, sweep: SweepRecord) -> float | None:
-    """Return the value that a trial must reach for its model to be kept; None where any will do.
+    """Return the value that a trial must reach for its model to be kept; None if any value does.
 
-    It is that of the last of the best `keep_top`. Trials that count never cease to, so it only rises.
+    It is the worst of the best `keep_top`. Trials never stop counting, so it only rises.
     """
     keep = sweep.spec.checkpoints.kept
     if keep is None:

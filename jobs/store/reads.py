@@ -1,4 +1,4 @@
-"""What anyone may read of the records."""
+"""The reading side of the records."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from kerasweep.jobs.store.sql.rows import artifact_of, attempt_of, journal_of, r
 from kerasweep.jobs.store.tail import LogTail, lines_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
 
-#: Among so many of the newest sweeps is the nearest name looked for, and so many are listed.
+#: How many of the newest sweeps are searched for the nearest name, and listed.
 _LOOKED_AT, _LISTED = 200, 8
 
 
 class RecordReads:
-    """The reading side of the records; nothing here changes a row."""
+    """Read-only access to the records."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -48,10 +48,10 @@ class RecordReads:
             return read_sweep(conn, sweep)
 
     def find_sweep(self, name: str) -> SweepRecord:
-        """Return a sweep by id, by a unique beginning of its id, or by name (the newest).
+        """Return a sweep by id, by a unique prefix of its id, or by name (the newest).
 
         Raises:
-            NotFound: none fits, or more than one does; the message lists the candidates.
+            NotFound: none matches, or more than one does; the message lists the candidates.
         """
         with self._db.reading() as conn:
             newest_first = select(t.sweeps).order_by(t.sweeps.c.created_at.desc())
@@ -71,14 +71,14 @@ class RecordReads:
             return [sweep_of(row) for row in conn.execute(_among(query, t.sweeps.c.state, states))]
 
     def counts(self, sweep: str) -> dict[TrialState, int]:
-        """Return how many trials of a sweep stand in each state that occurs."""
+        """Return the number of a sweep's trials in each state that occurs."""
         with self._db.reading() as conn:
             return count_states(conn, sweep)
 
     def seconds_waiting(self, sweep: str) -> float:
-        """Return how long the trials that wait will take, one after the other, by those that have ended.
+        """Estimate how long the waiting trials would take one after the other, from those that have ended.
 
-        Trials that are not decided on yet wait too. While none has ended it is infinite.
+        Trials still to be decided are included. Until a trial has ended the estimate is infinite.
 
         Raises:
             NotFound: no such sweep.
@@ -112,7 +112,7 @@ class RecordReads:
             return trial_of(row)
 
     def best(self, sweep: SweepRecord, limit: int | None = 1) -> list[TrialRecord]:
-        """Return the best trials that count, or all, the best first; of equals the lower number."""
+        """Return the best trials that count, up to `limit`, best first; ties by lower number."""
         with self._db.reading() as conn:
             return [trial_of(row) for row in conn.execute(ranked(sweep).limit(limit))]
 
@@ -131,7 +131,7 @@ class RecordReads:
     def artifacts(
         self, sweep: str, trial: int | None = None, kind: str | None = None
     ) -> dict[int, list[ArtifactRef]]:
-        """Return the artifacts of a sweep's trials by trial, the newest epoch first."""
+        """Return the artifacts of a sweep's trials by trial, newest epoch first."""
         query = select(t.artifacts).where(t.artifacts.c.sweep == sweep)
         if trial is not None:
             query = query.where(t.artifacts.c.trial == trial)
@@ -157,7 +157,7 @@ class RecordReads:
             return [attempt_of(row) for row in conn.execute(query)]
 
     def referenced(self) -> set[str]:
-        """Return the keys of every artifact that the records know, bundles included."""
+        """Return the keys of all recorded artifacts, including bundles."""
         with self._db.reading() as conn:
             known = set(conn.execute(select(t.artifacts.c.key)).scalars())
             rows = conn.execute(select(t.sweeps.c.bundle_key, t.sweeps.c.source)).all()
@@ -170,11 +170,11 @@ class RecordReads:
             return [LogLine._make(row) for row in conn.execute(lines_of(sweep, trial))]
 
     def log_tail(self, sweep: str, trial: int | None = None) -> LogTail:
-        """Return a way to read log lines as they are written, each once."""
+        """Return a reader of log lines as they are written, each line once."""
         return LogTail(self._db, sweep, trial)
 
     def journal(self, sweep: str) -> list[JournalEntry]:
-        """Return the sweep's decisions, oldest first."""
+        """Return the sweep's journal, oldest entry first."""
         query = select(t.journal).where(t.journal.c.sweep == sweep).order_by(t.journal.c.id)
         with self._db.reading() as conn:
             return [journal_of(row) for row in conn.execute(query)]
@@ -190,8 +190,8 @@ def _not_found(conn: Connection, name: str, *, ambiguous: bool) -> NotFound:
         query = query.where(t.sweeps.c.id.startswith(name, autoescape=True))
     rows = conn.execute(query.limit(_LOOKED_AT)).all()
     listed = ", ".join(f"{row.id} ({row.name})" for row in rows[:_LISTED]) or "none yet"
-    rule = "a sweep is named by id, by a unique beginning of it, or by name"
-    problem = f"{name!r} fits more than one" if ambiguous else f"no sweep fits {name!r}"
+    rule = "a sweep is named by its id, a unique prefix of it, or its name"
+    problem = f"{name!r} is ambiguous" if ambiguous else f"no sweep fits {name!r}"
     near = get_close_matches(name, [row.name for row in rows], n=1)
     meant = f"did you mean {near[0]!r}? " if near and not ambiguous else ""
     return NotFound(f"{rule}; {problem}\n{meant}sweeps: {listed}")

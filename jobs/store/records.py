@@ -1,4 +1,4 @@
-"""The records: every side of them over one database."""
+"""All sides of the records over one database."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Records(
     OverviewRecords,
     RecordReads,
 ):
-    """What is recorded of sweeps, trials and attempts. Safe to share between threads.
+    """The records of sweeps, trials and attempts. Safe to share between threads.
 
     Args:
-        database: `sqlite:///FILE` or `postgresql://…`, or the database that this opens.
-        options: as for `Database`, where a URL is given.
+        database: `sqlite:///FILE` or `postgresql://…`, or an open database.
+        options: as for `Database`, if a URL is given.
 
     Raises:
         InputError: a URL of another kind.
-        OutOfReach: the database does not answer; every method may raise this.
+        OutOfReach: the database does not respond; every method may raise this.
     """
 
     def __init__(self, database: str | Database, **options: Any) -> None:

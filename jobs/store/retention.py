@@ -1,4 +1,4 @@
-"""How long things are kept: artifacts that nothing needs, and whole sweeps."""
+"""Retention: artifacts that nothing needs, and the removal of whole sweeps."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RetentionRecords:
         self._db = database
 
     def set_aside(self, sweep: str, keys: Collection[str], grace_s: Mapping[str, float]) -> list[str]:
-        """Remember which artifacts of a sweep nothing needs; return those that have waited long enough.
+        """Mark the artifacts of a sweep that nothing needs; return those whose grace is over.
 
         Args:
             sweep: the sweep's id.
-            keys: all that nothing needs now; one that is no longer among them is needed again.
+            keys: all that are unneeded now; a key that is no longer listed is needed again.
             grace_s: how long each kind waits, in seconds.
         """
         with self._db.reading() as conn:
@@ -47,16 +47,16 @@ class RetentionRecords:
         return [row.key for row in rows if row.key in unneeded and now - since[row.key] >= grace_s[row.kind]]
 
     def forget_artifacts(self, keys: Sequence[str]) -> None:
-        """Take artifacts off the records; their files go afterwards."""
+        """Remove artifacts from the records; their files are deleted afterwards."""
         with self._db.writing() as conn:
             for some in _chunks(sorted(keys)):
                 conn.execute(t.artifacts.delete().where(t.artifacts.c.key.in_(some)))
 
     def forget_sweep(self, sweep: str) -> None:
-        """Take a sweep off the records, with all that is known of it; its files go afterwards.
+        """Remove a sweep from the records with everything known about it; its files are deleted afterwards.
 
         Raises:
-            InputError: it has not ended, or trials of it are still held by workers.
+            InputError: it has not ended, or workers still hold some of its trials.
             NotFound: no such sweep.
         """
         with self._db.writing() as conn:
@@ -69,18 +69,18 @@ class RetentionRecords:
                     f"{found.state if not found.state.final else 'being ended'}\n"
                     f"`kerasweep cancel {sweep}` ends it first"
                 )
-            for table in reversed(t.metadata.sorted_tables):  # what refers to others goes before them
+            for table in reversed(t.metadata.sorted_tables):  # rows that refer to others are deleted first
                 if "sweep" in table.c:
                     conn.execute(table.delete().where(table.c.sweep == sweep))
             conn.execute(t.sweeps.delete().where(t.sweeps.c.id == sweep))
 
     def bundles_in_use(self) -> set[str]:
-        """Return the keys of the bundles that sweeps on record need."""
+        """Return the keys of the bundles that recorded sweeps need."""
         with self._db.reading() as conn:
             return set(conn.execute(select(t.sweeps.c.bundle_key)).scalars())
 
     def compact(self) -> None:
-        """Give the room of deleted rows back to the file system; PostgreSQL does so by itself."""
+        """Return the space of deleted rows to the file system; PostgreSQL does so by itself."""
         self._db.compact()
 
 

@@ -1,4 +1,4 @@
-"""What the scheduler does with the records: create a sweep, decide its next trials, requeue lost ones."""
+"""The scheduler's side of the records: create a sweep, decide its next trials, requeue lost ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SweepRecords:
         self._db = database
 
     def create_sweep(self, sweep: SweepRecord) -> None:
-        """Add a sweep without trials; its times are the store's."""
+        """Add a sweep without trials; its times are on the store's clock."""
         with self._db.writing() as conn:
             now = self._db.now(conn)
             conn.execute(
@@ -64,7 +64,7 @@ class SweepRecords:
 
     @contextmanager
     def deciding(self, sweep: str) -> Iterator[Decision]:
-        """Hold the sweep's lock while its next decisions are made; they are written together.
+        """Hold the sweep's lock while decisions are made; they are committed together.
 
         Raises:
             NotFound: no such sweep.
@@ -73,7 +73,7 @@ class SweepRecords:
             yield Decision(conn, read_sweep(conn, sweep, lock=True), self._db.now(conn))
 
     def expire_leases(self) -> list[TrialKey]:
-        """Requeue every trial whose lease expired, since its worker or host is gone; return them."""
+        """Requeue every trial whose lease expired because its worker or host is gone; return them."""
         with self._db.writing() as conn:
             now = self._db.now(conn)
             late = and_(t.trials.c.state == TrialState.RUNNING, t.trials.c.lease_until < now)
@@ -85,12 +85,12 @@ class SweepRecords:
     def unhinted(
         self, older_than_s: float | None = None, sweep: str | None = None, limit: int = 1000
     ) -> list[Hint]:
-        """Return hints to send: for the queued trials of running sweeps that have had none.
+        """Return hints to send for the queued trials of running sweeps that have had none.
 
         Args:
-            older_than_s: those too whose last hint is that old, in seconds.
-            sweep: of this sweep only.
-            limit: how many at most.
+            older_than_s: also those whose last hint is older than this, in seconds.
+            sweep: only this sweep.
+            limit: the maximum number.
         """
         with self._db.reading() as conn:
             due: ColumnElement[bool] = t.trials.c.hinted_at.is_(None)
@@ -118,9 +118,9 @@ class SweepRecords:
         ]
 
     def mark_hinted(self, hints: Iterable[Hint]) -> None:
-        """Record that these hints were sent, or seen in their queue, just now.
+        """Record that these hints were just sent, or seen in their queue.
 
-        A trial whose attempts have moved on since is left unmarked: its newest attempt has had no hint.
+        A trial whose attempts have moved on since is not marked: its newest attempt has had no hint.
         """
         alike: dict[tuple[str, int], list[int]] = {}
         for hint in hints:
@@ -140,7 +140,7 @@ class SweepRecords:
                     conn.execute(t.trials.update().where(queued).values(hinted_at=now))
 
     def cancel_trial(self, key: TrialKey, reason: str) -> None:
-        """Cancel one trial, whatever it does now; one that has ended stays as it is.
+        """Cancel one trial in any state; one that has ended stays as it is.
 
         Raises:
             NotFound: no such sweep or trial.
@@ -151,7 +151,7 @@ class SweepRecords:
 
 
 def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: float) -> list[TrialKey]:
-    """Requeue a sweep's trials with expired leases; skip those whose attempt is writing right now."""
+    """Requeue a sweep's trials with expired leases; skip those whose attempt is writing at this moment."""
     lock_sweep(conn, sweep)
     rows = lock_trials(conn, and_(late, t.trials.c.sweep == sweep), skip_locked=True)
     for row in rows:

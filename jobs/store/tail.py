@@ -1,4 +1,4 @@
-"""Log lines as they are written, each once, for whoever follows them."""
+"""Log lines as they are written, each once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kerasweep.jobs.store.models import LogLine
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 
-#: Every transaction below the first number has ended; none from the second number on had begun.
+#: Every transaction below the first number has ended; none from the second number on has begun.
 _TRANSACTIONS = text(
     "select pg_snapshot_xmin(now_)::text::bigint, pg_snapshot_xmax(now_)::text::bigint "
     "from pg_current_snapshot() as now_"
@@ -16,17 +16,17 @@ _TRANSACTIONS = text(
 
 
 class LogTail:
-    """The log lines of a sweep or of one trial, from the first one on.
+    """The log lines of a sweep or of one trial, from the first on.
 
-    PostgreSQL gives a line its id before the line is committed, so a line may be seen after one with a higher
-    id. Lines are therefore read again from the last id below which every transaction is known to have ended,
-    and those that were returned already are left out. SQLite has one writer at a time, and its ids are seen
-    in order.
+    PostgreSQL assigns a line's id before the line is committed, so a line may become visible after one with a
+    higher id. Lines are therefore read again from the last id below which every transaction is known to have
+    ended, skipping those already returned. SQLite has one writer at a time, so its ids become visible in
+    order.
 
     Args:
         database: where the lines are.
         sweep: the sweep's id.
-        trial: this trial only.
+        trial: only this trial.
     """
 
     def __init__(self, database: Database, sweep: str, trial: int | None = None) -> None:
@@ -34,14 +34,14 @@ class LogTail:
         self._query = lines_of(sweep, trial)
         self._settled = 0
         self._returned: set[int] = set()
-        # A line id, and the transactions that have to end before nothing below it can appear any more.
+        # A line id, and the transactions that must end before nothing below it can appear any more.
         self._next: tuple[int, int] | None = None
 
     def read(self) -> list[LogLine]:
-        """Return the lines that were committed since the last call, by id.
+        """Return the lines committed since the last call, by id.
 
         Raises:
-            OutOfReach: the store does not answer; the next call returns what this one did not.
+            OutOfReach: the store does not respond; the next call returns what this one did not.
         """
         with self._db.reading() as conn:
             oldest, unborn = _transactions(conn)
@@ -54,7 +54,7 @@ class LogTail:
         return fresh
 
     def _settle(self, newest: int, oldest: int, unborn: int) -> None:
-        """Forget what lies below ids that can no longer appear."""
+        """Forget everything below ids that can no longer appear."""
         settled = newest if oldest >= unborn else (self._next or (self._settled, 0))[0]
         self._settled = max(self._settled, settled)
         self._returned = {line for line in self._returned if line > self._settled}
@@ -69,7 +69,7 @@ def lines_of(sweep: str, trial: int | None) -> Select[tuple[int, int, int, str]]
 
 
 def _transactions(conn: Connection) -> tuple[int, int]:
-    """Return which transactions have ended and which have not begun; SQLite never has one in between."""
+    """Return which transactions have ended and which have not begun; SQLite never has any in between."""
     if conn.dialect.name != "postgresql":
         return 0, 0
     oldest, unborn = conn.execute(_TRANSACTIONS).one()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and stay."""
+"""Writes files durably, whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _UNSYNCABLE = frozenset(
     {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES}
 )
 
-# The leading dot keeps a half-written file out of every listing of keys.
+# The leading dot keeps unfinished files out of every listing of keys.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}~")
-#: The file systems, by their numbers, of which it has been said.
+#: Device numbers of file systems already warned about.
 _told: set[int] = set()
 
 
 def write_whole(target: Path, chunks: Iterable[bytes], *, below: Path | None = None) -> None:
-    """Write a file under a temporary name, sync it, and give it its name; the folder is synced too.
+    """Write a file under a temporary name, sync it, rename it, and sync the folder.
 
     Args:
-        target: the file; one that is there is replaced.
-        chunks: its content; an error while they come leaves nothing behind.
-        below: make the folders that are missing under this one.
+        target: the file; an existing one is replaced.
+        chunks: its content; an error while iterating leaves nothing behind.
+        below: create missing folders below this one.
 
     Raises:
-        OSError: it could not be written; the target is as it was.
+        OSError: it could not be written; the target is unchanged.
     """
     if below:
         _make_folders(target.parent, below)
@@ -51,11 +51,11 @@ def write_whole(target: Path, chunks: Iterable[bytes], *, below: Path | None = N
 
 
 def sweep_leftovers(root: Path, older_than_s: float) -> int:
-    """Remove temporary files, and what lies in temporary folders, below a folder; return how many files.
+    """Remove temporary files and the content of temporary folders below a folder; return the number of files.
 
     Args:
         root: the folder.
-        older_than_s: only what nobody touched for so long.
+        older_than_s: only what was untouched for this long, in seconds.
     """
     latest = time.time() - older_than_s
     swept = 0
@@ -65,7 +65,7 @@ def sweep_leftovers(root: Path, older_than_s: float) -> int:
             if is_temporary or _TEMPORARY.fullmatch(name):
                 swept += _remove_if_old(Path(folder, name), latest)
         if is_temporary and Path(folder).stat().st_mtime <= latest:
-            with suppress(OSError):  # something in it is still in use
+            with suppress(OSError):  # still in use
                 os.rmdir(folder)
     return swept
 
@@ -75,13 +75,13 @@ def _remove_if_old(path: Path, latest: float) -> bool:
         if path.stat().st_mtime > latest:
             return False
         path.unlink()
-    except FileNotFoundError:  # its writer ended meanwhile, or another sweeper was here
+    except FileNotFoundError:  # its writer has finished, or another process removed it
         return False
     return True
 
 
 def _make_folders(folder: Path, below: Path) -> None:
-    """Make the folders that are missing, each durable before something lies in it."""
+    """Create missing folders, each durable before anything is put into it."""
     missing = []
     while folder != below and not folder.is_dir():
         missing.append(folder)
@@ -92,7 +92,7 @@ def _make_folders(folder: Path, below: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a file's name durable; where the file system knows no such thing, say so once and go on."""
+    """Make a file's name durable; warn once if the file system does not support that, and continue."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -100,7 +100,7 @@ def _sync_folder(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as exc:
-        # What network and FUSE file systems say of a folder; a disk that fails says EIO.
+        # Network and FUSE file systems report these for a folder; a failing disk reports EIO.
         if exc.errno not in _UNSYNCABLE:
             raise
         _tell_unsyncable(folder.stat().st_dev, str(folder), str(exc.strerror))

@@ -1,4 +1,4 @@
-"""What every block of a sweep file has in common: frozen, strict, and plain about what is wrong with it."""
+"""The base of every block of a sweep file: frozen, strict, with plain error messages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pydantic import (
 
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 
-#: Beyond this a float, and so JSON and the samplers, cannot tell whole numbers apart.
+#: Beyond this, floats (and so JSON and the samplers) cannot tell whole numbers apart.
 LARGEST = 1 << 53
 
 
 def take_whole(raw: Any) -> Any:
-    """Return 1e6 as the whole number that it is to whoever writes it; the rest as it is."""
+    """Convert 1e6 to the whole number that its author means; leave other values alone."""
     return int(raw) if isinstance(raw, float) and raw.is_integer() else raw
 
 
@@ -40,10 +40,10 @@ Text = Annotated[str, Strict(), Field(min_length=1, max_length=4096)]
 
 
 class Block(BaseModel):
-    """A mapping whose keys are known.
+    """A mapping with known keys.
 
     Args:
-        elsewhere: what to say of keys that people look for here, and that stand elsewhere.
+        elsewhere: what to say about keys that belong elsewhere.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
@@ -62,7 +62,7 @@ class Block(BaseModel):
             if key not in known:
                 remedy = cls.elsewhere.get(str(key)) or nearest(key, known)
                 if str(key).isdigit():
-                    remedy = "a number has a point and no comma: 0.1"
+                    remedy = "use a decimal point, not a comma: 0.1"
                 raise RuleError(f"unknown key '{key}'", remedy, (str(key),))
         for name, info in cls.model_fields.items():
             if info.is_required() and name not in raw:
@@ -71,7 +71,7 @@ class Block(BaseModel):
 
     @classmethod
     def _form(cls) -> str:
-        """Return a remedy that shows what is needed, or else what is known."""
+        """Return a remedy that shows the required keys, or else lists the known ones."""
         needed = {name: info for name, info in cls.model_fields.items() if info.is_required()}
         if needed and all(info.examples for info in needed.values()):
             return f"write {show({name: (info.examples or [''])[0] for name, info in needed.items()})}"
@@ -79,7 +79,7 @@ class Block(BaseModel):
 
 
 def rule_broken(error: ValidationError) -> RuleError:
-    """Return what pydantic found first, in our words; `at` is its location."""
+    """Translate the first error that pydantic found; `at` is its location."""
     found = error.errors(include_url=False)[0]
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, RuleError):

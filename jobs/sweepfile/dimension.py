@@ -1,4 +1,4 @@
-"""What a parameter may be: the distributions of a sweep file, their bounds and their draws."""
+"""The dimensions of a space: the distributions of a sweep file, their bounds and their draws."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-#: How many points of a continuous range a grid tries where the file does not say.
+#: How many points a grid uses for a continuous range if the file does not say.
 DEFAULT_POINTS = 5
 LIMIT_POINTS = 1000
 
-#: Keys by which people ask for steps.
+#: Other names for the step that people write.
 _STEPS = ("q", "step")
 
 Points = Annotated[
@@ -36,7 +36,7 @@ When = Annotated[
 
 
 class Dimension(Block):
-    """One parameter: what values it may take, and when it exists."""
+    """One parameter: its possible values, and when it exists."""
 
     elsewhere: ClassVar[Mapping[str, str]] = synonyms.DISTRIBUTION_KEYS
 
@@ -47,11 +47,11 @@ class Dimension(Block):
         raise NotImplementedError
 
     def grid(self) -> Sequence[JsonValue] | None:
-        """Return every value in order, computed as it is asked for; None for a continuous range."""
+        """Return every value in order, computed lazily; None for a continuous range."""
         raise NotImplementedError
 
     def on_grid(self) -> Dimension:
-        """Return the dimension as the grid method takes it, which tries finitely many values."""
+        """Return the dimension for the grid method, with finitely many values."""
         return self
 
     def holds(self, value: JsonValue) -> bool:
@@ -59,11 +59,11 @@ class Dimension(Block):
         return any(identity(value) == identity(known) for known in self.grid() or ())
 
     def contains(self, value: JsonValue) -> bool:
-        """Tell whether a draw may give a value."""
+        """Tell whether the dimension can take a value."""
         return self.holds(value)
 
     def told(self) -> str:
-        """Return what it may be, for a message."""
+        """Describe the possible values, for a message."""
         return f"one of {show(list((self.grid() or ())[:8]))}"
 
 
@@ -80,7 +80,7 @@ class Constant(Dimension):
 
 
 class Choice(Dimension):
-    """Listed values of any plain kind, each as likely as the others."""
+    """Listed values of any plain kind, all equally likely."""
 
     values: list[JsonValue] = Field(min_length=1, examples=[[50, 100]])
 
@@ -102,7 +102,7 @@ class Choice(Dimension):
 
 
 class Range(Dimension):
-    """Numbers between two bounds, both inside."""
+    """Numbers between two bounds, inclusive."""
 
     min: Any
     max: Any
@@ -115,7 +115,7 @@ class Range(Dimension):
             remedy = "write a small bound above 0, as a plain number and not as its exponent"
             raise RuleError(f"min must be above 0 for a log distribution, {got}", remedy)
         if not self.min < self.max:
-            remedy = "exchange them" if self.min > self.max else f"write `value: {self.min}` for one value"
+            remedy = "swap them" if self.min > self.max else f"write `value: {self.min}` for one value"
             raise RuleError(f"min must be below max, {got}", remedy)
         if not math.isfinite(float(self.max) - float(self.min)):
             raise RuleError(f"max - min must be finite, {got}", "narrow the range")
@@ -155,7 +155,7 @@ class Uniform(Continuous):
 
 
 class LogUniform(Continuous):
-    """Any number between the bounds, its logarithm uniform."""
+    """Any number between the bounds, log-uniformly."""
 
     elsewhere = synonyms.DISTRIBUTION_KEYS | dict.fromkeys(
         _STEPS, "write `distribution: q_log_uniform` for steps"
@@ -170,7 +170,7 @@ class LogUniform(Continuous):
 
 
 class Stepped(Range):
-    """Numbers at equal steps from min; max is inside where a step meets it."""
+    """Numbers at equal steps from min; max is included if a step meets it."""
 
     def grid(self) -> Sequence[float]:
         return self._steps()
@@ -179,7 +179,7 @@ class Stepped(Range):
         steps = self._steps()
         if not self.logarithmic:
             return steps[int(rng.integers(len(steps)))]
-        # From half a step below to half a step above, so that the first and last steps get their share.
+        # Draw from half a step below to half a step above, so that the first and last steps get their share.
         half = self._step() / 2
         return self.snap(_log_uniform(rng, max(steps[0] - half, steps[0] / 2), steps[-1] + half))
 
@@ -236,7 +236,7 @@ class IntUniform(WholeRange):
 
 
 class IntLogUniform(WholeRange):
-    """Any whole number between the bounds, its logarithm uniform."""
+    """Any whole number between the bounds, log-uniformly."""
 
     distribution: Literal["int_log_uniform"]
     logarithmic: ClassVar[bool] = True
@@ -271,14 +271,14 @@ class QUniform(Quantised):
 
 
 class QLogUniform(Quantised):
-    """min, min + q, min + 2q and so on, up to max, the logarithm roughly uniform."""
+    """min, min + q, min + 2q and so on, up to max, roughly log-uniformly."""
 
     distribution: Literal["q_log_uniform"]
     logarithmic: ClassVar[bool] = True
 
 
 def identity(value: JsonValue) -> str:
-    """Return text that is the same for equal plain values: 1 is 1.0, but true is no number."""
+    """Return text that is equal for equal plain values: 1 and 1.0 are the same, 1 and true are not."""
     return json.dumps(_whole_as_int(value), sort_keys=True)
 
 
@@ -292,7 +292,7 @@ def _whole_as_int(value: JsonValue) -> JsonValue:
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
     drawn = math.exp(rng.uniform(math.log(low), math.log(high)))
-    return min(max(drawn, low), high)  # exp(log(x)) may round out of the bounds
+    return min(max(drawn, low), high)  # exp(log(x)) may round to a number out of bounds
 
 
 _DISTRIBUTIONS: dict[str, type[Dimension]] = {
@@ -305,7 +305,7 @@ _DISTRIBUTIONS: dict[str, type[Dimension]] = {
 }
 
 
-#: What a person writes who forgets the brackets.
+#: What a user writes who forgets the brackets.
 _NUMBERS = re.compile(r"[-+.\deE]+( *, *[-+.\deE]+)+")
 
 
@@ -315,7 +315,7 @@ def is_dimension(raw: object) -> bool:
 
 
 def _check_form(raw: Any) -> Any:
-    """Take a bare scalar for a constant, and refuse what is no distribution."""
+    """Accept a bare scalar as a constant, and refuse anything that is not a distribution."""
     if isinstance(raw, Dimension):
         return raw
     if isinstance(raw, list):

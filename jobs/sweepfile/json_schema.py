@@ -1,4 +1,4 @@
-"""The JSON Schema of the sweep file, by which editors complete and check it."""
+"""The JSON Schema of the sweep file, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DISTRIBUTION = {"$ref": "#/$defs/Distribution"}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema, with the short forms that parsing takes besides."""
+    """Return the schema, including the short forms that parsing accepts."""
     _, both = models_json_schema([(SweepSpec, "validation"), (Training, "validation")])
     defs: dict[str, Any] = both["$defs"]
     sweep = defs.pop("SweepSpec")
@@ -37,7 +37,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _open(properties: dict[str, Any]) -> None:
-    """Let a distribution stand wherever a value does."""
+    """Allow a distribution wherever a value is allowed."""
     for name in properties:
         _allow(properties, name, _DISTRIBUTION)
 

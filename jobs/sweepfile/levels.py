@@ -1,6 +1,6 @@
-"""The values of a range that can be listed: its steps, or so many points on its scale.
+"""The listable values of a range: its steps, or a number of points on its scale.
 
-Worked out in decimal numbers, so that they are those which a person would write, on every machine.
+Computed in decimal arithmetic, so that they are the numbers a person would write, on every machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import overload
 
-_DIGITS = 40  # more than twice those of a float: what is rounded to one is the number itself
+_DIGITS = 40  # more than twice the digits of a float, so rounding gives exactly the intended number
 
 
 class LevelRange(Sequence[float]):
@@ -37,9 +37,9 @@ class LevelRange(Sequence[float]):
 
 @lru_cache(maxsize=512)
 def number_points(low: float, high: float, count: int, logarithmic: bool) -> tuple[float, ...]:
-    """Return `count` numbers at equal distances on a scale, both ends among them.
+    """Return `count` numbers at equal distances on a scale, including both ends.
 
-    Fewer where so many floats do not lie between the ends.
+    Fewer if there are not enough floats between the ends.
     """
     inner = (float(point) for point in _between(low, high, count, logarithmic))
     return tuple(dict.fromkeys([low, *inner, high]))
@@ -47,7 +47,7 @@ def number_points(low: float, high: float, count: int, logarithmic: bool) -> tup
 
 @lru_cache(maxsize=512)
 def whole_points(low: int, high: int, count: int, logarithmic: bool) -> tuple[int, ...]:
-    """Return `count` different whole numbers, about equally far apart on a scale, both ends among them.
+    """Return `count` different whole numbers, about equally spaced on a scale, including both ends.
 
     Args:
         low: the first.
@@ -57,7 +57,7 @@ def whole_points(low: int, high: int, count: int, logarithmic: bool) -> tuple[in
     """
     points = [low]
     for point in _between(low, high, count, logarithmic):
-        # Where the scale is denser than the whole numbers, the next one that is free.
+        # Where the scale is denser than the whole numbers, take the next free one.
         points.append(max(round(point), points[-1] + 1))
     return (*points, high)
 

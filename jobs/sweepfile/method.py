@@ -1,4 +1,4 @@
-"""The `method:` of a sweep file: how its points are chosen."""
+"""The `method:` of a sweep file: how points are chosen."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 
 
 class GridMethod(Block):
-    """Every combination, in the file's order; where the budget ends before, some from all over the grid."""
+    """Every combination, in file order; under a smaller budget, a selection spread over the whole grid."""
 
     name: Literal["grid"]
 
 
 class RandomMethod(Block):
-    """Independent draws; none comes twice where the space is finite."""
+    """Independent draws, without repetition if the space is finite."""
 
     name: Literal["random"]
 
 
 class QmcMethod(Block):
-    """Draws that fill the space more evenly than chance: a scrambled Sobol sequence.
+    """Draws that cover the space more evenly than random ones: a scrambled Sobol sequence.
 
     Sobol (1967); Owen, Scrambling Sobol' and Niederreiter-Xing Points (1998).
     """
@@ -46,7 +46,7 @@ class TpeMethod(Block):
 
 
 class CmaesMethod(Block):
-    """Generations of a normal distribution that moves towards the best of them; numbers only.
+    """Generations from a normal distribution that moves towards the best of them; numbers only.
 
     Hansen and Ostermeier, Completely Derandomized Self-Adaptation in Evolution Strategies (2001).
     """
@@ -58,7 +58,7 @@ class CmaesMethod(Block):
 
 
 class GpMethod(Block):
-    """Draws where a Gaussian process expects most; for few trials of long training.
+    """Draws where a Gaussian process expects the most improvement; for few trials of long training.
 
     Snoek et al., Practical Bayesian Optimization of Machine Learning Algorithms (2012).
     """
@@ -69,7 +69,7 @@ class GpMethod(Block):
 
 
 class AutoMethod(Block):
-    """Sobol points first, then TPE; or a Gaussian process where the space is small and of numbers alone."""
+    """Sobol points first, then TPE, or a Gaussian process if the space is small and purely numeric."""
 
     name: Literal["auto"]
     parallel: Count = Field(default=4, description="Trials that may be undecided at once")
@@ -111,14 +111,14 @@ def check_method(name: str, dimensions: Mapping[str, Dimension]) -> None:
     for param, dimension in dimensions.items():
         if dimension.when:
             rule = f"method '{name}' needs parameters that exist in every trial, got '{param}' with `when`"
-            raise RuleError(rule, "use method tpe, which takes conditional ones", (param, "when"))
+            raise RuleError(rule, "use method tpe, which supports conditional ones", (param, "when"))
         if name == "cmaes" and not is_ordered(dimension):
             rule = f"method 'cmaes' needs parameters that are numbers in order, got '{param}'"
-            raise RuleError(rule, "use method tpe, or list the values as growing numbers", (param,))
+            raise RuleError(rule, "use method tpe, or list the values as increasing numbers", (param,))
 
 
 def is_ordered(dimension: Dimension) -> bool:
-    """Tell whether a dimension's values are numbers that grow."""
+    """Tell whether a dimension's values are numbers in increasing order."""
     if not isinstance(dimension, Choice):
         return True
     values = dimension.values

@@ -1,7 +1,7 @@
-"""YAML read safely: plain values, bounded in depth and mass, each with the line it stands on.
+"""Reads YAML safely: plain values, limited in depth and size, each with its line.
 
-Plain scalars are read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), not by
-YAML 1.1 as PyYAML does: 1e-4 is a number, 010 is ten, and `no` and 1:30 are text.
+Plain scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), not YAML 1.1
+as in PyYAML: 1e-4 is a number, 010 is ten, and `no` and 1:30 are text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from kerasweep.jobs.sweepfile.rules import Mass, Path, RuleError, not_finite, show
 
-#: libyaml where PyYAML was built with it. "Base" resolves nothing: every plain scalar stays text.
+#: libyaml if PyYAML was built with it. "Base" resolves nothing: every plain scalar stays text.
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -34,7 +34,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
         Its value, and the line (from 1) of each key and list item in it.
 
     Raises:
-        RuleError: not YAML, not made of plain values, or beyond the limits; its `line` is set.
+        RuleError: not YAML, not plain values, or beyond the limits; its `line` is set.
     """
     reader = _YamlReader()
     try:
@@ -70,14 +70,14 @@ class _YamlReader:
 
     def __init__(self) -> None:
         self.lines: dict[Path, int] = {}
-        self.line = 1  # of what is being read
+        self.line = 1  # of the node being read
         self._mass = Mass()
 
     def read(self, node: yaml.Node, path: Path) -> Any:
         self.line = _line_of(node.start_mark)
         self._mass.add(len(path))
         if node.tag not in _PLAIN_TAGS:
-            rule = f"tags are not read, got {_short_tag(node.tag)}"
+            rule = f"tags are not supported, got {_short_tag(node.tag)}"
             raise RuleError(rule, "write a plain value: text, number, true, false, null, list or mapping")
         if isinstance(node, yaml.MappingNode):
             return dict(self._pairs(node, path))
@@ -102,7 +102,7 @@ class _YamlReader:
 
 
 def _check_mass(text: str) -> None:
-    """Refuse depth and mass while they are still a flat stream, since composing recurses."""
+    """Refuse excessive depth and size while the document is still a flat stream, since composing recurses."""
     depth, mass = 0, Mass()
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.NodeEvent):
@@ -121,7 +121,7 @@ def _is_plain(node: yaml.Node) -> bool:
 
 def _whole(text: str) -> int:
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-    # Checked before int(), which refuses thousands of digits in its own way.
+    # Checked before int(), which has its own error for thousands of digits.
     if len(text) > 40 or not -(1 << 63) <= int(text, base) < 1 << 63:
         rule = f"a whole number fits in 64 bits, got {show(text)}"
         raise RuleError(rule, "write a smaller number, or text in quotes")
@@ -132,7 +132,7 @@ def _key_text(key: yaml.Node) -> str:
     if not isinstance(key, yaml.ScalarNode):
         raise RuleError("a key must be plain text, got a list or mapping", "put text with {} or [] in quotes")
     if key.value == "<<" and _is_plain(key):
-        raise RuleError("merge keys (<<) are not read", "write the keys out")
+        raise RuleError("merge keys (<<) are not supported", "write the keys out")
     return str(key.value)
 
 
@@ -142,14 +142,14 @@ def _short_tag(tag: str) -> str:
 
 def _syntax_breach(error: yaml.YAMLError) -> RuleError:
     marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
-    if "expected ':'" in str(error):  # it is missed where the next key begins
+    if "expected ':'" in str(error):  # noticed only where the next key begins
         marks.reverse()
     line = _line_of(marks[0] or marks[1])
     if "single document" in str(error):
-        rule = "a sweep file holds one document, got a second"
-        return RuleError(rule, "remove all from the second ---", line=line)
+        rule = "a sweep file holds one document, got a second one"
+        return RuleError(rule, "remove everything from the second --- on", line=line)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
-    remedy = "look at the indentation, colons and quotes about there"
+    remedy = "check the indentation, colons and quotes around there"
     if "start any token" in problem:
         remedy = "indent with spaces, not tabs, and put text that begins with @ ` or % in quotes"
     return RuleError(f"not valid YAML: {problem}", remedy, line=line)

@@ -1,28 +1,28 @@
-"""What is wrong with an input, before it is known in which file and line it stands."""
+"""Errors in an input before its file and line are known."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
 
-#: Where a value stands in a sheet: keys and list indices from the top.
+#: The position of a value in a sheet: keys and list indices from the top.
 Path = tuple[str | int, ...]
 
 LIMIT_DEPTH = 32
 LIMIT_VALUES = 100_000
 
 _WORDS = {"None": "null", "True": "true", "False": "false"}
-_WIDTH = 60  # characters of a value that a message shows
+_WIDTH = 60  # how much of a value a message shows, in characters
 
 
 class RuleError(ValueError):
     """A rule that a value breaks.
 
     Args:
-        rule: the rule and the value, in one line. One that begins with "must" speaks of the key at `at`.
+        rule: the rule and the value, in one line. A rule that begins with "must" is about the key at `at`.
         remedy: what to write instead, in one line.
-        at: where, from the place that the raiser knows.
-        line: the line of the file, from 1, where it is known at once.
+        at: the position, relative to what the raiser knows.
+        line: the line of the file, from 1, if known.
     """
 
     def __init__(self, rule: str, remedy: str, at: Path = (), line: int | None = None) -> None:
@@ -30,18 +30,18 @@ class RuleError(ValueError):
         self.rule, self.remedy, self.at, self.line = rule, remedy, at, line
 
     def within(self, *path: str | int) -> RuleError:
-        """Return the same breach as seen from further up."""
+        """Return the same error with its position seen from further up."""
         return RuleError(self.rule, self.remedy, (*path, *self.at), self.line)
 
 
 def show(value: object, *, bare: bool = False) -> str:
-    """Return a value as a sweep file would have it, cut to one short line; text in quotes unless `bare`."""
+    """Format a value as in a sweep file, cut to one short line; text in quotes unless `bare`."""
     text = repr(value) if isinstance(value, str) and not bare else _flow(value)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return a remedy that names the known word nearest to `word`, or all of them when none is near."""
+    """Return a remedy that suggests the known word nearest to `word`, or lists them all."""
     names = list(known)
     near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     near = near or [name for name in names if len(str(word)) > 2 and name.startswith(str(word))]
@@ -52,7 +52,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 def not_finite(value: object) -> RuleError:
-    """Return the breach of a number that is NaN or infinite."""
+    """Return the error for a NaN or infinite number."""
     return RuleError(f"numbers must be finite, got {value}", "write a plain number, or null for none")
 
 
@@ -66,15 +66,15 @@ class Mass:
         """Count one value, `depth` levels below the top.
 
         Raises:
-            RuleError: it is one too many, or too deep.
+            RuleError: there are too many values, or this one is nested too deep.
         """
         self._values += 1
         if depth > LIMIT_DEPTH:
             rule = f"a sweep nests at most {LIMIT_DEPTH} deep, this goes deeper"
-            raise RuleError(rule, "make it flatter, and let no alias hold itself", line=line)
+            raise RuleError(rule, "make it flatter, and let no alias contain itself", line=line)
         if self._values > LIMIT_VALUES:
-            rule = f"a sweep holds at most {LIMIT_VALUES:,} values, here are more"
-            remedy = "make it smaller; an alias (*name) counts as often as it stands"
+            rule = f"a sweep holds at most {LIMIT_VALUES:,} values, this one holds more"
+            remedy = "make it smaller; an alias (*name) counts every time it is used"
             raise RuleError(rule, remedy, line=line)
 
 

@@ -1,6 +1,6 @@
-"""Learning-rate schedules that a sweep file declares: factors of the optimizer's own initial learning rate.
+"""Learning-rate schedules of a sweep file: factors of the optimizer's initial learning rate.
 
-Plain arithmetic over epochs. Epochs count from 1, and each keeps one factor from its first step to its last.
+Epochs count from 1, and each has one factor from its first step to its last.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pydantic import Field, model_validator
 from kerasweep.jobs.sweepfile.block import Block, Count, Fraction, Natural, Positive
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 
-#: Above 1 a power of it would soon leave the floats.
+#: With a larger base, powers would soon overflow.
 Decay = Annotated[Positive, Field(le=1)]
 
 
 class ScheduleForm(Block):
-    """One form of schedule with its settings."""
+    """A form of schedule with its settings."""
 
     def at(self, epoch: int, epochs: int) -> float:
-        """Return the factor of an epoch, from 1, in a training of `epochs`."""
+        """Return the factor of an epoch, from 1, in a training of `epochs` epochs."""
         raise NotImplementedError
 
 
@@ -37,21 +37,21 @@ class Steady(ScheduleForm):
 class StepDecay(ScheduleForm):
     """Multiplied by `factor` after every `every` epochs."""
 
-    every: Count = Field(examples=[10], description="Epochs from one step to the next")
-    factor: Decay = Field(examples=[0.1], description="What each step multiplies by")
+    every: Count = Field(examples=[10], description="Epochs between two steps")
+    factor: Decay = Field(examples=[0.1], description="Factor of each step")
 
     def at(self, epoch: int, epochs: int) -> float:
         return float(self.factor ** ((epoch - 1) // self.every))
 
 
 class Piecewise(ScheduleForm):
-    """factors[0] up to and with epoch boundaries[0], then factors[1], and so on.
+    """factors[0] up to and including epoch boundaries[0], then factors[1], and so on.
 
     The bounds are those of `keras.optimizers.schedules.PiecewiseConstantDecay`.
     """
 
     boundaries: list[Count] = Field(
-        min_length=1, examples=[[10, 20]], description="Last epochs of the pieces"
+        min_length=1, examples=[[10, 20]], description="The last epoch of each piece but the final one"
     )
     factors: list[Positive] = Field(
         min_length=2, examples=[[1.0, 0.1, 0.01]], description="One for each piece"
@@ -60,8 +60,8 @@ class Piecewise(ScheduleForm):
     @model_validator(mode="after")
     def _check_pieces(self) -> Piecewise:
         if any(one >= other for one, other in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            rule = f"boundaries must grow, got {show(self.boundaries)}"
-            raise RuleError(rule, "put the epochs in order, each once", ("boundaries",))
+            rule = f"boundaries must increase, got {show(self.boundaries)}"
+            raise RuleError(rule, "list the epochs in order, each once", ("boundaries",))
         if len(self.factors) != len(self.boundaries) + 1:
             got = f"{len(self.factors)} factors for {len(self.boundaries)} boundaries"
             rule = f"factors must be one more than boundaries, got {got}"
@@ -73,9 +73,9 @@ class Piecewise(ScheduleForm):
 
 
 class Exponential(ScheduleForm):
-    """Multiplied by `rate` over every `every` epochs, a little in each."""
+    """Decays by `rate` over every `every` epochs, a little in each epoch."""
 
-    rate: Decay = Field(examples=[0.95], description="What `every` epochs multiply by")
+    rate: Decay = Field(examples=[0.95], description="Factor over `every` epochs")
     every: Count = 1
 
     def at(self, epoch: int, epochs: int) -> float:
@@ -85,7 +85,7 @@ class Exponential(ScheduleForm):
 class Cosine(ScheduleForm):
     """From 1 in the first epoch along half a cosine towards `min_factor`.
 
-    The epoch after the last would have `min_factor`, so that none trains at a learning rate of zero.
+    `min_factor` would be reached in the epoch after the last, so that no epoch has a learning rate of zero.
     Loshchilov and Hutter, SGDR (2016), without restarts.
     """
 
@@ -96,7 +96,7 @@ class Cosine(ScheduleForm):
 
 
 class WarmupCosine(ScheduleForm):
-    """In even steps up to 1 over `warmup_epochs`, then as `cosine` over the epochs that are left."""
+    """Linearly up to 1 over `warmup_epochs`, then as `cosine` over the remaining epochs."""
 
     warmup_epochs: Natural = Field(examples=[5])
     min_factor: Fraction = Field(default=0.0, description="Where the cosine ends")
@@ -137,16 +137,16 @@ class Schedule(Block):
 
     @property
     def form(self) -> ScheduleForm:
-        """The one form that was chosen."""
+        """The chosen form."""
         forms: Mapping[str, ScheduleForm | None] = dict(self)
         return next(form for form in forms.values() if form is not None)
 
     def factor(self, epoch: int, epochs: int) -> float:
-        """Return what the optimizer's initial learning rate is multiplied by in an epoch.
+        """Return the factor of the optimizer's initial learning rate in an epoch.
 
         Args:
             epoch: from 1 to `epochs`.
-            epochs: how many the trial trains at most.
+            epochs: the maximum number of epochs of the trial.
         """
         return self.form.at(epoch, epochs)
 

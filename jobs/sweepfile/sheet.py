@@ -1,4 +1,4 @@
-"""A sweep as plain values, whether from a YAML file or from Python, that knows where each value stands."""
+"""A sweep as plain values, from a YAML file or from Python, that knows where each value stands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Sheet:
-    """A mapping of plain values, and where each of them stands.
+    """A mapping of plain values with their positions.
 
     Args:
         data: str keys; None, bool, int, finite float, str, list and dict values.
         lines: the line, from 1, of each key and list item.
-        source: the file's name; empty where the data came from Python.
+        source: the file's name; empty if the data came from Python.
     """
 
     data: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Sheet:
     source: str = ""
 
     def error(self, breach: RuleError) -> SpecError:
-        """Return the breach as an error of two lines that names the key, the line and the file."""
+        """Return an error of two lines that names the key, the line and the file."""
         rule, at = breach.rule, self.clip(breach.at)
         if rule.startswith("must "):
             rule = f"{_last_key(breach.at)} {rule}"
@@ -38,7 +38,7 @@ class Sheet:
         return SpecError(f"{rule}{where}\n{breach.remedy}")
 
     def clip(self, path: Path) -> Path:
-        """Return the part of a path that the data hold, leaving out steps that they do not know."""
+        """Return the longest part of a path that exists in the data, skipping unknown steps."""
         here: Any = self.data
         held: list[str | int] = []
         for step in path:
@@ -62,14 +62,14 @@ def read_sheet(path: FilePath) -> Sheet:
     """Read a YAML file.
 
     Raises:
-        SpecError: it is not there, not UTF-8, not a YAML mapping of plain values, or beyond the limits.
+        SpecError: it is missing, not UTF-8, not a YAML mapping of plain values, or beyond the limits.
     """
     return parse_sheet(_decode(_read_bytes(path), path.name), path.name)
 
 
 def parse_sheet(text: str, source: str = "") -> Sheet:
     """Read YAML text; see `read_sheet`."""
-    from kerasweep.jobs.sweepfile.plain_yaml import read_yaml  # workers read stored sweeps, and no YAML
+    from kerasweep.jobs.sweepfile.plain_yaml import read_yaml  # workers read stored sweeps and need no YAML
 
     try:
         data, lines = read_yaml(text)
@@ -83,7 +83,7 @@ def parse_sheet(text: str, source: str = "") -> Sheet:
 
 
 def sheet_of(mapping: object) -> Sheet:
-    """Return a sheet of Python values: keys become text, tuples lists, NumPy's scalars plain numbers.
+    """Return a sheet of Python values: keys become text, tuples lists, NumPy scalars plain numbers.
 
     Raises:
         SpecError: a value is not plain, or the whole is beyond the limits.
@@ -126,7 +126,7 @@ def _read_bytes(path: FilePath) -> bytes:
         rule = f"a sweep file is needed, '{path}' cannot be read: {error.strerror}"
         raise SpecError(f"{rule}\ncheck its permissions") from error
     if len(data) > LIMIT_BYTES:
-        rule = f"a sweep file holds at most {LIMIT_BYTES:,} bytes, '{path}' holds more"
+        rule = f"a sweep file holds at most {LIMIT_BYTES:,} bytes, '{path}' is larger"
         raise SpecError(f"{rule}\nmake it smaller")
     return data
 

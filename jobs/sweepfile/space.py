@@ -1,4 +1,4 @@
-"""The space that a sweep searches: its dimensions in the file's order, some of them conditional."""
+"""The space that a sweep searches: its dimensions in file order, some of them conditional."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerasweep.jobs.sweepfile.rules import RuleError, nearest, show
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-#: One trial's values: a conditional parameter that does not exist in the trial is left out.
+#: One trial's values; a conditional parameter that does not exist in the trial is absent.
 Params = dict[str, JsonValue]
 
 LIMIT_DIMENSIONS = 256
@@ -25,11 +25,11 @@ LIMIT_CONDITIONS = 100_000
 
 @dataclass(frozen=True)
 class Cell:
-    """Part of a finite space in which the same dimensions exist.
+    """A part of a finite space in which the same dimensions exist.
 
     Args:
         params: the values of the dimensions that others depend on.
-        free: every value of each dimension that exists beside them.
+        free: every value of each other existing dimension.
     """
 
     params: Params
@@ -37,16 +37,17 @@ class Cell:
 
     @property
     def size(self) -> int:
-        """How many points it has."""
+        """The number of its points."""
         return math.prod(map(len, self.free.values()))
 
 
 @dataclass(frozen=True)
 class Space:
-    """Named dimensions, in the file's order.
+    """Named dimensions, in file order.
 
     Raises:
-        RuleError: too many dimensions, or a `when` that names no parameter or no value of it, or a circle.
+        RuleError: too many dimensions, a `when` that names an unknown parameter or value, or a circular
+            condition.
     """
 
     dimensions: Mapping[str, Dimension]
@@ -59,11 +60,11 @@ class Space:
             self._check_conditions(name)
         if len(self._order) < len(self.dimensions):
             circle = [name for name in self.dimensions if name not in self._order]
-            rule = f"conditions must not lead in a circle, got {', '.join(circle)}"
+            rule = f"conditions must not be circular, got {', '.join(circle)}"
             raise RuleError(rule, "remove one `when`", (circle[0], "when"))
 
     def exists(self, name: str, params: Params) -> bool:
-        """Tell whether a dimension exists beside the given values of those it depends on."""
+        """Tell whether a dimension exists, given the values of those it depends on."""
         conditions = self.dimensions[name].when or {}
         return all(
             other in params and identity(params[other]) in map(identity, values)
@@ -74,7 +75,7 @@ class Space:
         """Check that values are a point of the space.
 
         Raises:
-            RuleError: a parameter is missing, unknown, or has a value that it never takes.
+            RuleError: a parameter is missing, unknown, or has an impossible value.
         """
         for name in params:
             if name not in self.dimensions:
@@ -85,7 +86,9 @@ class Space:
                 rule = f"a point has a value for every parameter, '{name}' is missing"
                 raise RuleError(rule, f"add it: {name} is {dimension.told()}", (name,))
             if not there and name in params:
-                rule = f"'{name}' does not exist beside these values of others, got {show(params[name])}"
+                rule = (
+                    f"'{name}' does not exist with these values of other parameters, got {show(params[name])}"
+                )
                 raise RuleError(rule, "remove it", (name,))
             if there and not dimension.contains(params[name]):
                 rule = f"{name} must be {dimension.told()}, got {show(params[name])}"
@@ -96,7 +99,7 @@ class Space:
         return self.choose(lambda _, dimension: dimension.sample(rng))
 
     def choose(self, chosen: Callable[[str, Dimension], JsonValue]) -> Params:
-        """Ask for a value of every dimension that exists, each after those it depends on."""
+        """Call `chosen` for a value of every dimension that exists, after those it depends on."""
         params: Params = {}
         for name in self._order:
             if self.exists(name, params):
@@ -109,34 +112,34 @@ class Space:
             yield self.in_file_order(params)
 
     def grid_size(self) -> int | None:
-        """Return how many combinations there are, or None where a dimension is continuous.
+        """Return the number of combinations, or None if a dimension is continuous.
 
         Raises:
-            RuleError: conditions hang on more combinations than can be counted.
+            RuleError: the conditions depend on too many combinations.
         """
         return None if self.continuous() else sum(cell.size for cell in self.cells())
 
     def cells(self) -> Iterator[Cell]:
-        """Yield each combination of the dimensions that others depend on, with what is free beside it.
+        """Yield each combination of the dimensions that others depend on, with the free dimensions beside it.
 
         A finite space without conditions is one cell.
 
         Raises:
-            RuleError: there are more cells than can be counted.
+            RuleError: there are too many cells.
         """
-        # Only what others depend on is walked through; the rest is multiplied, however long it is.
+        # Only the dimensions that others depend on are enumerated; the rest is multiplied, whatever its size.
         parents = [name for name in self._order if name in self._parents]
         leaves = [name for name in self.dimensions if name not in self._parents]
         for count, params in enumerate(self._combine(parents, {})):
             if count >= LIMIT_CONDITIONS:
-                rule = f"conditions hang on at most {LIMIT_CONDITIONS:,} combinations, here are more"
-                raise RuleError(rule, "let fewer parameters be named under `when`")
+                rule = f"conditions may depend on at most {LIMIT_CONDITIONS:,} combinations, here are more"
+                raise RuleError(rule, "name fewer parameters under `when`")
             free = [name for name in leaves if self.exists(name, params)]
             yield Cell(params, {name: self.dimensions[name].grid() or () for name in free})
 
     @property
     def varied(self) -> Mapping[str, Dimension]:
-        """The dimensions that take more than one value."""
+        """The dimensions with more than one value."""
         return {
             name: dimension
             for name, dimension in self.dimensions.items()
@@ -148,7 +151,7 @@ class Space:
         return [name for name, dimension in self.dimensions.items() if dimension.grid() is None]
 
     def in_file_order(self, params: Params) -> Params:
-        """Return the same values, named in the order of the dimensions."""
+        """Return the same values in the order of the dimensions."""
         return {name: params[name] for name in self.dimensions if name in params}
 
     @cached_property
@@ -157,7 +160,7 @@ class Space:
 
     @cached_property
     def _order(self) -> list[str]:
-        """The names, each behind those it depends on; those in a circle are left out."""
+        """The names in dependency order; those in a circle are left out."""
         order: list[str] = []
         waiting = list(self.dimensions)
         while ready := [name for name in waiting if set(self.dimensions[name].when or ()) <= set(order)]:

@@ -1,6 +1,6 @@
-"""The sweep file: which job, what to try, how to choose, how far to go.
+"""The sweep file: which job, what to try, how to choose, when to end.
 
-A `SweepSpec` is what the file says, checked once. It is stored as JSON and comes back equal.
+A `SweepSpec` is the validated content of the file. It is stored as JSON and round-trips exactly.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _NAME = re.compile(NAME)
 
 
 class Metric(Block):
-    """What the sweep is after."""
+    """The metric that the sweep optimizes."""
 
     elsewhere: ClassVar[Mapping[str, str]] = synonyms.METRIC
 
-    name: Text = Field(examples=["val_loss"], description="A metric as Keras reports it after an epoch")
+    name: Text = Field(examples=["val_loss"], description="A metric as Keras logs it after an epoch")
     goal: Literal["minimize", "maximize"] = Field(examples=["minimize"])
 
 
 class Budget(Block):
-    """Where the sweep ends, whatever comes first."""
+    """When the sweep ends, whichever comes first."""
 
     max_trials: Count | None = None
     max_hours: Positive | None = Field(default=None, description="From submit, in hours")
@@ -82,7 +82,7 @@ class Retries(Block):
         return {**bounds, **interruptions}.get(cls, self.max_failures)
 
 
-# The tags stand in the path of an error, whose last key is what the message names.
+# The tags appear in the path of an error, whose last key is named in the message.
 KeptModels = Annotated[
     Annotated[Natural, Tag("keep_top")] | Annotated[Literal["all"], Tag("all")],
     Discriminator(lambda given: "all" if given == "all" else "keep_top"),
@@ -90,7 +90,7 @@ KeptModels = Annotated[
 
 
 class Checkpoints(Block):
-    """How often a trial's whole state is kept, and how much of it."""
+    """How often a trial's whole state is saved, and how much of it is kept."""
 
     every_s: NotNegative = Field(
         default=30.0, description="Seconds between two checkpoints; 0 is every epoch"
@@ -101,12 +101,12 @@ class Checkpoints(Block):
 
     @property
     def kept(self) -> int | None:
-        """How many of the best trials keep their model file; None for all of them."""
+        """How many of the best trials keep their model file; None for all."""
         return None if self.keep_top == "all" else self.keep_top
 
 
 class SweepSpec(Block):
-    """What a sweep file says."""
+    """The content of a sweep file."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         **synonyms.SWEEP,
@@ -119,7 +119,7 @@ class SweepSpec(Block):
         "patience": "`patience` of the sweep stands under `stopping`, that of a trial under `training`",
     }
 
-    version: Literal[1] = Field(default=1, description="Of this format")
+    version: Literal[1] = Field(default=1, description="The version of this format")
     name: Text = Field(examples=["fashion-mlp"])
     job: Text = Field(examples=["train.py"], description="The training program, from the sweep file's folder")
     metric: Metric = Field(examples=[{"name": "val_loss", "goal": "minimize"}])
@@ -135,30 +135,30 @@ class SweepSpec(Block):
         examples=[["points.csv", "images/**"]],
         description="Data files that travel with the job, from its folder, beside those of data/",
     )
-    stopping: Stopping | None = Field(default=None, description="When trials, or the sweep, end early")
+    stopping: Stopping | None = Field(default=None, description="When trials or the sweep end early")
     start: list[dict[str, JsonValue]] = Field(
         default_factory=list,
         description="Points to try first",
         examples=[[{"learning_rate": 0.01}]],
     )
-    seed: Natural = Field(default=0, description="Every random stream of the sweep comes from it")
+    seed: Natural = Field(default=0, description="The seed of every random stream of the sweep")
     budget: Budget = Budget()
     resources: Resources = Resources()
     retries: Retries = Retries()
     checkpoints: Checkpoints = Checkpoints()
 
     def space(self) -> Space:
-        """Return what is searched: the parameters, then what is swept under training, by dotted path.
+        """Return the space: the parameters, then what is swept under training, by dotted path.
 
-        Under the method `grid` every dimension is finite.
+        Under method `grid` every dimension is finite.
         """
         return Space({**self._on_method(self.parameters), **self._swept()})
 
     def training_for(self, params: Mapping[str, Any]) -> Training:
-        """Return the training block with a trial's values in it.
+        """Return the training block with a trial's values filled in.
 
         Raises:
-            SpecError: the values do not go together.
+            SpecError: the values are inconsistent.
         """
         try:
             return template.fill(self.training, params)
@@ -166,15 +166,15 @@ class SweepSpec(Block):
             raise Sheet({}).error(breach) from breach
 
     def most_epochs(self) -> int:
-        """Return the most epochs that a trial of the sweep may have."""
+        """Return the maximum number of epochs that a trial of the sweep may have."""
         return template.most_epochs(self.training)
 
     def start_points(self) -> list[Params]:
-        """Return the points to try first, in the file's order of parameters."""
+        """Return the points to try first, with parameters in file order."""
         return [self.space().in_file_order(point) for point in self.start]
 
     def planned_trials(self) -> int:
-        """Return how many trials the budget and the space allow."""
+        """Return the number of trials that the budget and the space allow."""
         sizes = (self.budget.max_trials, self.space().grid_size())
         return min(size for size in sizes if size is not None)
 
@@ -300,13 +300,13 @@ def load_spec(path: str | Path) -> SweepSpec:
     spec = _validate(read_sheet(Path(path)))
     size = spec.space().grid_size()
     if spec.method.name == "grid" and size is not None and size > spec.planned_trials():
-        log.warning("the grid has %d points, the budget is %d trials: they are spread over the whole grid",
+        log.warning("the grid has %d points and the budget is %d trials, spread over the whole grid",
                     size, spec.planned_trials())  # fmt: skip
     return spec
 
 
 def parse_spec(mapping: Mapping[str, Any]) -> SweepSpec:
-    """Check a sweep that was written as a Python mapping; see `load_spec`."""
+    """Validate a sweep given as a Python mapping; see `load_spec`."""
     return _validate(sheet_of(mapping))
 
 
@@ -318,7 +318,7 @@ def _validate(sheet: Sheet) -> SweepSpec:
 
 
 def _place(at: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Return where a dimension, named first in `at`, stands in the file."""
+    """Return the position in the file of the dimension named first in `at`."""
     if not at:
         return ("parameters",)
     name, *rest = at

@@ -1,4 +1,4 @@
-"""What other tools call the keys and values of a sweep file, and what they are called here."""
+"""Names that other tools use for the keys and values of a sweep file, and their names here."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ TRAINING: dict[str, str] = {
     "validation_split": "split in load_data: return {'train': (x[n:], y[n:]), 'validation': (x[:n], y[:n])}",
     "validation_freq": "leave it out: the sweep's metric is needed after every epoch",
     "sample_weight": "load_data returns it as the third value of a part: (x, y, sample_weight)",
-    "initial_epoch": "leave it out: a trial begins at its first epoch, and is resumed by itself",
+    "initial_epoch": "leave it out: a trial begins at its first epoch, and resumes automatically",
     "verbose": "leave it out: `kerasweep watch` and `kerasweep logs` show the progress",
-    "callbacks": "let a function `callbacks` of the job return them",
+    "callbacks": "return them from a function `callbacks` in the job",
     "patience": "`patience` stands under `early_stopping` or `reduce_on_plateau`",
     **dict.fromkeys(("workers", "use_multiprocessing", "max_queue_size"), _PY_DATASET),
 }  # fmt: skip
 
-#: At the top of the file.
+#: Top-level keys.
 SWEEP: dict[str, str] = {
     **_means(
         "parameters",
@@ -65,17 +65,17 @@ SWEEP: dict[str, str] = {
         ("direction", "mode"), "write it as the metric's goal: `metric: {name: val_loss, goal: minimize}`"
     ),
     "validation_split": TRAINING["validation_split"],
-    "early_terminate": "write `early_stopping` under `training`, which ends each trial by itself",
+    "early_terminate": "write `early_stopping` under `training`, which ends each trial separately",
     "retry": "write `retries: {max_failures: ...}`",
 }
 
-#: Of the metric.
+#: Names of the metric's keys.
 METRIC: dict[str, str] = {
     **_means("goal", "direction", "mode", "objective"),
     **_means("name", "monitor", "metric"),
 }
 
-#: Methods of search.
+#: Search methods.
 METHODS: dict[str, str] = {
     **_means("tpe", "bayes", "bayesian", "bayesian_optimization", "hyperopt", "optuna", "bohb"),
     **_means("grid", "grid_search", "gridsearch", "exhaustive"),

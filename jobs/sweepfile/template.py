@@ -1,4 +1,4 @@
-"""The `training:` block as it is written, where a distribution may stand in the place of any value."""
+"""The `training:` block as written, where a distribution may replace any value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerasweep.jobs.sweepfile.rules import Path, RuleError, show
 from kerasweep.jobs.sweepfile.space import Params
 from kerasweep.jobs.sweepfile.training import Training
 
-#: What the dotted names of swept values begin with.
+#: The prefix of the dotted names of swept values.
 ROOT = "training"
 
 
@@ -29,10 +29,10 @@ def swept(template: Mapping[str, JsonValue]) -> dict[str, Dimension]:
 
 
 def fill(template: Mapping[str, JsonValue], params: Mapping[str, Any]) -> Training:
-    """Return the block with one trial's values; a conditional one that the trial lacks keeps its default.
+    """Return the block with one trial's values; a conditional value that the trial lacks keeps its default.
 
     Raises:
-        RuleError: the values do not go together.
+        RuleError: the values are inconsistent.
     """
     try:
         return Training.model_validate(_put(template, (ROOT,), params))
@@ -45,17 +45,17 @@ def fill(template: Mapping[str, JsonValue], params: Mapping[str, Any]) -> Traini
 
 
 def _written(template: object, path: Path) -> object:
-    """Return what stands at a path of the block, None where it leads nowhere."""
+    """Return the value at a path of the block, or None."""
     for step in path:
         template = template.get(step) if isinstance(template, Mapping) else None
     return template
 
 
 def check(template: Mapping[str, JsonValue], dimensions: Mapping[str, Dimension]) -> None:
-    """Try what each distribution may give in its place, the others at their first value.
+    """Try the possible values of each distribution in its place, the others at their first value.
 
     Raises:
-        RuleError: a value that may come up is not valid there.
+        RuleError: a possible value is not valid there.
     """
     probes = {name: _probe(dimension) for name, dimension in dimensions.items()}
     first: Params = {name: values[0] for name, values in probes.items()}
@@ -68,7 +68,7 @@ def check(template: Mapping[str, JsonValue], dimensions: Mapping[str, Dimension]
 
 
 def most_epochs(template: Mapping[str, JsonValue]) -> int:
-    """Return the most epochs that a trial may have, where they are swept or not."""
+    """Return the maximum number of epochs of a trial, swept or not."""
     dimension = swept(template).get(f"{ROOT}.epochs")
     values = _probe(dimension) if dimension is not None else [template["epochs"]]
     return max(int(value) for value in values if isinstance(value, int | float))
@@ -87,7 +87,7 @@ def _check_optional(template: Mapping[str, JsonValue], name: str, others: Params
     try:
         fill(template, others)
     except RuleError as breach:
-        rule = f"a value with `when` stands only where none is needed, got '{name}'"
+        rule = f"`when` is allowed only for optional values, got '{name}'"
         raise RuleError(rule, "remove its `when`", (*name.split("."), "when")) from breach
 
 
@@ -122,12 +122,12 @@ def _absent(raw: object, path: Path, params: Mapping[str, Any]) -> bool:
 
 
 def _probe(dimension: Dimension) -> Sequence[JsonValue]:
-    """Return the values that can go wrong: every choice, or the bounds of a range and one within."""
+    """Return the values worth checking: every choice, or the bounds of a range and one inside."""
     grid = dimension.grid()
     if isinstance(dimension, Choice):
         return dimension.values
     if grid is not None:
-        # If the second is whole like the bounds, so are all between: the steps are even, or even factors.
+        # If the second value is whole like the bounds, so are all between: the steps or factors are even.
         return [grid[0], grid[min(1, len(grid) - 1)], grid[-1]]
     bounds = dimension.model_dump()
     return [bounds["min"], bounds["max"], bounds["min"] + (bounds["max"] - bounds["min"]) / math.pi]

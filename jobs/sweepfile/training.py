@@ -1,4 +1,4 @@
-"""The `training:` block of a sweep file, in plain values: what a trainer does beside the job's code."""
+"""The `training:` block of a sweep file: what the trainer does beyond the job's code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EarlyStopping(Block):
 
     monitor: Text = "val_loss"
     min_delta: NotNegative = Field(default=0.0, description="Changes below this are no improvement")
-    patience: Natural = Field(default=0, description="Epochs without improvement before the end")
+    patience: Natural = Field(default=0, description="Epochs without improvement before the trial ends")
     mode: Mode = "auto"
     baseline: Number | None = None
     restore_best_weights: Flag = False
@@ -50,7 +50,7 @@ class ReduceOnPlateau(Block):
 
 
 class TensorBoard(Block):
-    """Curves for TensorBoard, and histograms of the weights where asked for."""
+    """Curves for TensorBoard, and optionally histograms of the weights."""
 
     histograms: Flag = False
 
@@ -74,8 +74,8 @@ class Training(Block):
 
     elsewhere: ClassVar[Mapping[str, str]] = synonyms.TRAINING
 
-    epochs: Count = Field(examples=[30], description="Epochs at most")
-    batch_size: Count = Field(default=32, description="Samples in a step, over all replicas")
+    epochs: Count = Field(examples=[30], description="Maximum number of epochs")
+    batch_size: Count = Field(default=32, description="Samples per step, over all replicas")
     learning_rate_schedule: Schedule = Field(
         default_factory=lambda: Schedule.model_validate("constant"),
         description="Factors of the optimizer's own initial learning rate",
@@ -88,7 +88,7 @@ class Training(Block):
     steps_per_epoch: Count | None = None
     validation_steps: Count | None = None
     validation_batch_size: Count | None = Field(
-        default=None, description="Samples in a step of the validation; as many as in training by default"
+        default=None, description="Samples per validation step; the training batch size by default"
     )
     shuffle: Flag = True
     tensorboard: Annotated[TensorBoard | None, BeforeValidator(_take_switch)] = Field(

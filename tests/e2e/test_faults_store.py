@@ -64,7 +64,7 @@ def test_a_full_disk_waits_for_room_and_leaves_the_store_whole(
     whole = {ref.key for ref in cluster.records.artifacts(sweep.id)[0]}
     assert set(cluster.artifacts.keys("sweeps")) == whole
     reasons = [entry.reason for entry in cluster.records.journal(sweep.id) if entry.event == "failed"]
-    assert "the file is too big" in reasons[0]
+    assert "the file is too large" in reasons[0]
     trainer.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
     until(cluster.ended(sweep), 40)
     trial = cluster.trial(sweep)

@@ -119,7 +119,7 @@ def test_a_job_that_is_itself_such_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_is_no_code(tmp_path: Path) -> None:
     path = write(tmp_path, {"train.py": "import nets\n", "nets/__init__.py": ""})
     os.mkfifo(tmp_path / "nets" / "pipe.py")
-    assert refusal(path).startswith("a job's code is regular files, 'nets/pipe.py' is none")
+    assert refusal(path).startswith("a job's code is regular files, 'nets/pipe.py' is not one")
 
 
 def test_a_module_that_is_not_python_is_named(tmp_path: Path) -> None:
@@ -131,9 +131,7 @@ def test_too_much_code_is_refused(tmp_path: Path) -> None:
     line = "#" * ((4 << 20) - 100) + "\n"
     names = ["a", "b", "c", "d", "e"]
     path = write(tmp_path, {"train.py": "import a, b, c, d, e\n", **{f"{name}.py": line for name in names}})
-    assert refusal(path).startswith(
-        "a job's code holds at most 16,777,216 bytes, with 'e.py' it holds 20,971,"
-    )
+    assert refusal(path).startswith("a job's code holds at most 16,777,216 bytes, got 20,971,")
 
 
 def archive(

@@ -65,14 +65,14 @@ def test_lines_may_be_cut_anywhere(texts: list[str], cuts: list[int]) -> None:
     [
         (
             b'0 epoch {"run":"s1/0/1","epoch":"3","metrics":{},"seconds":0.1}',
-            "epoch does not fit: epoch",
+            "epoch is invalid: epoch",
             "s1/0/1",
         ),
         (b'0 epoch {"run":"s1/0/1","epoch":3,"metrics":{}}', "seconds: Field required", "s1/0/1"),
         (b'0 epoch {"run":"s1/0/1","epoch":3,"metrics":{},"seconds":0.1,"more":1}', "more", "s1/0/1"),
-        (b'0 failed {"run":"s1/0/1","failure_class":"odd"}', "failed does not fit", "s1/0/1"),
-        (b'0 dance {"run":"s1/0/1"}', "dance is no kind of message", "s1/0/1"),
-        (b'3 log {"run":"s1/0/1","text":"a"}', "message 0 to 3 got lost", None),
+        (b'0 failed {"run":"s1/0/1","failure_class":"odd"}', "failed is invalid", "s1/0/1"),
+        (b'0 dance {"run":"s1/0/1"}', "dance is not a kind of message", "s1/0/1"),
+        (b'3 log {"run":"s1/0/1","text":"a"}', "message 0 to 3 was lost", None),
     ],
 )
 def test_what_does_not_fit_is_told_by_name(line: bytes, told: str, run: str | None) -> None:

@@ -138,7 +138,7 @@ def test_files_that_import_each_other_are_no_endless_path(write: Any) -> None:
     ("source", "message"),
     [
         ("def load_data(: pass", "a job is Python, 'train.py' is not: invalid syntax (line 1 of train.py)"),
-        (b"\n# caf\xe9\n", "a job is UTF-8 or declares what it is, got byte 0xe9 (line 2 of train.py)\n"),
+        (b"\n# caf\xe9\n", "a job is UTF-8 or declares its encoding, got byte 0xe9 (line 2 of train.py)\n"),
         (b"x = '\0'", "a job is Python, 'train.py' "),
         ("(" * 5000, "a job is Python, 'train.py' "),
         ("#" * (4 << 20) + "\n", "a job's file holds at most 4,194,304 bytes, '"),

@@ -193,7 +193,7 @@ def test_points_under_training_are_tried_in_their_place() -> None:
                 "a": {"distribution": "int_uniform", "min": 1, "max": 2**20},
                 "b": {"values": [1], "when": {"a": [3]}},
             },
-            "conditions hang on at most 100,000 combinations, here are more (parameters)",
+            "conditions may depend on at most 100,000 combinations, here are more (parameters)",
         ),
     ],
     ids=["many", "conditions"],
@@ -244,7 +244,7 @@ def test_a_mistake_is_named_with_its_line_and_remedy(
         ("#" * (1 << 20) + "\n", "a sweep file holds at most 1,048,576 bytes, '"),
         (
             "a: [" + "x," * 120_000 + "]",
-            "a sweep holds at most 100,000 values, here are more (line 1 of sweep.yaml)",
+            "a sweep holds at most 100,000 values, this one holds more (line 1 of sweep.yaml)",
         ),
     ],
     ids=[
@@ -270,7 +270,7 @@ def test_aliases_cannot_multiply_beyond_the_limit(write: Any) -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     for level in range(1, 9):
         bomb += f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n"
-    assert refusal(write(bomb)).startswith("a sweep holds at most 100,000 values, here are more (line ")
+    assert refusal(write(bomb)).startswith("a sweep holds at most 100,000 values, this one holds more (line ")
 
 
 def test_aliases_that_stay_small_are_read(write: Any) -> None:

@@ -86,7 +86,7 @@ def test_no_decay_leaves_the_floats(rate: float, epoch: int) -> None:
         ({"step_decay": {"every": 10}}, "the key 'factor' is missing", "add it, such as `factor: 0.1`"),
         ({"step_decay": {"every": 0, "factor": 0.1}}, "must be at least 1, got 0", "write a larger number"),
         ({"exponential": {"rate": 1.1}}, "must be at most 1.0, got 1.1", "write a smaller number"),
-        ({"piecewise": {"boundaries": [5, 5], "factors": [1, 0.1, 0.01]}}, "boundaries must grow, got", ""),
+        ({"piecewise": {"boundaries": [5, 5], "factors": [1, 0.1, 0.01]}}, "boundaries must increase", ""),
         ({"piecewise": {"boundaries": [5], "factors": [1, 0.1, 0.01]}}, "factors must be one more", ""),
         ([1, 2], "must be a mapping of keys, got [1, 2]", "known here: constant, step_decay"),
     ],

@@ -95,7 +95,7 @@ def test_the_folder_data_and_what_files_names_travel(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path) -> None:
-    assert "got 'pionts.csv', which fits none" in refusal(
+    assert "got 'pionts.csv', which matches none" in refusal(
         write(tmp_path, "", {"points.csv": ""}), "pionts.csv"
     )
 

@@ -140,7 +140,7 @@ def test_a_message_that_does_not_fit_ends_its_run_alone(host: Host) -> None:
     wrong, right = trainer.train(an_order(act="garble")), trainer.train(an_order(1, epoch_s=0.3))
     defect = heard(wrong)[-1]
     assert isinstance(defect, PipeDefect)
-    assert "epoch does not fit: epoch: " in str(defect)
+    assert "epoch is invalid: epoch: " in str(defect)
     assert isinstance(heard(right)[-1], DoneEvent)
 
 
@@ -148,7 +148,7 @@ def test_a_message_that_got_lost_ends_the_trainer(host: Host) -> None:
     (trainer,) = host.trainers
     death = heard(trainer.train(an_order(act="lose")))[-1]
     assert isinstance(death, Death)
-    assert "got lost" in death.killed_for
+    assert "was lost" in death.killed_for
 
 
 def test_a_trainer_that_does_not_end_when_it_is_replaced_is_killed(

@@ -1,4 +1,4 @@
-"""The workers of one sweep under its lock: who is there, how trials ended on each, who is set aside."""
+"""The workers of one sweep under its lock: liveness, outcomes on each, quarantine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kerasweep.jobs.store.presence import ALIVE_S
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
-#: How attempts end that say something about the worker: those that were taken from it say nothing.
+#: Ends of attempts that say something about the worker; attempts taken away from it do not count.
 FAILED_HERE = (f"failed: {FailureClass.USER}", f"failed: {FailureClass.MACHINE}")
 _TELLING = (*map(str, COUNTED), *FAILED_HERE)
 
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt at a trial ended on a worker: the state reached, or `failed: CLASS`."""
+    """How an attempt ended on a worker: the trial's state, or `failed: CLASS`."""
 
     trial: int
     worker: str
@@ -31,7 +31,7 @@ class End:
 
 
 class Fleet:
-    """What the records know of the workers that train a sweep.
+    """What the records know about the workers that train a sweep.
 
     Args:
         conn: the connection that holds the sweep's lock.
@@ -50,17 +50,17 @@ class Fleet:
         return {row.id for row in self._conn.execute(query) if wanted in row.facts.get("queues", ())}
 
     def quarantines(self) -> dict[str, Quarantine]:
-        """Return the workers that are set aside, whichever sweep it was for, by name."""
+        """Return the quarantined workers, for whichever sweep, by name."""
         return {one.worker: one for one in quarantines.read_quarantines(self._conn)}
 
     def newest_ends(self, worker: str, count: int) -> list[End]:
-        """Return how a worker's newest attempts at the sweep ended, the newest first."""
+        """Return how a worker's latest attempts at the sweep ended, newest first."""
         of_worker = and_(self._of_sweep, t.attempts.c.worker == worker, t.attempts.c.outcome.in_(_TELLING))
         newest = select(t.attempts).where(of_worker).order_by(t.attempts.c.ended_at.desc()).limit(count)
         return [End(row.trial, row.worker, row.outcome, row.started_at) for row in self._conn.execute(newest)]
 
     def ends_of(self, trials: Collection[int]) -> list[End]:
-        """Return how all attempts at these trials ended, on whichever worker."""
+        """Return how all attempts at these trials ended, on any worker."""
         wanted = and_(
             self._of_sweep, t.attempts.c.trial.in_(sorted(trials)), t.attempts.c.outcome.in_(_TELLING)
         )
@@ -68,7 +68,7 @@ class Fleet:
         return [End(row.trial, row.worker, row.outcome, row.started_at) for row in rows]
 
     def failed_trials(self, worker: str) -> list[int]:
-        """Return the trials that stand as failed by the job's fault on this worker."""
+        """Return the trials recorded as failed by the job's fault on this worker."""
         query = select(t.trials.c.number).where(
             t.trials.c.sweep == self._sweep.id,
             t.trials.c.state == TrialState.FAILED,
@@ -78,7 +78,7 @@ class Fleet:
         return list(self._conn.execute(query).scalars())
 
     def others_trained(self, worker: str) -> bool:
-        """Tell whether another worker has brought a trial of the sweep to a value."""
+        """Tell whether another worker has completed a trial of the sweep."""
         query = select(t.trials.c.number).where(
             t.trials.c.sweep == self._sweep.id,
             t.trials.c.state.in_(COUNTED),
@@ -94,7 +94,7 @@ class Fleet:
         return self._conn.execute(query.limit(1)).first() is not None
 
     def set_aside(self, worker: str, probe_s: float, reason: str) -> None:
-        """Keep a worker from claiming trials, of any sweep, until it is taken back or is due for a probe."""
+        """Keep a worker from claiming trials of any sweep until it is released or due for a probe."""
         probe_at = self._now + probe_s
         quarantines.set_aside(
             self._conn, Quarantine(worker, self._sweep.id, self._now, probe_at, 2.0 * probe_s, reason)

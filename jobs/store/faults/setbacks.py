@@ -1,4 +1,4 @@
-"""How often a trial has been tried again at no charge, and why: each such reason has a bound."""
+"""How often a trial was retried without counting a failure, and why; each reason has a limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kerasweep.jobs.store.sql.moves import IS_ATTEMPT, named
 from kerasweep.jobs.store.sql.rows import storable
 from kerasweep.jobs.trial import FINAL, AttemptKey, FailureClass
 
-#: How the reason of a retry asked for by hand begins in the journal: it gives a trial a clean slate.
+#: The journal reason of a manual retry begins with this; it resets the trial's counts.
 BY_HAND = "retry "
 
-#: How attempts end that are tried again at no charge, and the class whose bound each counts towards.
+#: Outcomes that are retried without counting, and the class whose limit each counts towards.
 _OUTCOMES = {
     f"failed: {FailureClass.MACHINE}": FailureClass.MACHINE,
     f"failed: {FailureClass.STORE}": FailureClass.STORE,
@@ -41,13 +41,13 @@ _WAITS = t.attempts.update().where(IS_ATTEMPT, t.attempts.c.ended_at.is_(None))
 
 @dataclass(frozen=True)
 class Setback:
-    """Why a trial that has not ended was tried again at no charge, or what its attempt waits for now.
+    """Why an unfinished trial was retried without counting, or what its attempt is waiting for.
 
     Args:
         trial: its number.
-        cls: the class of what happened; None where the attempt that runs now waits.
+        cls: the class of what happened; None if the running attempt is waiting.
         count: how often it has happened.
-        message: what was said the last time.
+        message: the latest message.
         at: when that was, in seconds since 1970.
     """
 
@@ -59,18 +59,18 @@ class Setback:
 
 
 class SetbackRecords:
-    """What keeps trials from their end, other than themselves."""
+    """What keeps trials from finishing, other than themselves."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def waits(self, key: AttemptKey, message: str) -> None:
-        """Record what an attempt waits for, until it ends; nothing where the message is empty."""
+        """Record what an attempt waits for until it ends; an empty message records nothing."""
         with self._db.writing() as conn:
             conn.execute(_WAITS, {**named(key), "message": storable(message) or None})
 
     def setbacks(self, sweep: str) -> list[Setback]:
-        """Return the setbacks of a sweep's trials that have not ended: what waits now, then the newest."""
+        """Return the setbacks of a sweep's unfinished trials: current waits first, then the newest."""
         is_open = and_(t.trials.c.sweep == sweep, t.trials.c.state.not_in(sorted(FINAL)))
         open_trials = select(t.trials.c.number).where(is_open)
         of_open = and_(t.attempts.c.sweep == sweep, t.attempts.c.trial.in_(open_trials))
@@ -88,13 +88,13 @@ class SetbackRecords:
 
 
 def count_alike(conn: Connection, key: AttemptKey, outcome: str, bound: int) -> int:
-    """Return how many attempts at the trial have ended so before, since it was last retried by hand.
+    """Return how many attempts at the trial have ended like this since its last manual retry.
 
     Args:
         conn: a connection.
         key: an attempt at the trial.
-        outcome: the end as the attempts have it.
-        bound: only beyond it does a retry by hand matter, and is looked for.
+        outcome: the outcome as recorded for attempts.
+        bound: only above it is a manual retry looked up.
     """
     named = {"of_sweep": key.sweep, "of_trial": key.trial}
     count = int(conn.execute(_ALIKE, {**named, "outcome": outcome, "since": 0}).scalar_one())

@@ -1,4 +1,4 @@
-"""What a failed attempt leads to, by the table of failure classes."""
+"""Decides what a failed attempt leads to, by the table of failure classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kerasweep.jobs.trial import HOPELESS, UNCOUNTED, Failure, FailureClass, Tri
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where the trial goes, why, and what else changes in its row."""
+    """The trial's next state, why, and what else changes in its row."""
 
     state: TrialState
     reason: str
@@ -21,12 +21,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Record:
-    """What a trial has on its record already.
+    """A trial's history.
 
     Args:
         pack_limit: the widest pack that its attempt was allowed; None for any.
-        failures: how many failures it has had that count.
-        alike: how many of its attempts ended before with a failure of this class that does not count.
+        failures: the number of its failures that count.
+        alike: the number of its earlier attempts that failed with this class without counting.
     """
 
     pack_limit: int | None
@@ -37,13 +37,13 @@ class Record:
 def judge(failure: Failure, pack: int, record: Record, retries: Retries) -> Verdict:
     """Decide what a failure leads to.
 
-    A trainer that dies under a pack says not which trial killed it, so its trials are tried again in packs of
-    half the width, at no charge; the width only falls, so this ends.
+    When a trainer dies under a pack, it is unknown which trial killed it, so its trials are retried in packs
+    of half the width, without counting; the width only falls, so this ends.
 
     Args:
         failure: what went wrong.
         pack: how many trials trained together.
-        record: what the trial has behind it.
+        record: the trial's history.
         retries: how often it may fail.
     """
     told = f"{failure.cls}: {failure.message}"
@@ -74,7 +74,7 @@ def judge(failure: Failure, pack: int, record: Record, retries: Retries) -> Verd
 
 
 def _judge_uncounted(told: str, count: int, bound: int, final: Mapping[str, Any]) -> Verdict:
-    """Try a trial again that is not at fault, so often and no more."""
+    """Retry a trial that is not at fault, up to a limit."""
     if count > bound:
         return Verdict(
             TrialState.FAILED, f"{told}; it has happened {count} times, {bound} are allowed", final

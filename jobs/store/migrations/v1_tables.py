@@ -13,7 +13,7 @@ _OF_TRIAL = (["sweep", "trial"], ["trials.sweep", "trials.number"])
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _sweeps()
     _trials()
     _attempts_and_epochs()

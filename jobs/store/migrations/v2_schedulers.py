@@ -1,4 +1,4 @@
-"""Version 2: schedulers sign in, as workers do."""
+"""Version 2: schedulers register, as workers do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Version 3: a store has an identity, and what nothing needs any more waits before it is deleted."""
+"""Version 3: a store has an identity, and unneeded artifacts wait before they are deleted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NAMESPACE = uuid.UUID("6b1d4a52-8a35-4f0e-9a0e-5b1f6f3f2a77")
 def upgrade() -> None:
     """Add the identity and `artifacts.unneeded_at`.
 
-    The identity is derived from the first sweep, so that a store and a copy of it that were both made before
-    stores had one get the same: only then can the copy be told from the original.
+    The identity is derived from the first sweep, so that a store and a copy made before identities existed
+    get the same one: only then can the copy be recognised.
     """
     store = add_table(
         "store",
@@ -37,5 +37,5 @@ def upgrade() -> None:
         ).first()
         name = uuid.uuid5(_NAMESPACE, f"{first[0]} {first[1]!r}") if first else uuid.uuid4()
         values = {"id": name.hex, "made_at": first[1] if first else 0.0, "compatible_from": 3}
-        # A store with sweeps may be a copy of another one: it waits to be told that it is the original.
+        # A store with sweeps may be a copy of another: it waits to be told that it is the original.
         conn.execute(store.insert().values(**values, generation=0, claims=first is None))

@@ -1,4 +1,4 @@
-"""Version 4: workers can be set aside, and a worker's newest ends of a sweep are found by an index."""
+"""Version 4: workers can be quarantined, and an index finds a worker's latest attempts at a sweep."""
 
 from __future__ import annotations
 

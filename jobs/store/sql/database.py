@@ -1,4 +1,6 @@
-"""Connections to the records: their transactions, their clock, and what to say when they do not answer."""
+"""Connections to the records: transactions, the store's clock, and the errors raised when they do not
+respond.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +36,18 @@ _FILE_REMEDY = "Put the file back, or set KERASWEEP_STORE_URL to where it is now
 
 
 class Database:
-    """A connection pool with write transactions that begin by taking their lock.
+    """A connection pool whose write transactions take their lock at the start.
 
     Safe to share between threads; not between processes.
 
     Args:
         url: `sqlite:///FILE` or `postgresql://…`.
         reach_s: how long connecting may take.
-        clock: a clock to use in place of the store's own, for tests.
+        clock: a clock that replaces the store's own, for tests.
 
     Raises:
-        InputError: a URL of another kind, or a store of a version that this code cannot work with.
-        OutOfReach: the database does not answer.
+        InputError: a URL of another kind, or a store of an incompatible version.
+        OutOfReach: the database does not respond.
     """
 
     def __init__(self, url: str, *, reach_s: float = 5.0, clock: Callable[[], float] | None = None) -> None:
@@ -54,7 +56,7 @@ class Database:
         parsed = read_url(url)
         self._file = Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
         self._engine = open_engine(parsed, url, reach_s)
-        # SQLite makes writers poll for its lock; threads of one process queue up here in its place.
+        # SQLite writers poll for its lock; threads of one process queue here instead.
         self._turn = threading.Lock() if self._file else None
         self._inode: int | None = None
         try:
@@ -66,7 +68,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection that sees one state of the records."""
+        """Yield a connection that sees one consistent state of the records."""
         with self.translated():
             self._expect_file()
             with self._engine.connect() as conn:
@@ -90,16 +92,18 @@ class Database:
         return self._clock() if self._clock else float(conn.execute(NOW[conn.dialect.name]).scalar_one())
 
     def place(self, conn: Connection) -> str:
-        """Return what tells this database from a copy: a file's inode, or a server's own numbers."""
+        """Return an identifier that distinguishes this database from a copy: a file's inode, or a server's
+        own ids.
+        """
         if self._file:
             return f"file {self._file.stat().st_ino}"
         return place_on_server(conn)
 
     def compact(self) -> None:
-        """Give the room of deleted rows back to the file system; PostgreSQL does so by itself.
+        """Return the space of deleted rows to the file system; PostgreSQL does so by itself.
 
         Raises:
-            OutOfReach: somebody writes, or there is no room for the copy that SQLite makes.
+            OutOfReach: another process is writing, or there is no space for SQLite's temporary copy.
         """
         if self._file:
             with self.translated(), self._turn_taken(), self._engine.connect() as conn:
@@ -112,10 +116,10 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn the driver's errors into ours.
+        """Translate the driver's errors.
 
         Raises:
-            OutOfReach: the database does not answer.
+            OutOfReach: the database does not respond.
         """
         try:
             yield
@@ -140,19 +144,19 @@ class Database:
             self._turn.release()
 
     def _expect_file(self) -> None:
-        """Refuse to write into a SQLite file that was deleted; SQLite itself would do so silently."""
+        """Refuse to write to a SQLite file that was deleted, which SQLite itself would do silently."""
         if self._file is None:
             return
         try:
             inode = self._file.stat().st_ino
         except OSError as exc:
             raise OutOfReach("The store", self.url, _FILE_REMEDY, str(exc)) from exc
-        if inode != self._inode:  # another file took its place, from a backup perhaps
+        if inode != self._inode:  # another file has replaced it, perhaps from a backup
             self._engine.dispose()
             self._prepare()
 
     def _prepare(self) -> None:
-        """Create the tables where there are none; refuse those that this code cannot work with."""
+        """Create the tables if there are none; refuse tables of an incompatible version."""
         with self._engine.connect() as conn, conn.begin():
             found = versions.read(conn)
         if found is None:
@@ -170,10 +174,10 @@ class Database:
                 return found or versions.create(conn, self.now(conn))
 
     def _explain_mistake(self) -> None:
-        """Where a statement fails since the store was upgraded under a running process, say so.
+        """Explain a failed statement if the store was upgraded under a running process.
 
         Raises:
-            InputError: the store is of a version that this code cannot work with.
+            InputError: the store has an incompatible version.
         """
         with contextlib.suppress(DBAPIError), self._engine.connect() as conn, conn.begin():
             found = versions.read(conn)
@@ -182,10 +186,10 @@ class Database:
 
 
 def wait_for(url: str, deadline_s: float, **options: Any) -> Database:
-    """Connect, trying again until the deadline.
+    """Connect, retrying until the deadline.
 
     Raises:
-        OutOfReach: the database did not answer in time.
+        OutOfReach: the database did not respond in time.
     """
     end = time.monotonic() + deadline_s
     while True:

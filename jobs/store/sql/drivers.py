@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL need each: how to connect, their clock, which errors mean an outage."""
+"""Driver specifics of SQLite and PostgreSQL: connecting, the clock, which errors are outages."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LOCK_WAIT_S = 20.0
 
 _WANTED = "the store (--store, KERASWEEP_STORE_URL) must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
-# Numbers that JSON does not know are refused by both databases alike, not by PostgreSQL alone.
+# Both databases refuse numbers that JSON does not allow, not only PostgreSQL.
 _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
-# A partition of the network is noticed after some ten seconds, not after the two hours of TCP's own defaults.
+# A network partition is noticed after about ten seconds, not after TCP's default of two hours.
 _KEEPALIVES = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -38,7 +38,7 @@ _KEEPALIVES = {
     "tcp_user_timeout": 10_000,
 }
 
-# The write-ahead log is cut back to this once it has been taken over into the file.
+# The write-ahead log is truncated to this size after a checkpoint.
 _WAL_BYTES = 4 << 20
 
 _SQLITE_OUTAGES = frozenset(
@@ -61,10 +61,10 @@ _POSTGRES_OUTAGES = frozenset({"OperationalError", "InterfaceError", "ReadOnlySq
 
 
 def read_url(url: str) -> URL:
-    """Read the store's URL.
+    """Parse the store's URL.
 
     Raises:
-        InputError: it is no URL of a SQLite file or a PostgreSQL database.
+        InputError: it is not a URL of a SQLite file or a PostgreSQL database.
     """
     check_store(url)
     if url.startswith("sqlite"):
@@ -72,15 +72,15 @@ def read_url(url: str) -> URL:
     try:
         parsed = make_url(url).set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError) as exc:
-        raise InputError(f"{_WANTED}, got {shown(url)}, which cannot be read; set it anew") from exc
+        raise InputError(f"{_WANTED}, got {shown(url)}, which cannot be parsed; set it again") from exc
     _check_options(parsed, url)
     return parsed
 
 
 def _sqlite_url(url: str) -> URL:
-    """Read everything behind `sqlite:///` as the path that it is: a folder's name may hold ?, # and %20."""
+    """Take everything after `sqlite:///` as the literal path: a folder's name may contain ?, # and %20."""
     head, found, path = url.partition(":///")
-    query = re.search(r"\?[^/]*$", path)  # a query holds no slash, and a path to a file ends in a name
+    query = re.search(r"\?[^/]*$", path)  # a query contains no slash, and a path to a file ends in a name
     if not found or head not in ("sqlite", "sqlite+pysqlite") or path in ("", ":memory:") or query:
         raise InputError(
             f"{_WANTED}, got {shown(url)}, which names no file; other processes must reach it too"
@@ -89,7 +89,7 @@ def _sqlite_url(url: str) -> URL:
 
 
 def _check_options(parsed: URL, url: str) -> None:
-    """See that libpq knows the options behind the question mark.
+    """Check that libpq knows the options after the question mark.
 
     Raises:
         InputError: it does not.
@@ -98,7 +98,7 @@ def _check_options(parsed: URL, url: str) -> None:
         from psycopg import ProgrammingError
         from psycopg.conninfo import make_conninfo
     except ImportError:
-        return  # told when the driver is opened
+        return  # reported when the driver is loaded
     try:
         make_conninfo("", **{name: str(value) for name, value in parsed.query.items()})
     except ProgrammingError as exc:
@@ -106,11 +106,11 @@ def _check_options(parsed: URL, url: str) -> None:
 
 
 def open_engine(parsed: URL, url: str, reach_s: float) -> Engine:
-    """Return the pool of connections; none is opened yet.
+    """Return the connection pool; no connection is opened yet.
 
     Raises:
         InputError: the driver is missing.
-        OutOfReach: SQLite's folder cannot be made.
+        OutOfReach: SQLite's folder cannot be created.
     """
     try:
         if parsed.get_backend_name() == "sqlite":
@@ -123,7 +123,7 @@ def open_engine(parsed: URL, url: str, reach_s: float) -> Engine:
 
 
 def is_outage(exc: DBAPIError) -> bool:
-    """Tell an outage from a mistake of ours."""
+    """Tell whether an error is an outage rather than a defect of ours."""
     if exc.connection_invalidated:
         return True
     code = getattr(exc.orig, "sqlite_errorcode", None)
@@ -134,7 +134,7 @@ def is_outage(exc: DBAPIError) -> bool:
 
 
 def place_on_server(conn: Connection) -> str:
-    """Return which database this is: its oid, and its cluster's identifier where one may ask for it."""
+    """Return the database's identity: its oid and, if permitted, the cluster's identifier."""
     oid = conn.execute(text("select oid from pg_database where datname = current_database()")).scalar_one()
     if conn.execute(text("select has_function_privilege('pg_control_system()', 'execute')")).scalar_one():
         cluster = conn.execute(text("select system_identifier from pg_control_system()")).scalar_one()
@@ -143,14 +143,14 @@ def place_on_server(conn: Connection) -> str:
 
 
 def reason_of(exc: DBAPIError) -> str:
-    """Return the first line of what the driver said."""
+    """Return the first line of the driver's message."""
     lines = str(exc.orig).strip().splitlines() or [type(exc.orig).__name__]
     return lines[0][:160]
 
 
 def _postgres_engine(parsed: URL, reach_s: float) -> Engine:
     timeouts = f"-c lock_timeout={LOCK_WAIT_S:.0f}s -c statement_timeout={LOCK_WAIT_S + 10:.0f}s"
-    # A process that is frozen within a transaction must not keep its locks from the others for ever.
+    # A process frozen inside a transaction must not hold its locks forever.
     timeouts += f" -c idle_in_transaction_session_timeout={LOCK_WAIT_S:.0f}s"
     return create_engine(
         parsed,
@@ -176,7 +176,7 @@ def _sqlite_engine(parsed: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say, below
+        connection.isolation_level = None  # transactions begin explicitly, below
         for pragma in (
             "synchronous=NORMAL",
             "foreign_keys=ON",
@@ -187,7 +187,7 @@ def _sqlite_engine(parsed: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(conn: Connection) -> None:
-        # A read that later writes would fail with "database is locked" without waiting: take the lock first.
+        # A read that writes later would fail with "database is locked" without waiting: take the lock first.
         write = conn.get_execution_options().get("kerasweep_write")
         conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

@@ -33,12 +33,12 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What an upgrade did.
+    """The outcome of an upgrade.
 
     Args:
-        before: the version that was found.
+        before: the version found.
         after: the version now.
-        backup: the copy of the SQLite file that was made first; None where none was.
+        backup: the copy of the SQLite file that was made first; None if none was.
     """
 
     before: int
@@ -47,25 +47,25 @@ class Upgraded:
 
 
 class _Number(TypeDecorator[str]):
-    """A revision's name, kept as the number that it is."""
+    """A revision's name, stored as the number that it is."""
 
     impl = Integer
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> int | None:
-        """To the database."""
+        """Convert to the database."""
         return None if value is None else int(value)
 
     def process_result_value(self, value: int | None, dialect: Any) -> str | None:
-        """From the database."""
+        """Convert from the database."""
         return None if value is None else str(value)
 
 
 class _OwnVersionTable:
-    """Keeps Alembic's version in the table that every release of kerasweep has read: `schema_version`."""
+    """Keeps Alembic's version in `schema_version`, the table that every release of kerasweep reads."""
 
     def version_table_impl(self, *, version_table: str, **options: Any) -> Table:
-        """Return Alembic's table; those of other programs in this process stay as they are."""
+        """Return Alembic's table; those of other programs in this process are unaffected."""
         if version_table != t.schema.name:
             return super().version_table_impl(version_table=version_table, **options)  # type: ignore[misc,no-any-return]
         return Table(
@@ -82,11 +82,11 @@ class _PostgreSQL(_OwnVersionTable, PostgresqlImpl):
 
 
 def read_version(url: str, reach_s: float) -> versions.StoreVersion | None:
-    """Return the version of a store, whatever it is; None where there are no tables.
+    """Return the version of a store, even an incompatible one; None if it has no tables.
 
     Raises:
-        InputError: the URL is not one of a store.
-        OutOfReach: the database does not answer.
+        InputError: the URL is not a store's.
+        OutOfReach: the database does not respond.
     """
 
     def look(engine: Engine) -> versions.StoreVersion | None:
@@ -97,11 +97,11 @@ def read_version(url: str, reach_s: float) -> versions.StoreVersion | None:
 
 
 def upgrade(url: str, reach_s: float) -> Upgraded:
-    """Bring a store up to date, all of it or nothing; a SQLite file is copied first.
+    """Upgrade a store, completely or not at all; a SQLite file is copied first.
 
     Raises:
-        InputError: the URL is not one of a store, or its tables are newer than this code.
-        OutOfReach: the database does not answer, or the backup cannot be written.
+        InputError: the URL is not a store's, or its tables are newer than this code.
+        OutOfReach: the database does not respond, or the backup cannot be written.
     """
     return _with_engine(url, reach_s, _upgrade)
 
@@ -113,7 +113,7 @@ def _upgrade(engine: Engine) -> Upgraded:
             versions.lock(conn)
             found = versions.read(conn)
             if found is None:
-                raise InputError("a store must be there to be upgraded, got none; the first submit makes one")
+                raise InputError("there is no store to upgrade; the first submit creates one")
             if found.number >= t.SCHEMA_VERSION:
                 versions.expect_compatible(found)
                 return Upgraded(found.number, found.number, None)
@@ -125,7 +125,7 @@ def _upgrade(engine: Engine) -> Upgraded:
 
 
 def migrate(conn: Connection, target: str) -> None:
-    """Apply the migrations that are missing up to a version, in the connection's transaction.
+    """Apply the missing migrations up to a version, in the connection's transaction.
 
     Args:
         conn: a writing connection.
@@ -149,7 +149,7 @@ def _with_engine(url: str, reach_s: float, act: Callable[[Engine], T]) -> T:
     parsed = read_url(url)
     engine = open_engine(parsed, url, reach_s)
     if engine.dialect.name == "sqlite":
-        # A table that is made anew in place of an old one is dropped meanwhile, and what refers to it stays.
+        # A table that is rebuilt is dropped in between, and the rows that refer to it must stay.
         event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=OFF"))
     try:
         return act(engine)
@@ -160,7 +160,7 @@ def _with_engine(url: str, reach_s: float, act: Callable[[Engine], T]) -> T:
 
 
 def _back_up(engine: Engine, version: int) -> Path | None:
-    """Copy the SQLite file as it is now; the upgrade holds the write lock, so nothing changes meanwhile."""
+    """Copy the SQLite file as it is; the upgrade holds the write lock, so nothing changes meanwhile."""
     if engine.dialect.name != "sqlite":
         return None
     source = Path(str(engine.url.database)).absolute()

@@ -1,7 +1,7 @@
-"""Moves of trials between states: each keeps to the table of moves and leaves a line in the journal.
+"""Moves trials between states: each move is checked against the table and leaves a journal entry.
 
-Trials are locked in the order of their numbers and the sweep before its trials, so that no two
-transactions wait for each other. SQLite has one writer at a time and needs none of these locks.
+Trials are locked in order of their numbers and the sweep before its trials, so transactions cannot deadlock.
+SQLite has one writer at a time and needs none of these locks.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from kerasweep.jobs.trial import Answer, AttemptKey, SweepState, TrialKey, Trial
 
 TrialRow = Row[tuple[object, ...]]
 
-#: SQLite takes no more values than this in one statement, in its oldest builds.
+#: The limit on bound values in one statement in SQLite's oldest builds.
 _CHUNK = 500
 
 
-# What every claim, record and end runs is built once: SQLAlchemy takes longer to build a statement than
-# SQLite to execute it.
+# Statements that every claim, record and end executes are built once: SQLAlchemy takes longer to build a
+# statement than SQLite to execute it.
 _IS_TRIAL = and_(t.trials.c.sweep == bindparam("of_sweep"), t.trials.c.number == bindparam("of_trial"))
 
-#: The fence: this attempt is the newest of its trial, and the trial runs. To be executed with `named`.
+#: The fence: this attempt is the trial's newest, and the trial is running. Execute with `named`.
 IS_HELD = and_(
     _IS_TRIAL, t.trials.c.attempt == bindparam("by_attempt"), t.trials.c.state == TrialState.RUNNING
 )
@@ -54,17 +54,17 @@ _END_ATTEMPT = t.attempts.update().where(IS_ATTEMPT)
 
 
 def named(key: AttemptKey) -> dict[str, Any]:
-    """Return the values of `IS_HELD`, `IS_ATTEMPT` and the like."""
+    """Return the bind values of `IS_HELD`, `IS_ATTEMPT` and the like."""
     return {"of_sweep": key.sweep, "of_trial": key.trial, "by_attempt": key.attempt}
 
 
 def lock_sweep(conn: Connection, sweep: str, *, alone: bool = False) -> None:
-    """Keep deciders away until the transaction ends, so that what they ask of a trial is not overlooked.
+    """Keep schedulers away until the transaction ends, so that their requests are not overlooked.
 
     Args:
         conn: a writing connection.
         sweep: the sweep's id.
-        alone: keep away others who hold this lock too, not only deciders.
+        alone: exclude other holders of this lock too, not only schedulers.
     """
     query = select(t.sweeps.c.id).where(t.sweeps.c.id == sweep)
     conn.execute(query.with_for_update(key_share=True) if alone else query.with_for_update(read=True))
@@ -73,18 +73,18 @@ def lock_sweep(conn: Connection, sweep: str, *, alone: bool = False) -> None:
 def lock_trials(
     conn: Connection, where: ColumnElement[bool], *, skip_locked: bool = False
 ) -> Sequence[TrialRow]:
-    """Lock trials in the order of their numbers; return the rows, with the sweep's state as `sweep_state`."""
+    """Lock trials in order of their numbers; return the rows, with the sweep's state as `sweep_state`."""
     lock = _LOCK.where(where).with_for_update(of=t.trials, key_share=True, skip_locked=skip_locked)
     return conn.execute(lock).all()
 
 
 def lock_held(conn: Connection, key: AttemptKey) -> TrialRow | None:
-    """Lock the attempt's trial and return its row, or None where the attempt no longer holds it."""
+    """Lock the attempt's trial and return its row, or None if the attempt no longer holds it."""
     return conn.execute(_LOCK_HELD, named(key)).one_or_none()
 
 
 def lock_running(conn: Connection, keys: Iterable[TrialKey]) -> list[TrialRow]:
-    """Lock those of the trials that run, in order; return their rows."""
+    """Lock those of the trials that are running, in order; return their rows."""
     by_sweep: dict[str, set[int]] = {}
     for key in keys:
         by_sweep.setdefault(key.sweep, set()).add(key.trial)
@@ -104,15 +104,15 @@ def move_trials(
     sources: Collection[TrialState] | None = None,
     **values: Any,
 ) -> int:
-    """Move every trial of one sweep that may go to `target`; return how many went.
+    """Move every trial of one sweep that may go to `target`; return the number of trials moved.
 
     Args:
         conn: a writing connection.
         where: which trials; all of one sweep.
-        target: the state to come.
+        target: the new state.
         now: the store's time.
         reason: why, for the journal.
-        sources: the states to move from; by default all from which the table allows it.
+        sources: the states to move from; by default all that the table allows.
         values: what else changes in each row.
     """
     allowed = and_(
@@ -154,11 +154,11 @@ def end_attempt(
     message: str = "",
     **values: Any,
 ) -> None:
-    """End an attempt and move its trial on, in the records and in the journal.
+    """End an attempt and move its trial, in the records and in the journal.
 
     Raises:
         IllegalMove: a running trial cannot go there.
-        StaleAttempt: another attempt, or nobody, may write.
+        StaleAttempt: the attempt no longer holds its trial.
     """
     if not may_move(TrialState.RUNNING, state):
         raise IllegalMove(
@@ -180,12 +180,12 @@ def end_attempt(
 
 
 def stale(key: AttemptKey) -> StaleAttempt:
-    """Return the error of an attempt that may not write."""
+    """Return the error for an attempt that may not write."""
     return StaleAttempt(f"attempt {key} no longer holds its trial; what it has is not recorded")
 
 
 def answer_to(row: TrialRow) -> Answer:
-    """Return what a running trial's attempt is to do, by what was asked of it and of its sweep."""
+    """Return the answer to a running trial's attempt, from the requests made of it and of its sweep."""
     if row.asked == Answer.CANCEL or SweepState(row.sweep_state).final:
         return Answer.CANCEL
     if row.asked is not None:
@@ -194,10 +194,10 @@ def answer_to(row: TrialRow) -> Answer:
 
 
 def state_after(row: TrialRow, wanted: TrialState) -> TrialState:
-    """Return where a trial that gives up its lease goes: what was asked meanwhile comes before `wanted`.
+    """Return the state of a trial that gives up its lease: requests made meanwhile override `wanted`.
 
-    A worker that dies before it hears of a pause must not undo it, and one that pauses after the pause
-    was taken back must not keep it.
+    A worker that dies before it hears of a pause must not undo it, and one that pauses after the pause was
+    withdrawn must not keep it.
     """
     if wanted not in (TrialState.QUEUED, TrialState.PAUSED):
         return wanted

@@ -1,4 +1,4 @@
-"""Rows to data: the one place that knows how the columns map."""
+"""Converts rows to data: the one place that knows the columns."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def attempt_of(row: Row[tuple[object, ...]]) -> AttemptRecord:
 
 
 def read_sweep(conn: Connection, sweep: str, *, lock: bool = False) -> SweepRecord:
-    """Read a sweep; with `lock`, keep other deciders away until the transaction ends.
+    """Read a sweep; with `lock`, keep schedulers away until the transaction ends.
 
     Raises:
         NotFound: no such sweep.
@@ -113,9 +113,9 @@ def write_journal(
         sweep: the sweep's id.
         event: what happened, in a word or two.
         reason: why.
-        trial: the trial that it happened to; none: the sweep.
-        attempt: the attempt that it happened to.
-        state: where the trial, or the sweep, stands now, if it moved.
+        trial: the trial concerned; None for the sweep.
+        attempt: the attempt concerned.
+        state: the new state of the trial or sweep, if it changed.
     """
     line = {
         "sweep": sweep,
@@ -130,14 +130,14 @@ def write_journal(
 
 
 def storable(text: str) -> str:
-    """Return a text that both databases take: a job may print NUL bytes or halves of surrogate pairs.
+    """Return text that both databases accept: a job may print NUL bytes or lone surrogates.
 
-    What is longer than any text of ours should be is cut, with a word about it.
+    Excessively long text is cut, with a note.
     """
     kept = excerpt(text, RECORD_CHARS)
     return kept.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def insert_into(dialect: str, table: Table) -> Any:
-    """Return the dialect's own insert, which knows `on conflict`."""
+    """Return the dialect's own insert, which supports `on conflict`."""
     return (postgresql if dialect == "postgresql" else sqlite).insert(table)

@@ -17,24 +17,24 @@ from sqlalchemy import (
     Text,
 )
 
-#: The newest migration in `jobs/store/migrations`. docs/migrations.md says how to add one.
+#: The newest migration in `jobs/store/migrations`. docs/migrations.md explains how to add one.
 SCHEMA_VERSION = 4
 
-#: The oldest code that can work with these tables; a migration that takes something away, or lets values in
-#: that older code does not know, raises it. It is kept in the store, so that older code can tell.
+#: The oldest code that works with these tables; raised by a migration that removes something or allows values
+#: that older code does not know. It is kept in the store, so that older code can tell.
 COMPATIBLE_FROM = 4
 
 metadata = MetaData()
 
-# SQLite numbers rows by itself only where the type is INTEGER.
+# SQLite assigns row ids only to columns of type INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 
-#: One row that says which version of these tables the database holds; Alembic keeps it.
+#: One row with the version of these tables; Alembic maintains it.
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 #: One row: which store this is. `generation` grows while its schedulers work, here first and then in the
-#: marker beside the artifacts, so that records older than the marker are told from those that wrote it.
-#: `claims`: whether it may mark artifacts as its own where no marker is.
+#: marker beside the artifacts, so that outdated records are recognised. `claims`: whether it may mark
+#: unmarked artifacts as its own.
 store = Table(
     "store",
     metadata,
@@ -74,9 +74,9 @@ trials = Table(
     Column("seed", Integer, nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("failures", Integer, nullable=False, default=0),
-    # The widest pack that the next attempt may train in; none: as wide as the trainer likes.
+    # The widest pack for the next attempt; null: no limit.
     Column("pack_limit", Integer),
-    # What is asked of the running attempt: pause, stop or cancel.
+    # The request to the running attempt: pause, stop or cancel.
     Column("asked", String(16)),
     Column("lease_until", Float),
     Column("worker", String),
@@ -138,13 +138,13 @@ artifacts = Table(
     Column("sha256", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
-    # Since when nothing needs it; it is deleted once that is long enough ago.
+    # Since when nothing needs it; it is deleted after a grace period.
     Column("unneeded_at", Float),
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
     Index("artifacts_by_trial", "sweep", "trial", "kind", "epoch"),
 )
 
-#: What was measured once for a sweep and binds every later attempt, such as XLA or not for a graph.
+#: Choices measured once for a sweep that bind every later attempt, such as XLA or not for a graph.
 decisions = Table(
     "decisions",
     metadata,
@@ -176,13 +176,13 @@ journal = Table(
     Column("attempt", Integer),
     Column("at", Float, nullable=False),
     Column("event", String(32), nullable=False),
-    # Where the trial, or the sweep where there is no trial, stands after the event; none: where it stood.
+    # The state of the trial (or sweep, if there is no trial) after the event; null if unchanged.
     Column("state", String(16)),
     Column("reason", Text, nullable=False),
     Index("journal_by_sweep", "sweep", "id"),
 )
 
-#: Workers that are set aside, since trials of a sweep failed on them alone.
+#: Quarantined workers: trials failed on them alone.
 quarantine = Table(
     "quarantine",
     metadata,

@@ -1,4 +1,4 @@
-"""Which version of the tables a database holds, and what this code makes of it."""
+"""The version of a database's tables, and whether this code can work with it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sqlalchemy import Connection, inspect, select, text
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.sql import schema as t
 
-# Any number will do, as long as nobody else locks it.
+# An arbitrary number that nobody else locks.
 _LOCK = text("select pg_advisory_xact_lock(7205759403792793)")
 
 
 @dataclass(frozen=True)
 class StoreVersion:
-    """What a database says of its tables.
+    """The version of a database's tables.
 
     Args:
         number: the newest migration that was applied.
-        compatible_from: the oldest code that can work with them.
+        compatible_from: the oldest code that works with them.
     """
 
     number: int
@@ -28,13 +28,15 @@ class StoreVersion:
 
 
 def lock(conn: Connection) -> None:
-    """Keep others from creating or upgrading the tables until the transaction ends; SQLite's has the lock."""
+    """Keep others from creating or upgrading the tables until the transaction ends; on SQLite it holds the
+    lock already.
+    """
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK)
 
 
 def read(conn: Connection) -> StoreVersion | None:
-    """Return the version of the tables, or None where there are none."""
+    """Return the version of the tables, or None if there are none."""
     look = inspect(conn)
     if not look.has_table(t.schema.name):
         return None
@@ -48,7 +50,7 @@ def read(conn: Connection) -> StoreVersion | None:
 
 
 def create(conn: Connection, now: float) -> StoreVersion:
-    """Make the tables as this code has them, with an identity of their own."""
+    """Create the tables of this version, with a new identity."""
     t.metadata.create_all(conn)
     conn.execute(t.schema.insert().values(version=t.SCHEMA_VERSION))
     identity = {"id": uuid.uuid4().hex, "made_at": now, "compatible_from": t.COMPATIBLE_FROM}
@@ -57,10 +59,10 @@ def create(conn: Connection, now: float) -> StoreVersion:
 
 
 def expect_compatible(found: StoreVersion) -> None:
-    """See that this code can work with the tables.
+    """Check that this code can work with the tables.
 
     Raises:
-        InputError: they are older, or too new; the message names the command that mends it.
+        InputError: they are too old or too new; the message names the remedy.
     """
     mine = t.SCHEMA_VERSION
     if found.number < mine:

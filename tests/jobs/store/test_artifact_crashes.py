@@ -140,7 +140,7 @@ class TestFaults:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
-            with pytest.raises(OutOfReach, match="the file is too big"):
+            with pytest.raises(OutOfReach, match="the file is too large"):
                 artifacts.put(KEY, b"x" * 200_000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -182,7 +182,7 @@ class TestAFolderThatIsGone:
             "keys": artifacts.keys,
         }
         shutil.move(folder, tmp_path / "elsewhere")
-        with pytest.raises(OutOfReach, match="the place itself is gone"):
+        with pytest.raises(OutOfReach, match="the folder itself is gone"):
             calls[what]()
         assert not folder.exists()
         shutil.move(tmp_path / "elsewhere", folder)
