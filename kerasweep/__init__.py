@@ -6,7 +6,7 @@
     sweep.wait()
     model = sweep.load_model()
 
-Everything is imported when it is first asked for: `import kerasweep` loads neither TensorFlow nor Optuna.
+Everything is imported on first use: `import kerasweep` loads neither TensorFlow nor Optuna.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The side that decides which trial is trained next, which is retried, and which is best."""
+"""Decides which trial is trained next, which is retried, and which is best."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Client` when it is first asked for; `kerasweep.Client` is the same one."""
+    """Import `Client` on first use; `kerasweep.Client` is the same object."""
     if name == "Client":
         from kerasweep.scheduler.client.client import Client
 

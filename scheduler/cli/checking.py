@@ -13,10 +13,10 @@ from kerasweep.scheduler.show import tables
 
 @command(SET_UP, "kerasweep doctor", "kerasweep doctor --broker redis://10.0.0.5:6379/0 -o json")
 def doctor(client: Client, output: Output = OutputFormat.TABLE) -> None:
-    """Check all that a sweep needs.
+    """Check everything that a sweep needs.
 
-    It says what is missing, what to do about it, and why sweeps wait.
-    It exits with 0 where all is in reach, and with 3 where something needed is not.
+    It reports what is missing, how to fix it, and why sweeps wait.
+    It exits with 0 if everything is within reach, and with 3 otherwise.
     """
     from kerasweep.scheduler.client.diagnosis import Health, examine
 

@@ -1,4 +1,4 @@
-"""How commands are declared: their settings, their examples, and what happens to their errors."""
+"""Declares commands: their settings, their examples, and how their errors are handled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SweepName = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
-        help="The sweep: its id, a unique beginning of it, or its name (the newest).",
+        help="The sweep: its id, a unique prefix of it, or its name (the newest).",
         autocompletion=completion.sweeps,
         show_default=False,
     ),
@@ -29,9 +29,9 @@ SweepName = Annotated[
 TrialNumber = Annotated[
     int | None, typer.Argument(metavar="[TRIAL]", min=0, help="One trial, by its number.", show_default=False)
 ]
-Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print it.")]
+Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="The output format.")]
 
-# What click raises where the user typed something wrong, wherever the installed typer keeps it.
+# The usage errors of click, wherever the installed typer keeps them.
 _CLICK_ERRORS: type[Exception] = typer.BadParameter.__mro__[2]
 
 
@@ -39,7 +39,7 @@ class Commands(TyperGroup):
     """The command line: turns every error into a short message and an exit code."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Read the options that stand before the command."""
+        """Parse the options before the command."""
         try:
             return super().make_context(*args, **extra)
         except _CLICK_ERRORS as exc:
@@ -54,14 +54,14 @@ class Commands(TyperGroup):
         except _CLICK_ERRORS as exc:
             raise typer.Exit(_tell_usage(exc)) from exc
         except OSError as exc:
-            if exc.errno == errno.EPIPE:  # the reader has seen enough, as in `kerasweep trials | head`
+            if exc.errno == errno.EPIPE:  # the reader has closed the pipe, as in `kerasweep trials | head`
                 raise
             raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
-        except Exception as exc:  # the one place where unforeseen errors are reported
+        except Exception as exc:  # the one place where unexpected errors are reported
             raise typer.Exit(exits.tell(exc, debug=_debug(ctx))) from exc
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands, in plain words: rich would take half of the time that help has."""
+        """Write the list of commands as plain text: rich would take half of the time that help takes."""
         formatter.write_usage(ctx.command_path, "[OPTIONS] COMMAND [ARGS]...")
         formatter.write_paragraph()
         formatter.write_text(self.help or "")
@@ -74,7 +74,7 @@ class Commands(TyperGroup):
             records = [one.get_help_record(ctx) for one in self.get_params(ctx)]
             formatter.write_dl([record for record in records if record])
         formatter.write_paragraph()
-        formatter.write_text("Each command tells more, with examples: kerasweep COMMAND --help")
+        formatter.write_text("For details and examples: kerasweep COMMAND --help")
 
 
 app = typer.Typer(
@@ -88,11 +88,11 @@ app = typer.Typer(
 
 
 def group(name: str, panel: str, text: str) -> typer.Typer:
-    """Declare a command that has commands of its own.
+    """Declare a group of commands.
 
     Args:
         name: its name.
-        panel: under which heading `--help` lists it.
+        panel: its heading in `--help`.
         text: its help.
     """
     made = typer.Typer(name=name, help=text, no_args_is_help=True, rich_markup_mode="rich")
@@ -103,13 +103,13 @@ def group(name: str, panel: str, text: str) -> typer.Typer:
 def command(
     panel: str, *examples: str, name: str | None = None, parent: typer.Typer = app
 ) -> Callable[[Body], Body]:
-    """Declare a command; its parameters `client` and `worker` become the flags that they stand for.
+    """Declare a command; its parameters `client` and `worker` are replaced by the flags they stand for.
 
     Args:
-        panel: under which heading `--help` lists it.
+        panel: its heading in `--help`.
         examples: command lines, shown at the end of its help.
-        name: its name, where that is not the function's.
-        parent: the group that it belongs to; by default the command line itself.
+        name: its name, if different from the function's.
+        parent: its group; by default the top level.
     """
 
     def register(function: Body) -> Body:
@@ -134,7 +134,7 @@ def _tell_usage(exc: Any) -> int:
 
 
 def _plain(exc: Any) -> str:
-    """Return a usage error's message in our words, where it is pydantic's: the rule, and the value."""
+    """Rephrase a usage error that comes from pydantic as rule and value."""
     message = str(exc.format_message()).replace("Value error, ", "")
     head, found, rule = message.partition("Input should be ")
     if not found:
@@ -146,7 +146,7 @@ def _plain(exc: Any) -> str:
 
 
 def _near(message: str) -> str:
-    """Return what was meant, where a choice was mistyped."""
+    """Suggest the nearest choice for a mistyped one."""
     from difflib import get_close_matches
 
     given, _, choices = message.partition(" is not one of ")

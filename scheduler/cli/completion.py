@@ -1,4 +1,4 @@
-"""What the Tab key offers: names of sweeps and of the gallery's entries. It must never fail."""
+"""Tab completion of sweep names and gallery entries. It must never fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kerasweep.jobs.errors import KerasweepError
 
 
 def sweeps(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the names of sweeps that begin so, and ids where the word begins none."""
+    """Return the sweep names that match, or ids if no name does."""
     from kerasweep.scheduler.client.client import Client
 
     given: dict[str, Any] = ctx.params
@@ -24,7 +24,7 @@ def sweeps(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def gallery(incomplete: str) -> list[tuple[str, str]]:
-    """Return the gallery's entries whose names begin so."""
+    """Return the matching gallery entries."""
     from kerasweep.jobs.gallery_index import list_gallery
 
     return [(one.name, one.description) for one in list_gallery() if one.name.startswith(incomplete)]

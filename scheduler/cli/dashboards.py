@@ -28,21 +28,21 @@ _NEEDED = ("starlette", "uvicorn", "jinja2", "prometheus_client")
 )
 def dashboard(
     client: Client,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = PORT,
-    address: Annotated[str, typer.Option(help="On which address it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = PORT,
+    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     password_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=f"A file that holds the password; {_PASSWORD} holds it too.",
+            help=f"A file with the password; or set {_PASSWORD}.",
             show_default=False,
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name that browsers reach it by.", show_default=False),
+        typer.Option(metavar="NAME", help="A host name that browsers may use.", show_default=False),
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Let nothing be changed.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Allow no changes.")] = False,
     tls_cert: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A certificate, for TLS.", show_default=False)
     ] = None,
@@ -74,15 +74,15 @@ def dashboard(
     expect_free(address, port)
     say(f"the page is at {listening.url_of(access)}")
     if access.password and not access.tls:
-        say("note: without --tls-cert the password travels in the clear; put TLS before it on a network")
+        say("note: without --tls-cert the password travels in the clear; put a TLS proxy in front of it")
     listening.serve(client, access, tls_cert, tls_key)
 
 
 def expect_installed() -> None:
-    """Check that the page's packages are there.
+    """Check that the page's packages are installed.
 
     Raises:
-        InputError: one is not.
+        InputError: one is missing.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

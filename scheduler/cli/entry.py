@@ -1,4 +1,4 @@
-"""The entry point: `kerasweep …`. Nothing heavy is imported here, so that help and completion are quick."""
+"""The entry point, `kerasweep …`. It imports nothing heavy, so that help and completion are quick."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-#: The order in which help lists the commands: the order in which people need them.
+#: The order of the commands in help: the order in which users need them.
 _ORDER = (
     *("run", "submit", "worker", "scheduler", "dashboard", "flower"),
     *("ls", "status", "trials", "watch", "logs", "journal", "workers", "tensorboard"),
@@ -52,21 +52,21 @@ app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the moment: a live table puts what is said meanwhile above itself."""
+    """Writes to the current stderr: a live table replaces it to print messages above itself."""
 
     @property
     def stream(self) -> TextIO:
-        """Where to."""
+        """The current stderr."""
         return sys.stderr
 
     @stream.setter
     def stream(self, _: TextIO) -> None:
-        """Asked for by logging's own constructor."""
+        """Required by logging's own constructor."""
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version as installed  # slow, and needed for this alone
+        from importlib.metadata import version as installed  # slow to import, and needed only here
 
         typer.echo(f"kerasweep {installed('kerasweep')}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""Turns errors into messages and exit codes; the only place where they are printed.
+"""Turns errors into messages and exit codes; nothing else prints them.
 
 0 done · 1 the sweep or the command failed · 2 the input was wrong · 3 something needed is out of reach.
 """
@@ -18,7 +18,7 @@ _MOST_LINES = 3
 
 
 def exit_code(exc: BaseException) -> int:
-    """Return the exit code that an error stands for."""
+    """Return the exit code for an error."""
     if isinstance(exc, InputError):
         return WRONG_INPUT
     return OUT_OF_REACH if isinstance(exc, OutOfReach) else FAILED
@@ -28,7 +28,7 @@ def tell(exc: Exception, *, debug: bool) -> int:
     """Print an error to stderr, in at most three lines; return its exit code.
 
     Args:
-        exc: what was raised.
+        exc: the exception.
         debug: print the traceback too.
     """
     if debug:
@@ -48,7 +48,7 @@ def write(message: str) -> None:
 
 def _unexpected(exc: Exception, *, saved: bool) -> str:
     what = (str(exc).strip().splitlines() or [""])[0][:200]
-    text = f"unexpected {type(exc).__name__}: {what}\nThis is a defect of kerasweep."
+    text = f"unexpected {type(exc).__name__}: {what}\nThis is a bug in kerasweep."
     return f"{text}\nThe traceback is in {_save(exc)} (kerasweep --debug … shows it)" if saved else text
 
 

@@ -17,16 +17,16 @@ Body = Callable[..., None]
 
 _WHERE, _WORKER = "Where things are", "The worker"
 _URLS = {
-    "broker": ("broker_url", "URL", "Redis, such as redis://host:6379/0; by default one of our own."),
+    "broker": ("broker_url", "URL", "Redis, such as redis://host:6379/0; by default an embedded one."),
     "store": ("store_url", "URL", "The records: sqlite:///FILE or postgresql://…"),
     "artifacts": ("artifacts_url", "URL", "The artifacts: a folder, s3://…, gs://…"),
-    "home": ("home", "FOLDER", "The folder of the defaults of the three above."),
+    "home": ("home", "FOLDER", "The folder for the defaults of the three above."),
 }
 
 
 @dataclass(frozen=True)
 class _Flag:
-    """A flag of the worker, passed on as it is; `least` is the least that a number may be."""
+    """A flag of the worker, passed on unchanged; `least` is its minimum."""
 
     name: str
     kind: Any
@@ -44,30 +44,30 @@ _WORKER_FLAGS = (
         "trainers",
         str,
         "auto|N",
-        "How many trainer processes; by default one for each GPU, or on CPUs what measures fastest.",
+        "The number of trainer processes; by default one per GPU, or on CPUs what measures fastest.",
     ),
     _Flag(
         "slots",
         str,
         "auto|N",
-        "How many trials each trainer takes at once; by default what measures fastest.",
+        "The number of trials per trainer; by default what measures fastest.",
     ),
-    _Flag("gpus", str, "0,1,…", "Which GPUs; all that are visible by default."),
-    _Flag("gpus_per_trial", int, "N", "How many GPUs a trial trains on; 2 and more by MirroredStrategy.", 1),
+    _Flag("gpus", str, "0,1,…", "Which GPUs to use; by default all visible ones."),
+    _Flag("gpus_per_trial", int, "N", "The number of GPUs per trial; 2 or more use MirroredStrategy.", 1),
     _Flag(
         "logical_cpus",
         int,
         "N",
-        "How many logical CPU devices stand in for GPUs, to try that without any.",
+        "Use this many logical CPU devices as GPUs, to try several without any.",
         0,
     ),
-    _Flag("threads", int, "N", "How many threads each trainer may use.", 1),
+    _Flag("threads", int, "N", "The maximum number of threads per trainer.", 1),
 )
 
 
 @dataclass(frozen=True)
 class WorkerFlags:
-    """The flags for a worker, as `python -m kerasweep.workers.start` takes them."""
+    """The flags of a worker, as `python -m kerasweep.workers.start` takes them."""
 
     words: tuple[str, ...]
 
@@ -111,7 +111,7 @@ def _take_worker(given: dict[str, Any]) -> WorkerFlags:
 
 
 def as_words(flags: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return flags as words of a command line; those that are None are left out."""
+    """Return flags as command-line arguments, leaving out those that are None."""
     return tuple(f"{flag}={value}" for flag, value in flags.items() if value is not None)
 
 

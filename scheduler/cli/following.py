@@ -32,9 +32,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
     """Show a sweep as it runs.
 
-    Leaving the view leaves the sweep alone.
+    Leaving the view does not affect the sweep.
 
-    With `-o json`, print one line of JSON for each trial that has ended, and the status at the end;
+    With `-o json`, print one line of JSON for each finished trial, and the status at the end;
     with `-o csv` a line of CSV, with `-o yaml` a document.
     """
     found = client.sweep(sweep)
@@ -69,23 +69,23 @@ def run(
         str | None,
         typer.Option(
             metavar="SWEEP",
-            help="Resume a sweep that was cut off.",
+            help="Resume an interrupted sweep.",
             autocompletion=completion.sweeps,
             show_default=False,
         ),
     ] = None,
     name: NewName = None,
     engine: Annotated[
-        EngineName, typer.Option(help="How to train: see `kerasweep submit --help`.")
+        EngineName, typer.Option(help="How to train; see `kerasweep submit --help`.")
     ] = EngineName.AUTO,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Run a whole sweep on this machine.
 
-    It starts all that is needed, shows the trials, ends with the winner, and leaves nothing running.
+    It starts everything needed, shows the trials, ends with the winner, and leaves nothing running.
 
-    Ctrl-C ends it in order: what is trained is kept, and `--resume` continues from there.
-    A second Ctrl-C ends it at once.
+    Ctrl-C stops it cleanly: finished work is kept, and `--resume` continues from there.
+    A second Ctrl-C stops it at once.
     """
     sweep = _begin(client, file, resume, name, engine)
     if not sweep.state.final:
@@ -111,11 +111,11 @@ def _begin(
 
 
 def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat) -> None:
-    """Run everything that the sweep needs until it has ended, or until a signal asks to stop.
+    """Run everything that the sweep needs until it has ended, or a signal asks to stop.
 
     Raises:
-        KerasweepError: a signal ended it before its time.
-        Halted: the worker or the scheduler dies again and again.
+        KerasweepError: a signal stopped it early.
+        Halted: the worker or the scheduler keeps dying.
     """
     from kerasweep.scheduler.local.embedded import Local
 
@@ -138,23 +138,22 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
             _take_back(client)
             _hold_back(client, sweep)
             raise KerasweepError(
-                f"stopped before its end: {_what_is_done(sweep)}\n"
-                f"`kerasweep run --resume {sweep.handle}` resumes it"
+                f"stopped early: {_what_is_done(sweep)}\n`kerasweep run --resume {sweep.handle}` resumes it"
             )
 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:
-    """Say which other sweeps the worker will find in this store."""
+    """Print which other sweeps of this store the worker will train."""
     if not client.settings.embedded_broker:
         return
     others = [one.handle for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
     if others:
         named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
-        say(f"also unfinished in this store, and trained too: {named} (`kerasweep pause NAME` pauses one)")
+        say(f"also training other sweeps of this store: {named} (`kerasweep pause NAME` pauses one)")
 
 
 def _take_back(client: Client) -> None:
-    """Requeue the trials of a worker that was killed; if the store is out of reach, a later run does."""
+    """Requeue the trials of a worker that was killed; if the store is out of reach, a later run will."""
     with suppress(KerasweepError):
         client.records.bury_the_dead()
         client.records.expire_leases()
@@ -165,9 +164,9 @@ def _hold_back(client: Client, sweep: Sweep) -> None:
     if client.settings.embedded_broker:
         from kerasweep.scheduler.deciding import control
 
-        # It may just have ended, or been paused; if the store is out of reach it stays as it is.
+        # It may just have ended or been paused; if the store is out of reach, it stays as it is.
         with suppress(KerasweepError):
-            control.pause(client.records, sweep.id, reason="its run was told to end")
+            control.pause(client.records, sweep.id, reason="its run was stopped")
             sweep.refresh()
 
 
@@ -189,12 +188,12 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
         failed = sweep.counts().get(TrialState.FAILED, 0)
         if failed:
             told = f"kerasweep trials {sweep.handle} --state failed"
-            show(f"\nThe sweep is completed, {failed} failed: {told}")
+            show(f"\nThe sweep is completed; {failed} failed: {told}")
         show(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 
 def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.View:
-    """Choose where the sweep is shown: the terminal, plain lines, or lines of JSON."""
+    """Choose the view: the live table, plain lines, or lines of JSON."""
     if output is not OutputFormat.TABLE and not kept:
         return live.Documents(sweep, line if output is OutputFormat.JSON else DocumentStream(output))
     screen = console(stderr=output is not OutputFormat.TABLE)
@@ -224,7 +223,7 @@ def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
 def _failure(sweep: Sweep) -> Halted:
     return Halted(
         f"sweep {sweep.name} failed: {sweep.record.message}\n"
-        f"`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` tell more"
+        f"`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` say more"
     )
 
 

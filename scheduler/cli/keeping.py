@@ -1,4 +1,4 @@
-"""Commands for what is kept: rm, gc, db."""
+"""Commands that clean up: rm, gc, db."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 _FORCED_S = 60.0
 
@@ -36,7 +36,7 @@ def rm(
         list[str] | None,
         typer.Argument(
             metavar="[SWEEP]...",
-            help="Sweeps: an id, a unique beginning of it, or a name (the newest).",
+            help="Sweeps: an id, a unique prefix of it, or a name (the newest).",
             autocompletion=completion.sweeps,
             show_default=False,
         ),
@@ -44,19 +44,21 @@ def rm(
     older_than: Annotated[
         str | None,
         typer.Option(
-            metavar="SPAN", help="Only sweeps that ended so long ago: 30d, 12h.", show_default=False
+            metavar="SPAN",
+            help="Only sweeps that ended at least this long ago: 30d, 12h.",
+            show_default=False,
         ),
     ] = None,
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Keep the records and the best trial's model.")
     ] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel first what has not ended.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel unfinished sweeps first.")] = False,
     yes: Yes = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Remove sweeps: records, models, checkpoints, curves.
 
-    Only sweeps that have ended, and all of it at once: nothing brings them back.
+    Only sweeps that have ended can be removed; this cannot be undone.
     """
     chosen = _chosen(client, sweeps or [], older_than)
     if not chosen:
@@ -80,14 +82,16 @@ def gc(
     client: Client,
     unknown: Annotated[
         bool,
-        typer.Option("--unknown", help="Delete sweeps on no record where others may use the artifacts too."),
+        typer.Option(
+            "--unknown", help="Delete unrecorded sweeps even if another store may use the artifacts."
+        ),
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Delete what nothing needs any more, and give its room back.
+    """Delete what nothing needs any more, and free the space.
 
-    Files on no record, half-written ones, bundles without a sweep; the SQLite file is compacted.
-    All of it waits for its grace (KERASWEEP_DELETE_GRACE_S).
+    Unrecorded files, unfinished writes, bundles without a sweep; the SQLite file is compacted.
+    Each waits for its grace period first (KERASWEEP_DELETE_GRACE_S).
     """
     client.expect_store("gc")
     document = removal.collect(client, unknown=unknown).to_json()
@@ -98,7 +102,7 @@ def gc(
 
 def _chosen(client: Client, names: Sequence[str], older_than: str | None) -> list[Sweep]:
     if not names and older_than is None:
-        raise InputError("name the sweeps to remove, or say --older-than; `kerasweep ls` lists them")
+        raise InputError("name the sweeps to remove, or give --older-than; `kerasweep ls` lists them")
     found = [client.sweep(name) for name in names] if names else client.sweeps()
     if older_than is not None:
         latest = time.time() - removal.span_s(older_than)
@@ -111,7 +115,7 @@ def _removed(client: Client, sweep: Sweep, keep_best: bool) -> dict[str, Any]:
         sweep.cancel()
     deadline = time.monotonic() + _FORCED_S
     while sweep.counts().get(TrialState.RUNNING) and time.monotonic() < deadline:
-        time.sleep(0.5)  # its workers are told at their next epoch
+        time.sleep(0.5)  # its workers hear of it at their next epoch
     return removal.remove(client, sweep, keep_best=keep_best).to_json()
 
 
@@ -124,29 +128,30 @@ def _collected(document: dict[str, Any]) -> str:
     if document["left"] is not None:
         return f"no file was deleted: {document['left']}"
     parts = [wording.count(document[kind], kind[:-1]) for kind in ("artifacts", "bundles", "sweeps")]
-    text = f"deleted {parts[0]}, {parts[1]} and {parts[2]} on no record"
+    text = f"deleted {parts[0]}, {parts[1]} and {parts[2]} not on record"
     if document["unknown"]:
-        text += f"; {wording.count(document['unknown'], 'sweep')} on no record stay (--unknown deletes them)"
+        text += f"; {wording.count(document['unknown'], 'sweep')} not on record kept (--unknown deletes them)"
     size = document.get("home_bytes")
     return text if size is None else f"{text}; the home folder takes {wording.size(size)}"
 
 
-db = group("db", SET_UP, "Look at the store's tables, and bring them up to date.")
+db = group("db", SET_UP, "Show the version of the store's tables, and upgrade them.")
 
 
 @command(SET_UP, "kerasweep db status", "kerasweep db status -o json", parent=db)
 def status_(client: Client, output: Output = OutputFormat.TABLE) -> None:
-    """Say which version of the tables the store holds, and which one this kerasweep needs."""
+    """Show the version of the store's tables, and the one that this kerasweep needs."""
     document = client.store_version()
     emit(document, output, lambda: tables.facts_of(document))
 
 
 @command(SET_UP, "kerasweep db upgrade", "kerasweep db upgrade --store sqlite:///old.db", parent=db)
 def upgrade(client: Client, output: Output = OutputFormat.TABLE) -> None:
-    """Bring a store of an earlier kerasweep up to date, with all that it holds.
+    """Upgrade a store of an earlier kerasweep, with everything in it.
 
-    All of it or nothing. A SQLite file is copied first, and the copy stays; make a dump of a PostgreSQL
-    database first (pg_dump). Afterwards restart the workers and schedulers of the earlier version.
+    The upgrade is applied completely or not at all. A SQLite file is copied first, and the copy is kept; dump
+    a PostgreSQL database first (pg_dump). Afterwards restart the workers and schedulers of the earlier
+    version.
     """
     document = client.upgrade_store()
     emit(document, output, lambda: tables.sentence(_upgraded(document)))
@@ -154,31 +159,31 @@ def upgrade(client: Client, output: Output = OutputFormat.TABLE) -> None:
 
 @command(SET_UP, "kerasweep db adopt", "kerasweep db adopt --yes", parent=db)
 def adopt(client: Client, yes: Yes = False) -> None:
-    """Make this store the one that deletes in its artifacts.
+    """Make this store the one that may delete its artifacts.
 
-    Schedulers delete only what their own store made. A copy of a store deletes nothing: after a backup was
-    restored, or a store moved, this says that the other one is no longer in use.
+    Schedulers delete only what their own store made, so a copy of a store deletes nothing. Use this after
+    restoring a backup or moving a store, when the other one is no longer in use.
     """
     doubt = client.ownership.doubt()
     if doubt is None:
-        say("this store may delete in its artifacts already")
+        say("this store may already delete its artifacts")
         return
     say(f"until now: {doubt.partition(';')[0]}")
-    confirm("Is the other store, if there is one, no longer in use?", yes)
+    confirm("Is the other store, if any, no longer in use?", yes)
     client.ownership.adopt()
-    say("this store may delete in its artifacts now")
+    say("this store may now delete its artifacts")
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something that cannot be taken back.
+    """Ask before something that cannot be undone.
 
     Raises:
-        InputError: there is nobody to ask, or the answer is no.
+        InputError: nobody can be asked, or the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError("this must be confirmed, and nobody is there to be asked; add --yes")
+        raise InputError("this must be confirmed, and there is no terminal to ask on; add --yes")
     if not typer.confirm(question, err=True):
         raise InputError("nothing was changed")
 

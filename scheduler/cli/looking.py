@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: ls, status, trials, journal, logs."""
+"""Read-only commands: ls, status, trials, workers, journal, logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOLLOW_S = 0.5
 
 
 class SortOrder(StrEnum):
-    """In which order trials are listed."""
+    """The order in which trials are listed."""
 
     TRIAL = "trial"
     VALUE = "value"
@@ -47,7 +47,7 @@ def ls(
     documents = [report.status_document(sweep.status()) for sweep in client.sweeps(state)]
     if not documents and output is OutputFormat.TABLE:
         say(
-            "no sweeps yet; `kerasweep init mlp` makes a first one"
+            "no sweeps yet; `kerasweep init mlp` creates a first one"
             if not state
             else "no sweep is in that state"
         )
@@ -57,9 +57,9 @@ def ls(
 
 @command(LOOK, "kerasweep status mlp", "kerasweep status 3f9a -o json")
 def status(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
-    """Say where a sweep stands.
+    """Show the state of a sweep.
 
-    Also what is best so far, and what it waits for.
+    It includes the best result so far, and what the sweep is waiting for.
     """
     document = report.status_document(client.sweep(sweep).status())
     emit(document, output, lambda: tables.status(document))
@@ -77,8 +77,10 @@ def trials(
     state: Annotated[
         list[TrialState] | None, typer.Option(help="Only trials in this state; may be repeated.")
     ] = None,
-    sort: Annotated[SortOrder, typer.Option(help="By number, or the best first.")] = SortOrder.TRIAL,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default=False)] = None,
+    sort: Annotated[SortOrder, typer.Option(help="The order: by number, or best first.")] = SortOrder.TRIAL,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The maximum number of trials.", show_default=False)
+    ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """List trials, with parameters and results."""
@@ -104,13 +106,15 @@ def workers(
     client: Client,
     release: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Take back a worker that was set aside.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Give trials again to a worker that was set aside.", show_default=False
+        ),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List the live workers, and which are set aside.
+    """List the live workers, and those that are set aside.
 
-    A worker on which every trial fails, while others can train them, gets no more of them.
+    A worker on which every trial fails, while others can train them, is given no more trials.
     """
     if release is not None:
         client.release_worker(release)
@@ -143,7 +147,7 @@ def logs(
     follow: Follow = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Print what the job printed, of all trials or of one.
+    """Print the output of the job, for all trials or for one.
 
     With --follow, `-o json` prints one line of JSON for each line of the log.
     """
@@ -158,9 +162,9 @@ def logs(
     _print_logs(documents, output, trial)
     if not documents and not follow:
         which = f"{found.handle} {trial}" if trial is not None else found.handle
-        say(f"nothing was printed; `kerasweep journal {which}` tells what was decided, and why")
+        say(f"nothing was printed; `kerasweep journal {which}` shows what was decided, and why")
     if follow:
-        with contextlib.suppress(KeyboardInterrupt):  # the way to leave
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the way to leave
             _follow_logs(found, tail, trial, output)
 
 
@@ -168,7 +172,7 @@ def _follow_logs(sweep: Sweep, tail: LogTail, trial: int | None, output: OutputF
     """Print new lines until the sweep has ended."""
     ended = False
     while not ended:
-        ended = sweep.state.final  # asked first, so that its last lines are printed too
+        ended = sweep.state.final  # read first, so that its last lines are printed too
         _print_logs(report.log_documents(tail.read()), output, trial)
         if not ended:
             time.sleep(_FOLLOW_S)

@@ -1,6 +1,6 @@
-"""What commands print: one document, as a table for people or as JSON, YAML or CSV for programs.
+"""Prints one document per command: a table for people, or JSON, YAML or CSV for programs.
 
-Documents go to stdout alone; everything else that a command says goes to stderr.
+Only documents go to stdout; everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kerasweep.scheduler.client.report import flat
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-# Plain output is not cut to a width that nobody has: it goes into a file or another program.
+# Output to a file or another program is not cut to a terminal's width.
 _PLAIN_WIDTH = 1000
-# Spreadsheets take a cell that begins so for a formula.
+# Spreadsheets treat a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -40,8 +40,8 @@ def emit(document: Any, output: OutputFormat, table: Callable[[], RenderableType
 
     Args:
         document: plain values: a dict, or a list of dicts.
-        output: how.
-        table: makes what people see; called for `table` only.
+        output: the format.
+        table: makes the table; called for `table` only.
     """
     if output is not OutputFormat.TABLE:
         text = render(document, output)
@@ -57,7 +57,7 @@ def emit(document: Any, output: OutputFormat, table: Callable[[], RenderableType
 
 
 def render(document: Any, output: OutputFormat) -> str:
-    """Return the document as text, with a newline at its end."""
+    """Return the document as text, ending with a newline."""
     if output is OutputFormat.JSON:
         return escaped(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
     if output is OutputFormat.YAML:
@@ -82,13 +82,13 @@ def to_csv(documents: Sequence[dict[str, Any]]) -> str:
 
 
 def line(document: dict[str, Any]) -> None:
-    """Print a document as one line of JSON, at once: a stream of them can be followed."""
+    """Print a document as one line of JSON and flush, so that a stream of them can be followed."""
     sys.stdout.write(escaped(json.dumps(document, ensure_ascii=False, allow_nan=False)) + "\n")
     sys.stdout.flush()
 
 
 class DocumentStream:
-    """Prints documents one by one, at once: lines of CSV with the first one's columns, or YAML documents."""
+    """Prints documents one by one as they come: CSV lines with the first one's columns, or YAML documents."""
 
     def __init__(self, output: OutputFormat) -> None:
         self._output = output
@@ -112,19 +112,19 @@ class DocumentStream:
 
 
 def show(text: str) -> None:
-    """Print a line for people to stdout."""
+    """Print a line to stdout."""
     sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """Tell a person something beside the document, on stderr."""
+    """Print a message for the user to stderr."""
     sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a rich console: plain and uncut where nobody watches, and without colour under NO_COLOR."""
+    """Return a rich console: plain and uncut unless on a terminal, without colour under NO_COLOR."""
     stream = sys.stderr if stderr else sys.stdout
     watched = stream.isatty()
     return _console_class()(
@@ -139,7 +139,7 @@ def console(*, stderr: bool = False) -> Console:
 
 @cache
 def _console_class() -> type[Console]:
-    """Return a console that only shows what values hold: no markup, no control characters."""
+    """Return a console that shows values literally: no markup, no control characters."""
     from rich.console import Console, ConsoleOptions
     from rich.segment import Segment
     from rich.text import Text
@@ -169,7 +169,7 @@ def _cell(value: Any) -> Any:
 
 
 def _text_cell(text: str) -> str:
-    """Return a text as a cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    """Quote a text that a spreadsheet would take for a formula; numbers stay numbers."""
     shown = printable(text)
     if not text.lstrip(" ").startswith(_FORMULA) or _is_number(text):
         return shown

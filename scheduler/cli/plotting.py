@@ -1,4 +1,4 @@
-"""The command that draws into files: plot."""
+"""The command that plots into files: plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasweep.scheduler.show import tables
 
 
 class PlotView(StrEnum):
-    """What may be drawn of a sweep."""
+    """The views of a sweep that can be drawn."""
 
     HISTORY = "history"
     PARALLEL = "parallel"
@@ -37,7 +37,9 @@ def plot(
     which: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|TRIAL", help="The file; or one trial, by its number, before it.", show_default=False
+            metavar="FILE|TRIAL",
+            help="The file; or a trial's number, followed by the file.",
+            show_default=False,
         ),
     ],
     file: Annotated[
@@ -45,13 +47,13 @@ def plot(
     ] = None,
     view: Annotated[
         list[PlotView] | None,
-        typer.Option(help="What to draw of a sweep; all by default.", show_default=False),
+        typer.Option(help="Which views of a sweep to draw; all by default.", show_default=False),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Draw a sweep, or one trial, into a file.
 
-    Of a sweep: history, parallel coordinates, slices and importances. Of a trial: its curves.
+    For a sweep: history, parallel coordinates, slices and importances. For a trial: its curves.
     """
     from kerasweep.scheduler.show.plots import plot_sweep, plot_trial
 

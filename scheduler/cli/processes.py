@@ -1,4 +1,4 @@
-"""Commands that stay: worker, scheduler, flower, tensorboard."""
+"""Long-running commands: worker, scheduler, flower, tensorboard."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.local.redis_server import RedisServer
     from kerasweep.scheduler.local.supervise import Child
 
-# Flower's own run-time buckets end at 10 s, and trainings are longer; distant workers take more than its 1 s.
+# Flower's run-time buckets end at 10 s, and trainings take longer; distant workers need more than its default
+# of 1 s.
 _BUCKETS_S = "60,600,3600,14400,86400"
 _INSPECT_MS = 10_000
-# Exit codes of a child that was asked to stop, and what to report: killed by our SIGTERM is success.
+# Exit codes of a child that was asked to stop: death by our SIGTERM counts as success.
 _EXIT_CODES = {0: 0, 2: 2, 3: 3, 128 + signal.SIGTERM: 0}
 # The child has its own grace period and is killed only after it.
 _SPARE_S = 5.0
@@ -49,15 +50,15 @@ def worker(
     client: Client,
     worker: WorkerFlags,
     engine: Annotated[
-        EngineName, typer.Option(help="Train so, whatever the sweeps ask for.")
+        EngineName, typer.Option(help="The engine to use, whatever the sweeps ask for.")
     ] = EngineName.AUTO,
     name: Annotated[str | None, typer.Option(help="Its name in lists and logs.", show_default=False)] = None,
 ) -> None:
     """Train trials until stopped.
 
-    It is started again if it dies.
-    SIGTERM and Ctrl-C end it in order: its trials are checkpointed and queued again.
-    A second Ctrl-C ends it at once.
+    The worker is restarted if it dies.
+    SIGTERM and Ctrl-C stop it cleanly: its trials are checkpointed and queued again.
+    A second Ctrl-C stops it at once.
     """
     expect_keras()
     words = (*worker.words, f"--engine={engine}", *([f"--name={name}"] if name else []))
@@ -68,25 +69,25 @@ def worker(
 def scheduler(client: Client) -> None:
     """Decide which trial comes next, until stopped.
 
-    It also finds again what got lost.
-    Without a broker's URL it runs a Redis of its own under the home folder, for this machine alone.
+    It also recovers what was lost.
+    Without a broker URL it runs a Redis of its own under the home folder, for this machine alone.
     """
     _keep(client, "the scheduler", "kerasweep.scheduler.deciding.service", ())
 
 
 class HealthPart(StrEnum):
-    """What may be asked for its health."""
+    """The processes whose health can be checked."""
 
     WORKER = "worker"
     SCHEDULER = "scheduler"
 
 
 @command(LOOK, "kerasweep health worker")
-def health(client: Client, part: Annotated[HealthPart, typer.Argument(help="Which of the two.")]) -> None:
-    """Tell whether a worker or scheduler of this machine does its work.
+def health(client: Client, part: Annotated[HealthPart, typer.Argument(help="The process to check.")]) -> None:
+    """Check that a worker or scheduler on this machine is working.
 
-    It looks at what was written to the store, and exits with 1 where nothing was: for the health checks of
-    containers.
+    It looks at what was recently written to the store, and exits with 1 if nothing was: for the health checks
+    of containers.
     """
     from kerasweep.scheduler.client.health import healthy
 
@@ -96,14 +97,14 @@ def health(client: Client, part: Annotated[HealthPart, typer.Argument(help="Whic
 @command(RUN, "kerasweep flower", "kerasweep flower --address 0.0.0.0 --basic-auth admin:secret")
 def flower(
     client: Client,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")] = 5555,
-    address: Annotated[str, typer.Option(help="On which address it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5555,
+    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     basic_auth: Annotated[
         str | None,
         typer.Option(
             metavar="USER:PASSWORD",
             envvar="KERASWEEP_FLOWER_BASIC_AUTH",
-            help="Who may look; needed where others can reach the address.",
+            help="Credentials; required if others can reach the address.",
             show_default=False,
         ),
     ] = None,
@@ -128,12 +129,12 @@ def tensorboard(
     client: Client,
     sweep: SweepName,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where it listens, on this machine alone.")
+        int, typer.Option(min=1, max=65535, help="The port to listen on, on this machine alone.")
     ] = 6006,
 ) -> None:
     """Show a sweep's curves, histograms and HParams in TensorBoard.
 
-    The sweep file asks for them: `training: {tensorboard: true}`, or `{tensorboard: {histograms: true}}`.
+    The sweep file must ask for them: `training: {tensorboard: true}`, or `{tensorboard: {histograms: true}}`.
     """
     if find_spec("tensorboard") is None:
         raise InputError("TensorBoard is not installed; pip install tensorboard")
@@ -142,7 +143,7 @@ def tensorboard(
     if not client.artifacts.keys(place):
         raise KerasweepError(
             f"sweep {found.name} has written no curves for TensorBoard\n"
-            "Sweeps do where the file says `training: {tensorboard: true}`"
+            "Set `training: {tensorboard: true}` in the sweep file"
         )
     expect_free("127.0.0.1", port)
     folder = client.artifacts.uri(place).removeprefix("file://")
@@ -155,24 +156,24 @@ def check_flower(address: str, basic_auth: str | None) -> None:
     """Check that Flower can run, and that strangers cannot reach it.
 
     Raises:
-        InputError: Flower is not installed, or has an open address without a password.
+        InputError: Flower is not installed, or would listen on an open address without a password.
     """
     if find_spec("flower") is None:
         raise InputError("Flower is not installed; pip install 'kerasweep[flower]'")
     if basic_auth is not None and not all(basic_auth.partition(":")):
-        raise InputError("--basic-auth must be USER:PASSWORD, got something without either; name both")
+        raise InputError("--basic-auth must be USER:PASSWORD, got something else; give both")
     if basic_auth is None and not _is_loopback(address):
         raise InputError(
-            f"Flower needs a password where others can reach it, got --address {address} without one\n"
-            "Add --basic-auth USER:PASSWORD (or KERASWEEP_FLOWER_BASIC_AUTH), or keep to 127.0.0.1"
+            f"Flower needs a password if others can reach it, got --address {address} without one\n"
+            "Add --basic-auth USER:PASSWORD (or KERASWEEP_FLOWER_BASIC_AUTH), or listen on 127.0.0.1"
         )
 
 
 def expect_free(address: str, port: int) -> None:
-    """Check that a server may listen there.
+    """Check that a server can listen there.
 
     Raises:
-        InputError: something else does, or the address is not this machine's.
+        InputError: the port is taken, or the address is not this machine's.
     """
     try:
         with socket.create_server((address, port)):
@@ -185,7 +186,7 @@ def expect_free(address: str, port: int) -> None:
 
 
 def flower_command(port: int, address: str) -> list[str]:
-    """Return the command that runs Flower, with settings that do no harm; secrets go by the environment."""
+    """Return the command that runs Flower with safe settings; secrets are passed in the environment."""
     return [
         sys.executable,
         "-m",
@@ -201,13 +202,13 @@ def flower_command(port: int, address: str) -> list[str]:
 
 
 def flower_environ(environ: Mapping[str, str], broker_url: str, basic_auth: str | None) -> dict[str, str]:
-    """Return Flower's environment: a command line can be read by every user of the machine."""
+    """Return Flower's environment: unlike a command line, it is not readable by every user of the machine."""
     secret = {"FLOWER_BASIC_AUTH": basic_auth} if basic_auth else {}
     return {**environ, "BROKER_URL": broker_url, **secret}
 
 
 def _keep(client: Client, name: str, module: str, words: Sequence[str]) -> None:
-    """Run a module as a child that is started again when it dies, until this process is told to end."""
+    """Run a module as a child that is restarted if it dies, until this process is told to stop."""
     from kerasweep.scheduler.local.supervise import supervise
 
     with ExitStack() as stack:
@@ -219,7 +220,7 @@ def _keep(client: Client, name: str, module: str, words: Sequence[str]) -> None:
             settings = replace(settings, broker_url=redis.url)
         else:
             client.expect_broker(settings.broker_url)
-        client.records.close()  # opened to fail now if the store is out of reach
+        client.records.close()  # opened early, to fail now if the store is out of reach
         code = supervise(_child(settings, name, module, words, redis))
     raise typer.Exit(_EXIT_CODES.get(code, 1))
 
@@ -227,7 +228,7 @@ def _keep(client: Client, name: str, module: str, words: Sequence[str]) -> None:
 def _child(
     settings: Settings, name: str, module: str, words: Sequence[str], redis: RedisServer | None
 ) -> Child:
-    """Return the child that runs a module, and that looks after the embedded Redis in every round."""
+    """Return the child that runs a module, and that checks the embedded Redis in every round."""
     from kerasweep.scheduler.local.supervise import Child
 
     class Kept(Child):

@@ -1,4 +1,4 @@
-"""Commands for what came out: best, fetch, show, evaluate, predict."""
+"""Commands for results: best, fetch, show, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Part(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """What a model may be written as."""
+    """The formats that a model can be exported to."""
 
     KERAS = "keras"
     WEIGHTS = "weights.h5"
@@ -39,15 +39,15 @@ class ExportFormat(StrEnum):
 
 
 _INPUTS = (".npy", ".npz", ".csv")
-DataPart = Annotated[Part, typer.Option("--data", help="Which part of the job's data.")]
+DataPart = Annotated[Part, typer.Option("--data", help="The part of the job's data.")]
 TrialOption = Annotated[
-    int | None, typer.Option("--trial", min=0, help="Which trial; the best by default.", show_default=False)
+    int | None, typer.Option("--trial", min=0, help="The trial; the best by default.", show_default=False)
 ]
 
 
 @command(RESULTS, "kerasweep best mlp", "kerasweep best mlp -o json | jq .params")
 def best(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
-    """Show the winner, and where its model lies."""
+    """Show the winner, and where its model is."""
     found = client.sweep(sweep)
     document = report.best_document(found.best())
     emit(document, output, lambda: tables.best(document, found.spec.metric.name))
@@ -65,26 +65,24 @@ def fetch(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder.", show_default=False)],
     trial_number: TrialNumber = None,
     trial: TrialOption = None,
-    format_: Annotated[
-        ExportFormat, typer.Option("--format", help="As what to write it.")
-    ] = ExportFormat.KERAS,
+    format_: Annotated[ExportFormat, typer.Option("--format", help="The format.")] = ExportFormat.KERAS,
     outputs: Annotated[
         str | None,
         typer.Option(metavar="NAME,…", help="Keep only these outputs of the model.", show_default=False),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0.0, help="How far an export may be from the Keras model.", show_default=False),
+        typer.Option(min=0.0, help="How far an export may deviate from the Keras model.", show_default=False),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write though the folder holds something else.")
+        bool, typer.Option("--force", help="Write even if the folder holds something else.")
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write the best model into a folder.
 
-    Beside model.keras, result.json holds all that is known of it.
-    An export to another format is compared with the Keras model; export.json tells how far it is off.
+    Beside model.keras, result.json holds everything known about it.
+    An export to another format is compared with the Keras model; export.json holds the deviation.
     """
     found = client.sweep(sweep)
     chosen = found.chosen(_one_trial(trial_number, trial))
@@ -119,13 +117,13 @@ def show(
     layers: Annotated[bool, typer.Option(help="Load the model to list its layers.")] = True,
     diagram: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the model into a .png or .svg.", show_default=False),
+        typer.Option(metavar="FILE", help="Draw the model as a .png or .svg file.", show_default=False),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show one trial, or the best.
 
-    Its parameters, its curves over the epochs, and the layers of its model.
+    It prints the parameters, the curves over the epochs, and the layers of the model.
     """
     found = client.sweep(sweep)
     chosen = found.chosen(_one_trial(trial, trial_option))
@@ -148,9 +146,9 @@ def evaluate(
     data: DataPart = Part.TEST,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Measure a model on other data, so that overfitting shows.
+    """Evaluate a trial's model, or the best one, on other data, to reveal overfitting.
 
-    That of one trial, or of the best; on data that it was not chosen by.
+    The test data had no part in choosing the model.
     """
     found = client.sweep(sweep)
     chosen = found.chosen(_one_trial(trial, trial_option))
@@ -183,13 +181,13 @@ def predict(
     ] = None,
     data: DataPart = Part.TEST,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
+        int | None, typer.Option(min=1, help="The maximum number of rows.", show_default=False)
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Let a model predict.
+    """Predict with a trial's model, or the best one.
 
-    That of one trial, or of the best; from a file of inputs, or from the job's own data.
+    The inputs come from a file, or from the job's own data.
     """
     if input_ is not None:
         _expect_inputs(input_)
@@ -207,30 +205,30 @@ def predict(
 
 
 def _one_trial(trial: int | None, option: int | None) -> int | None:
-    """Return the trial that was named, by its place or by --trial.
+    """Return the trial given by position or by --trial.
 
     Raises:
-        InputError: two were.
+        InputError: two different ones were given.
     """
     if trial is not None and option is not None and trial != option:
-        raise InputError(f"one trial is named, got {trial} and --trial {option}; leave one of them out")
+        raise InputError(
+            f"only one trial can be named, got {trial} and --trial {option}; leave one of them out"
+        )
     return option if trial is None else trial
 
 
 def _expect_inputs(path: Path) -> None:
-    """See that a file of inputs may be one, before anything heavy is loaded.
+    """Check a file of inputs before anything heavy is loaded.
 
     Raises:
-        InputError: it is not there, or of a kind that is not read.
+        InputError: it does not exist, or its format is not supported.
     """
     if path.suffix not in _INPUTS or not path.is_file():
-        raise InputError(
-            f"inputs must be a {', '.join(_INPUTS)} file that is there, got {path}; name another"
-        )
+        raise InputError(f"inputs must be a {', '.join(_INPUTS)} file that exists, got {path}; name another")
 
 
 def _model(sweep: Sweep, trial: int) -> tuple[dict[str, Any] | None, str]:
-    """Return the model's layers, or why they cannot be seen."""
+    """Return the model's layers, or why they cannot be shown."""
     try:
         with sweep.bench(trial) as bench:
             return bench.layers(), ""
@@ -244,7 +242,7 @@ def _fetched(document: dict[str, Any], sweep: Sweep) -> str:
     text = f"wrote {files} of trial {document['trial']} into {document['folder']}"
     export = document["export"]
     if export:
-        text += f"; greatest deviation {export['max_abs_deviation']:.3g} on {export['samples']} samples"
+        text += f"; largest deviation {export['max_abs_deviation']:.3g} on {export['samples']} samples"
     best = sweep.best_record()
     if best is not None and best.number == document["trial"]:
         text += f" ({sweep.spec.metric.name} {wording.metric(best.value)}, the best)"

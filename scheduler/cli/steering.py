@@ -1,4 +1,4 @@
-"""Commands that ask something of a sweep or of one trial: pause, resume, cancel, retry, extend."""
+"""Commands that steer a sweep or a trial: pause, resume, cancel, retry, extend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pause(
 def resume(
     client: Client, sweep: SweepName, trial: TrialNumber = None, output: Output = OutputFormat.TABLE
 ) -> None:
-    """Resume what was paused, where it stopped."""
+    """Resume a paused sweep or trial where it stopped."""
     found = client.sweep(sweep)
     _print_done(found, trial, found.resume(trial), output)
 
@@ -47,13 +47,13 @@ def retry(
     sweep: SweepName,
     trial: TrialNumber = None,
     code: Annotated[
-        bool, typer.Option("--code", help="Train with the job as it is now, not as it was submitted.")
+        bool, typer.Option("--code", help="Train with the job as it is now, not as submitted.")
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Queue failed and cancelled trials again, or one of them.
 
-    They train with the code that was submitted, unless --code takes the job as it is now.
+    They train with the code as submitted, unless --code takes the job as it is now.
     """
     found = client.sweep(sweep)
     done = found.retry(trial, code=code)
@@ -70,7 +70,7 @@ def retry(
 def extend(
     client: Client,
     sweep: SweepName,
-    max_trials: Annotated[int, typer.Option(min=1, help="How many trials the sweep may have in all.")],
+    max_trials: Annotated[int, typer.Option(min=1, help="The new maximum number of trials in total.")],
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Give a sweep more trials; finished ones are kept."""

@@ -1,4 +1,4 @@
-"""Commands that begin: submit, init, schema."""
+"""Commands to begin with: submit, init, schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.show import tables
 
-#: So many trials are shown of a sweep that is not submitted.
+#: How many trials a dry run shows.
 _REHEARSED = 10
 
 
@@ -36,16 +36,17 @@ SweepFile = Annotated[
     typer.Argument(metavar="FILE", help="The sweep file (YAML), or its folder.", show_default=False),
 ]
 SweepEngine = Annotated[
-    EngineName, typer.Option(help="Train by model.fit, many trials in one program, or as fits.")
+    EngineName,
+    typer.Option(help="Train with model.fit, with many trials in one program, or choose automatically."),
 ]
 SWEEP_FILES = ("sweep.yaml", "sweep.yml")
 
 
 def file_in(path: Path) -> Path:
-    """Return the sweep file that a folder holds; another path as it is.
+    """Return the sweep file inside a folder; other paths unchanged.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder has none.
     """
     if not path.is_dir():
         return path
@@ -56,7 +57,7 @@ def file_in(path: Path) -> Path:
 
 
 NewName = Annotated[
-    str | None, typer.Option("--name", help="A name of its own, in place of the file's.", show_default=False)
+    str | None, typer.Option("--name", help="A name that replaces the file's.", show_default=False)
 ]
 
 
@@ -73,13 +74,13 @@ def submit(
     name: NewName = None,
     engine: SweepEngine = EngineName.AUTO,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check it and show its first trials; write nothing.")
+        bool, typer.Option("--dry-run", help="Check the sweep and show its first trials; write nothing.")
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Submit a sweep, and print its id.
 
-    It is checked, recorded and queued; it starts where workers run, and waits for them otherwise.
+    It is validated, recorded and queued; it starts as soon as a worker is running.
     """
     if dry_run:
         _rehearse(client, file_in(file), name, engine, output)
@@ -92,14 +93,14 @@ def submit(
     typer.echo(sweep.id)
     trials = wording.count(sweep.record.max_trials, "trial")
     say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
-    with suppress(OutOfReach):  # the sweep is submitted whatever this read gives
+    with suppress(OutOfReach):  # the sweep is submitted whatever this read returns
         waiting = sweep.status().waiting
         if waiting:
             say(f"waiting: {waiting}")
 
 
 def _rehearse(client: Client, file: Path, name: str | None, engine: EngineName, output: OutputFormat) -> None:
-    """Submit into a store that is thrown away, and show the trials that it decides on first."""
+    """Submit into a temporary store, and show the first trials that it decides on."""
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
         settings = replace(client.settings, home=folder, broker_url="", store_url="", artifacts_url="")
         with Client(settings) as there:
@@ -116,7 +117,7 @@ def init(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help="An entry of the gallery; without one they are listed.",
+            help="A gallery entry; if omitted, the entries are listed.",
             autocompletion=completion.gallery,
             show_default=False,
         ),
@@ -124,10 +125,10 @@ def init(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]", help="Where to write it; by default a folder of its name.", show_default=False
+            metavar="[DIR]", help="The destination; by default a folder of that name.", show_default=False
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over files that are there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Write a ready-made job to start from, or list them."""
@@ -157,7 +158,7 @@ def init(
     "sed -i '1i # yaml-language-server: $schema=sweep.schema.json' sweep.yaml",
 )
 def schema(output: Output = OutputFormat.JSON) -> None:
-    """Print the sweep file's JSON Schema, for editors."""
+    """Print the JSON Schema of the sweep file, for editors."""
     from kerasweep.jobs.sweepfile.json_schema import json_schema
 
     if output not in (OutputFormat.JSON, OutputFormat.YAML):

@@ -7,7 +7,7 @@
     sweep.trials()      # a pandas DataFrame
     model = sweep.load_model()
 
-Everything heavy (SQLAlchemy, Celery, pandas, Keras) is imported when it is first needed.
+Everything heavy (SQLAlchemy, Celery, pandas, Keras) is imported on first use.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Client(Connections):
     """Finds sweeps and submits them; its arguments are those of `Connections`."""
 
     def sweep(self, name: str) -> Sweep:
-        """Return a sweep by id, by a unique beginning of its id, or by name (the newest).
+        """Return a sweep by its id, a unique prefix of its id, or its name (the newest).
 
         Raises:
-            NotFound: none fits, or more than one does; the message lists the candidates.
-            OutOfReach: the store does not answer.
+            NotFound: none matches, or more than one does; the message lists the candidates.
+            OutOfReach: the store does not respond.
         """
         from kerasweep.scheduler.client.sweep import Sweep
 
@@ -53,17 +53,18 @@ class Client(Connections):
         name: str | None = None,
         engine: str = "auto",
     ) -> Sweep:
-        """Submit a sweep; it starts where workers run, and waits for them otherwise.
+        """Submit a sweep; it starts as soon as a worker is running.
 
         Args:
             source: a sweep file, or its content as a dict.
-            job_folder: where the job's path starts; by default the sweep file's folder, or the current one.
-            name: another name than the sweep file's.
+            job_folder: what the job's path is relative to; by default the sweep file's folder, or the current
+                one.
+            name: a name that replaces the sweep file's.
             engine: auto, fit or pack.
 
         Raises:
             InputError: the sweep file or the job is not valid; nothing was written.
-            OutOfReach: the store, the artifacts or Redis do not answer.
+            OutOfReach: the store, the artifacts or Redis do not respond.
         """
         from kerasweep.scheduler.client.sweep import Sweep
         from kerasweep.scheduler.deciding.submission import submit

@@ -1,4 +1,4 @@
-"""Connections to a store, its artifacts and its Redis, each opened when it is first needed."""
+"""Connections to a store, its artifacts and its Redis, each opened on first use."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SQLITE = "sqlite:///"
 
 
 class Connections:
-    """Where a store, its artifacts and its Redis are, and the connections to them.
+    """The locations of a store, its artifacts and its Redis, and the connections to them.
 
     Args:
-        settings: where things are; by default from the environment (`KERASWEEP_…`).
-        flags: single settings that win over those, such as `home` or `store_url`.
+        settings: the settings; by default from the environment (`KERASWEEP_…`).
+        flags: single settings that override those, such as `home` or `store_url`.
 
     Raises:
-        InputError: an unknown setting, or a value that it cannot have.
+        InputError: an unknown setting, or an invalid value.
     """
 
     def __init__(self, settings: Settings | None = None, **flags: str | float | None) -> None:
@@ -51,10 +51,10 @@ class Connections:
 
     @cached_property
     def records(self) -> Records:
-        """The records; created where there are none.
+        """The records; created if there are none.
 
         Raises:
-            OutOfReach: the database does not answer.
+            OutOfReach: the database does not respond.
         """
         from kerasweep.jobs.store.records import Records
 
@@ -73,7 +73,7 @@ class Connections:
 
     @cached_property
     def queue(self) -> HintQueue | None:
-        """The connection to Redis; None where the embedded one does not run."""
+        """The connection to Redis; None if the embedded one is not running."""
         url = self.broker_url()
         if url is None:
             return None
@@ -82,7 +82,7 @@ class Connections:
         return HintQueue(url, self.settings.reach_s)
 
     def broker_url(self) -> str | None:
-        """Return where Redis is: the URL that was set, else the embedded one's if that runs now."""
+        """Return the address of Redis: the configured URL, or the embedded one's if that is running."""
         if not self.settings.embedded_broker:
             return self.settings.broker_url
         from kerasweep.scheduler.local.redis_server import RedisServer
@@ -92,20 +92,20 @@ class Connections:
 
     @cached_property
     def ownership(self) -> Ownership:
-        """Whether this store may delete what lies in its artifacts."""
+        """Decides whether this store may delete its artifacts."""
         from kerasweep.jobs.store.identity import Ownership
 
         return Ownership(self.records, self.artifacts, together=self.settings.together)
 
     def mark_artifacts(self) -> None:
-        """Mark the artifacts as this store's unless they are; where that fails, a scheduler does it."""
+        """Mark the artifacts as this store's unless they are; if that fails, a scheduler will do it."""
         try:
             self.ownership.claim()
         except OutOfReach as exc:
             log.warning("the artifacts are not marked yet: %s", str(exc).splitlines()[0])
 
     def workers(self) -> list[ProcessRecord]:
-        """Return the workers that reported within the last half minute."""
+        """Return the workers with a heartbeat in the last half minute."""
         return self.records.workers() if self.has_store() else []
 
     def quarantines(self) -> list[Quarantine]:
@@ -113,7 +113,7 @@ class Connections:
         return self.records.quarantines() if self.has_store() else []
 
     def release_worker(self, name: str) -> None:
-        """Let a worker that was set aside take trials again.
+        """Give trials again to a worker that was set aside.
 
         Raises:
             NotFound: it is not set aside.
@@ -123,7 +123,7 @@ class Connections:
             raise NotFound(f"a worker must be set aside to be taken back, got {name!r}; set aside: {listed}")
 
     def schedulers(self) -> list[ProcessRecord]:
-        """Return the schedulers that reported within the last half minute."""
+        """Return the schedulers with a heartbeat in the last half minute."""
         return self.records.schedulers() if self.has_store() else []
 
     def has_store(self) -> bool:
@@ -131,11 +131,11 @@ class Connections:
         url = self.settings.store
         try:
             return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
-        except OSError:  # a name too long, or a folder that may not be entered: opening it tells why
+        except OSError:  # a name too long, or a forbidden folder: opening it reports why
             return True
 
     def close(self) -> None:
-        """Close every connection; they are opened again when needed."""
+        """Close every connection; they reopen when needed."""
         self.__dict__.pop("ownership", None)
         for name in ("records", "queue"):
             opened = self.__dict__.pop(name, None)
@@ -143,7 +143,7 @@ class Connections:
                 opened.close()
 
     def expect_broker(self, url: str) -> None:
-        """Check that Redis answers.
+        """Check that Redis responds.
 
         Raises:
             OutOfReach: it does not.
@@ -153,7 +153,7 @@ class Connections:
         HintQueue(url, self.settings.reach_s).ping()
 
     def hint(self, sweep: str) -> None:
-        """Make the sweep's next decisions and announce its queued trials, where Redis answers."""
+        """Make the sweep's next decisions and announce its queued trials, if Redis responds."""
         from kerasweep.scheduler.deciding.advance import advance, send_hints
 
         advance(self.records, sweep)
@@ -164,10 +164,10 @@ class Connections:
             log.warning("queued trials are not announced to workers yet: %s", str(exc).splitlines()[0])
 
     def store_version(self) -> dict[str, Any]:
-        """Return which version of the tables the store holds, and which one this code needs.
+        """Return the version of the store's tables, and the one that this code needs.
 
         Raises:
-            OutOfReach: the database does not answer.
+            OutOfReach: the database does not respond.
         """
         from kerasweep.jobs.store.sql import migration, schema
 
@@ -178,16 +178,16 @@ class Connections:
         return {**where, "found": found.number if found else None}
 
     def upgrade_store(self) -> dict[str, Any]:
-        """Bring the store up to date; return the versions before and after, and where the backup is.
+        """Upgrade the store; return the versions before and after, and the path of the backup.
 
         Raises:
             InputError: there is no store, or its tables are newer than this code.
-            OutOfReach: the database does not answer, or the backup cannot be written.
+            OutOfReach: the database does not respond, or the backup cannot be written.
         """
         from kerasweep.jobs.store.sql import migration
 
         if not self.has_store():
-            raise NotFound(f"a store must be there to be upgraded, got none at {self.settings.store}")
+            raise NotFound(f"there is no store to upgrade at {self.settings.store}")
         done = migration.upgrade(self.settings.store, self.settings.reach_s)
         backup = str(done.backup) if done.backup else None
         return {
@@ -198,7 +198,7 @@ class Connections:
         }
 
     def expect_store(self, name: str) -> None:
-        """Check that there is a store to look for a sweep in.
+        """Check that there is a store in which to look for a sweep.
 
         Raises:
             NotFound: there is none.
@@ -211,5 +211,5 @@ class Connections:
 
 
 def redis_folder(settings: Settings) -> Path:
-    """Return where the embedded Redis lives."""
+    """Return the folder of the embedded Redis."""
     return settings.home_path / "redis"

@@ -1,4 +1,4 @@
-"""Checks that everything a sweep needs is there; each says what it found and what to do about it."""
+"""Checks for everything that a sweep needs; each reports what it found and what to do about it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LOW_DISK_BYTES = 1 << 30
 
 
 class Health(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -53,10 +53,10 @@ class Finding:
     """What a check found.
 
     Args:
-        check: what was looked at.
-        state: how it came out; a note keeps nothing from working.
+        check: what was checked.
+        state: the result; a note prevents nothing from working.
         detail: what was found.
-        remedy: what to do about it; empty where there is nothing to do.
+        remedy: what to do about it; empty if nothing needs doing.
     """
 
     check: str
@@ -65,12 +65,12 @@ class Finding:
     remedy: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as a dict of plain values."""
         return {**asdict(self), "state": str(self.state)}
 
 
 def examine(client: Client) -> Iterator[Finding]:
-    """Yield what each check finds; none of them changes anything that lasts."""
+    """Yield the findings of each check; none of them changes anything permanently."""
     yield Finding("python", Health.OK, f"{platform.python_version()} at {sys.executable}")
     yield Finding("packages", Health.OK, ", ".join(f"{name} {version(name)}" for name in _PACKAGES))
     yield from _extras()
@@ -108,7 +108,7 @@ def _gpus() -> Finding:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=_SMI_S, check=True)
     except (OSError, subprocess.SubprocessError) as exc:
         return Finding(
-            "gpus", Health.NOTE, f"nvidia-smi does not answer: {exc}", "Look at the NVIDIA driver."
+            "gpus", Health.NOTE, f"nvidia-smi does not respond: {exc}", "Look at the NVIDIA driver."
         )
     return Finding("gpus", Health.OK, "; ".join(done.stdout.split("\n")).strip("; ") or "none")
 
@@ -121,12 +121,12 @@ def _redis(client: Client) -> Iterator[Finding]:
         except OutOfReach as exc:
             yield _out_of_reach("redis", exc)
             return
-        yield Finding("redis", Health.OK, f"answers at {without_password(url)}")
+        yield Finding("redis", Health.OK, f"responds at {without_password(url)}")
         yield _scheduler(url)
         return
     running = client.broker_url()
     if running:
-        yield Finding("redis", Health.OK, f"the embedded one answers under {redis_folder(client.settings)}")
+        yield Finding("redis", Health.OK, f"the embedded one responds under {redis_folder(client.settings)}")
         yield _scheduler(running)
     else:
         yield _redis_binary()
@@ -150,11 +150,11 @@ def _scheduler(url: str) -> Finding:
     try:
         replies = new_app(url).control.ping(timeout=_PING_S)
     except Exception as exc:  # noqa: BLE001 - any error of Celery is one line of the report
-        return Finding("scheduler", Health.NOTE, f"did not answer: {exc}", "Try again.")
+        return Finding("scheduler", Health.NOTE, f"did not respond: {exc}", "Try again.")
     names = sorted(name for reply in replies for name in reply if name.startswith("scheduler-"))
     if names:
         return Finding("scheduler", Health.OK, ", ".join(names))
-    return Finding("scheduler", Health.NOTE, "none answers", "Start one: kerasweep scheduler")
+    return Finding("scheduler", Health.NOTE, "none responds", "Start one: kerasweep scheduler")
 
 
 def _artifacts(client: Client) -> Finding:
@@ -167,14 +167,14 @@ def _artifacts(client: Client) -> Finding:
         client.artifacts.delete(key)
     except OutOfReach as exc:
         return _out_of_reach("artifacts", exc)
-    return Finding("artifacts", Health.OK, f"can be written at {without_password(url)}")
+    return Finding("artifacts", Health.OK, f"is writable at {without_password(url)}")
 
 
 def _disks(client: Client) -> Iterator[Finding]:
-    """Look at the room of the home folder, and of the artifacts where they lie on another disk."""
+    """Check the free space of the home folder, and of the artifacts if they lie on another disk."""
     settings = client.settings
     home = settings.home_path
-    yield _disk("disk", home, f"; it takes {wording.size(size_of(home))}" if home.is_dir() else "")
+    yield _disk("disk", home, f"; it uses {wording.size(size_of(home))}" if home.is_dir() else "")
     place = settings.artifacts.removeprefix("file://")
     if settings.artifacts_url and "://" not in place:
         yield _disk("artifacts' disk", Path(place).absolute(), "")
@@ -184,7 +184,7 @@ def _disk(check: str, folder: Path, taken: str) -> Finding:
     free = shutil.disk_usage(_nearest(folder)).free
     text = f"{wording.size(free)} free under {folder}{taken}"
     if free < _LOW_DISK_BYTES:
-        remedy = "Checkpoints and models need room: free some; `kerasweep rm` and `kerasweep gc` help."
+        remedy = "Checkpoints and models need space: free some; `kerasweep rm` and `kerasweep gc` help."
         return Finding(check, Health.NOTE, text, remedy)
     return Finding(check, Health.OK, text)
 
@@ -202,7 +202,7 @@ def _store(client: Client) -> Iterator[Finding]:
         return
     open_ones = [sweep for sweep in sweeps if not sweep.record.state.final]
     place = without_password(client.settings.store)
-    counted = f"{wording.count(len(sweeps), 'sweep')}, {len(open_ones)} not ended"
+    counted = f"{wording.count(len(sweeps), 'sweep')}, {len(open_ones)} unfinished"
     yield Finding("store", Health.OK, f"{place}: {counted}")
     yield from _ownership(client)
     if not workers:
@@ -217,8 +217,10 @@ def _store(client: Client) -> Iterator[Finding]:
         yield _worker(found, aside.get(worker.id))
         stalled_s = int(facts.get("stalled_s", 0))
         if stalled_s > _STALLED_S:
-            told = f"{worker.id} has free slots and has taken no hint for {stalled_s} s, though some wait"
-            remedy = "It connects anew and then starts anew by itself; if it stays so, restart it."
+            told = (
+                f"{worker.id} has free slots and has taken no trial for {stalled_s} s, though some are queued"
+            )
+            remedy = "It reconnects and then restarts by itself; if that does not help, restart it."
             yield Finding("worker", Health.NOTE, told, remedy)
     for sweep in open_ones:
         reason = sweep.status().waiting
@@ -232,7 +234,7 @@ def _worker(found: str, aside: Quarantine | None) -> Finding:
     if aside is None:
         return Finding("worker", Health.OK, found)
     remedy = (
-        f"Look at that machine, then `kerasweep workers --release {aside.worker}`; a trial that completes "
+        f"Check that machine, then `kerasweep workers --release {aside.worker}`; a trial that completes "
         "there as a probe takes it back too."
     )
     return Finding("worker", Health.NOTE, f"{found}; it is set aside: {aside.reason}", remedy)
@@ -242,7 +244,7 @@ def _ownership(client: Client) -> Iterator[Finding]:
     try:
         doubt = client.ownership.doubt()
     except OutOfReach:
-        return  # told by another check
+        return  # reported by another check
     if doubt:
         what, _, remedy = doubt.partition("; ")
         yield Finding("deleting", Health.NOTE, f"schedulers of this store delete nothing: {what}", remedy)
@@ -251,14 +253,12 @@ def _ownership(client: Client) -> Iterator[Finding]:
 def _will_be_made(check: str, path: Path) -> Finding:
     place = _nearest(path)
     if os.access(place, os.W_OK):
-        return Finding(check, Health.OK, f"none yet; made at the first submit at {path}")
-    return Finding(
-        check, Health.OUT_OF_REACH, f"{place} cannot be written", "Name another folder with --home."
-    )
+        return Finding(check, Health.OK, f"none yet; the first submit creates it at {path}")
+    return Finding(check, Health.OUT_OF_REACH, f"{place} is not writable", "Name another folder with --home.")
 
 
 def _nearest(path: Path) -> Path:
-    """Return the nearest folder above a path that is there."""
+    """Return the path, or the nearest existing folder above it."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""Fetching a trial's model from the store, its digest checked, with all that is known of it."""
+"""Fetches a trial's model from the store, with its digest checked and everything known about it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MODEL_FILE, WEIGHTS_FILE, RESULT_FILE = "model.keras", "model.weights.h5", "resu
 
 
 def model_file(model: ArtifactRef) -> str:
-    """Return the name of a model's file: of weights alone where Keras cannot serialise the model."""
+    """Return the name of a model's file: weights only if Keras cannot serialise the model."""
     return WEIGHTS_FILE if model.key.endswith(".weights.h5") else MODEL_FILE
 
 
 def loading_hint(path: Path) -> str | None:
-    """Return what loading a fetched model needs beside its file; None for most."""
+    """Return what loading a fetched model needs beyond its file; None for most."""
     if path.name == WEIGHTS_FILE:
         return (
-            "Keras cannot serialise this model: Sweep.load_model() builds it by its job, with these weights"
+            "Keras cannot serialise this model: Sweep.load_model() builds it with its job and these weights"
         )
     with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         if b'"__lambda__"' in archive.read("config.json"):
@@ -53,18 +53,18 @@ def fetch(
     The file is `model.keras`, or `model.weights.h5` for a model that Keras cannot serialise.
 
     Args:
-        artifacts: where the model lies.
+        artifacts: where the model is stored.
         sweep: the sweep.
         trial: the trial whose model is wanted.
-        model: its model file on record, if it has one.
-        folder: where to, made if it is not there.
-        force: write even where the folder holds something else; other files in it stay.
+        model: its recorded model file, if it has one.
+        folder: the destination, created if missing.
+        force: write even if the folder holds something else; other files in it stay.
 
     Raises:
-        DestinationError: the folder holds something else, or is no folder.
+        DestinationError: the folder holds something else, or is not a folder.
         KerasweepError: the trial has no model.
-        Damaged: the model's bytes are not those on record; nothing was written.
-        OutOfReach: the artifacts do not answer, or the folder cannot be written.
+        Damaged: the model does not match its recorded digest; nothing was written.
+        OutOfReach: the artifacts do not respond, or the folder cannot be written.
     """
     if model is None:
         raise no_model(sweep, trial)
@@ -79,18 +79,18 @@ def fetch(
 
 
 def write_result(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, folder: Path) -> None:
-    """Write `result.json`: what the model is, and how it came about."""
+    """Write `result.json`: what the model is, and how it was trained."""
     write_json(
         folder / RESULT_FILE, report.result_document(sweep, trial, model, version=version("kerasweep"))
     )
 
 
 def prepare(folder: Path, sweep: str, trial: int, *, force: bool) -> None:
-    """Create the folder, or check that it may be written to: it is empty, or holds this trial already.
+    """Create the folder, or check that it is empty or holds this trial already.
 
     Raises:
-        DestinationError: it holds something else, or is no folder.
-        OutOfReach: it cannot be made.
+        DestinationError: it holds something else, or is not a folder.
+        OutOfReach: it cannot be created.
     """
     if folder.exists() and not folder.is_dir():
         raise DestinationError(f"the destination must be a folder, got the file {folder}\nName another one")
@@ -102,7 +102,7 @@ def prepare(folder: Path, sweep: str, trial: int, *, force: bool) -> None:
     if held and not force and _fetched(folder / RESULT_FILE) != (sweep, trial):
         shown = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
         raise DestinationError(
-            f"the destination must be empty or hold this very trial, and {folder} holds {shown}\n"
+            f"the destination must be empty or hold this same trial, and {folder} holds {shown}\n"
             "Name another folder, or write into this one with --force"
         )
 
@@ -130,14 +130,14 @@ def no_model(sweep: SweepRecord, trial: TrialRecord) -> KerasweepError:
     else:
         kept = sweep.spec.checkpoints.keep_top
         why = (
-            f"only those of the best {kept} trials are kept\n"
-            "The sweep file says how many: checkpoints: {keep_top: …}; submit it again with more"
+            f"only the models of the best {kept} trials are kept\n"
+            "To keep more, submit it again with a larger checkpoints: {keep_top: …}"
         )
     return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
 
 
 def _fetched(result: Path) -> tuple[str, int] | None:
-    """Return which trial a folder was fetched from, as its `result.json` says."""
+    """Return which trial a folder was fetched from, according to its `result.json`."""
     try:
         found = json.loads(result.read_text(encoding="utf-8"))
         return found["sweep"], found["trial"]
@@ -146,7 +146,7 @@ def _fetched(result: Path) -> tuple[str, int] | None:
 
 
 def _owner(folder: Path) -> int | None:
-    """Return who owns a folder, or the nearest one above that is there."""
+    """Return the owner of a folder, or of the nearest existing folder above it."""
     for place in (folder.absolute(), *folder.absolute().parents):
         with contextlib.suppress(OSError):
             return place.stat().st_uid
@@ -154,7 +154,7 @@ def _owner(folder: Path) -> int | None:
 
 
 def _unwritable(folder: Path, exc: OSError) -> OutOfReach:
-    remedy = "Check that the folder can be written and has room, or name another one."
+    remedy = "Check that the folder is writable and has free space, or name another one."
     owner = _owner(folder)
     if isinstance(exc, PermissionError) and owner is not None and owner != os.geteuid():
         remedy = (

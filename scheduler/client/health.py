@@ -1,4 +1,4 @@
-"""Whether a worker or a scheduler of this machine does its work, for the health checks of containers."""
+"""Checks whether a worker or scheduler on this machine is working, for the health checks of containers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import ProcessRecord
     from kerasweep.jobs.store.records import Records
 
-# A worker writes its ledger at least every 10 s, a scheduler once in each round of reconciling.
+# A worker flushes its ledger at least every 10 s; a scheduler writes once in each reconciling round.
 _WORKER_S = 40.0
 _ROUNDS = 4
 
 
 def healthy(records: Records, settings: Settings, part: str) -> str:
-    """Say what a worker or a scheduler of this machine has done of late.
+    """Report what a worker or scheduler on this machine has done lately.
 
-    A process is healthy by its work: a worker whose ledger reaches the store, with a trainer that is there,
-    and that takes the hints for which it has room; a scheduler that reconciles.
+    Health is judged by work done: a worker's ledger reaches the store, it has a live trainer, and it takes
+    hints when it has free slots; a scheduler reconciles.
 
     Args:
         records: the store's.
-        settings: how often things happen.
+        settings: the intervals.
         part: `worker` or `scheduler`.
 
     Raises:
-        KerasweepError: none of this machine did.
-        OutOfReach: the store does not answer.
+        KerasweepError: none on this machine did.
+        OutOfReach: the store does not respond.
     """
     within_s = _WORKER_S if part == "worker" else max(_WORKER_S, _ROUNDS * settings.reconcile_s)
     found = records.workers(within_s) if part == "worker" else records.schedulers(within_s)
@@ -38,7 +38,7 @@ def healthy(records: Records, settings: Settings, part: str) -> str:
     if not here:
         raise KerasweepError(
             f"no {part} of {platform.node()} has written to the store within {within_s:g} s\n"
-            f"Its log says why; is it there? kerasweep {part}"
+            f"Check its log, or start it: kerasweep {part}"
         )
     ailing = [ailment for one in here if (ailment := _ailment(one, settings))]
     if len(ailing) == len(here):
@@ -50,8 +50,8 @@ def healthy(records: Records, settings: Settings, part: str) -> str:
 def _ailment(one: ProcessRecord, settings: Settings) -> str:
     stalled_s = float(one.facts.get("stalled_s", 0))
     if stalled_s > settings.stall_s:
-        told = f"{one.id} has free slots and has taken no hint for {stalled_s:.0f} s, though some wait"
+        told = f"{one.id} has free slots and has taken no trial for {stalled_s:.0f} s, though some are queued"
         return f"{told}\nRestart it"
     if one.facts.get("ready", 1) == 0:
-        return f"{one.id} has no trainer that is there\nIts log says why"
+        return f"{one.id} has no live trainer\nCheck its log"
     return ""

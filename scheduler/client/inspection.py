@@ -1,4 +1,4 @@
-"""A trial's model looked at, evaluated, used and exported: by children that load TensorFlow."""
+"""Inspects, evaluates, runs and exports a trial's model, in child processes that load TensorFlow."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Bench:
     Args:
         model: the model file, its digest checked.
         job: the job's file.
-        arguments: what the trial gives to the job's `load_data`.
-        recipe: what it gives to all of its functions, for a model that only its job can build.
+        arguments: the trial's arguments to the job's `load_data`.
+        recipe: its arguments to all functions, for a model that only its job can build.
     """
 
     model: Path
@@ -43,13 +43,13 @@ class Bench:
         return children.ask(_LOOK, ["layers", *self._words])
 
     def evaluate(self, data: str) -> dict[str, float]:
-        """Return the model's loss and metrics on one part of its job's data: train, validation or test."""
+        """Return the model's loss and metrics on one part of the data: train, validation or test."""
         reply = children.ask(_LOOK, ["evaluate", *self._words, *self._data(data)])
         metrics: dict[str, float] = reply["metrics"]
         return metrics
 
     def predict(self, data: str, inputs: Path | None, limit: int | None) -> dict[str, Any]:
-        """Return the model's outputs for a file of inputs, or for one part of its job's data."""
+        """Return the model's outputs for a file of inputs, or for one part of the job's data."""
         words = [f"--input={inputs}"] if inputs else self._data(data)
         words += [f"--limit={limit}"] if limit is not None else []
         return children.ask(_LOOK, ["predict", *self._words, *words])
@@ -64,7 +64,7 @@ class Bench:
         return children.ask(_EXPORT, [*self._words, *wanted])
 
     def rebuild(self) -> Any:
-        """Return the model, built by its job in this process, with the trial's weights in it."""
+        """Build the model with its job in this process, and load the trial's weights into it."""
         rebuilding = importlib.import_module(_REBUILDING)
         return rebuilding.rebuild_alone(self.job, json.dumps(self.recipe), self.model)
 
@@ -83,13 +83,13 @@ def lay_out(
     """Yield a bench in a temporary folder.
 
     Raises:
-        KerasweepError: TensorFlow is not installed here, or the trial has no model.
-        Damaged: the model or the job's bundle is not the one on record.
+        KerasweepError: TensorFlow is not installed, or the trial has no model.
+        Damaged: the model or the job's bundle does not match its recorded digest.
     """
     from kerasweep.jobs.code.bundle import unpack
     from kerasweep.jobs.code.program import read_program
 
-    children.expect_keras("looking into a model")
+    children.expect_keras("inspecting a model")
     if model is None:
         raise no_model(sweep, trial)
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as name:
@@ -104,7 +104,7 @@ def lay_out(
 
 
 def recipe_of(sweep: SweepRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Return what a trial gives to its job's functions, as plain values."""
+    """Return a trial's arguments to its job's functions, as plain values."""
     return {
         "params": {name: value for name, value in trial.params.items() if not name.startswith("training.")},
         "seed": trial.seed,

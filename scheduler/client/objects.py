@@ -1,6 +1,6 @@
-"""What the client returns: plain, frozen objects that read well in a shell and in a notebook.
+"""The objects that the client returns: plain, frozen, and readable in a shell and in a notebook.
 
-The documents of the command line are made of them; see `report`.
+The documents of the command line are made from them; see `report`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class Trial:
 
     Args:
         number: from 0.
-        state: where it stands.
+        state: its state.
         params: its parameters' values, by name.
-        value: the sweep's metric at its best epoch; None where it has none that counts.
+        value: the sweep's metric at its best epoch; None if it has none that counts.
         best_epoch: that epoch, from 1.
-        epochs: how many epochs are on record.
+        epochs: the number of recorded epochs.
         metrics: all metrics at the best epoch.
-        attempts: how many times a worker has tried it.
-        failure: why it failed, where it did.
+        attempts: the number of attempts so far.
+        failure: why it failed, if it did.
         digest: SHA-256 of its final variables, in hexadecimal.
-        seed: what its randomness starts from.
+        seed: the seed of its randomness.
         worker: the worker that tried it last.
         started_at: when its first attempt began.
         finished_at: when it ended.
@@ -57,7 +57,7 @@ class Trial:
 
     @classmethod
     def of(cls, record: TrialRecord) -> Trial:
-        """Return the trial as it is on record."""
+        """Return the trial as recorded."""
         return cls(
             number=record.number,
             state=record.state,
@@ -100,19 +100,19 @@ class Trials(tuple[Trial, ...]):
 
 @dataclass(frozen=True, repr=False)
 class Status:
-    """Where a sweep stands.
+    """The status of a sweep.
 
     Args:
         sweep: its id.
         name: its name.
-        state: where it stands.
-        trials: how many of its trials stand in each state.
+        state: its state.
+        trials: the number of its trials in each state.
         best: the best trial that counts, if any.
         max_trials: how many trials it may have.
-        metric: what it is judged by: `name` and `goal`.
+        metric: the metric it optimizes: `name` and `goal`.
         message: why it failed or was cancelled; empty otherwise.
         waiting: why nothing happens, if something keeps its trials from starting.
-        troubles: what goes wrong beside the job: what is tried again at no charge, and workers set aside.
+        troubles: problems outside the job: retries that do not count, and workers set aside.
         created_at: when it was submitted.
         finished_at: when it ended.
         elapsed_s: the seconds since it was submitted, or until it ended.
@@ -143,15 +143,15 @@ class Status:
         waiting: str | None = None,
         troubles: tuple[str, ...] = (),
     ) -> Status:
-        """Return the status of a sweep as it is on record.
+        """Return the status of a sweep as recorded.
 
         Args:
             sweep: the sweep.
-            counts: how many of its trials stand in each state; absent ones count 0.
+            counts: the number of its trials in each state; absent ones count 0.
             best: the best trial that counts, if any.
             now: seconds since 1970.
             waiting: why nothing happens, if something keeps its trials from starting.
-            troubles: what goes wrong beside the job.
+            troubles: problems outside the job.
         """
         return cls(
             sweep=sweep.id,
@@ -201,7 +201,7 @@ class Status:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A trial's model on record: where it lies, its digest, and its size."""
+    """A trial's recorded model: its location, digest and size."""
 
     uri: str
     sha256: str
@@ -210,7 +210,7 @@ class ModelFile:
 
 @dataclass(frozen=True, repr=False)
 class Winner:
-    """The best trial of a sweep, or another one that was asked for, and its model.
+    """The best trial of a sweep, or another requested one, and its model.
 
     Args:
         sweep: the sweep's id.
@@ -220,8 +220,8 @@ class Winner:
         value: the sweep's metric at its best epoch.
         epoch: that epoch, from 1.
         metrics: all metrics at that epoch.
-        model: its model file; None where none is kept.
-        seed: what its randomness starts from.
+        model: its model file; None if none is kept.
+        seed: the seed of its randomness.
         digest: SHA-256 of its final variables, in hexadecimal.
     """
 
@@ -243,8 +243,8 @@ class Winner:
         Args:
             sweep: the sweep.
             trial: its best trial, or another one.
-            model: the trial's model file on record; None where there is none.
-            uri: the full address of the model file.
+            model: the trial's recorded model file; None if there is none.
+            uri: the full URL of the model file.
         """
         return cls(
             sweep=sweep.id,
@@ -280,14 +280,14 @@ class Winner:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export gave.
+    """The result of an export.
 
     Args:
-        format: as what the model was written.
-        files: what was written, by name in the destination.
-        max_abs_deviation: the greatest absolute deviation from the Keras model's outputs.
-        samples: how many inputs were compared.
-        document: all that `export.json` holds.
+        format: the format of the model.
+        files: the files written, by name in the destination.
+        max_abs_deviation: the largest absolute deviation from the Keras model's outputs.
+        samples: the number of inputs compared.
+        document: the content of `export.json`.
     """
 
     format: str
@@ -298,13 +298,13 @@ class ExportReport:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ExportReport:
-        """Read what `export.json` holds."""
+        """Create a report from the content of `export.json`."""
         files, deviation = tuple(document["files"]), float(document["max_abs_deviation"])
         return cls(document["format"], files, deviation, int(document["samples"]), document)
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Return a time of the records, in seconds since 1970, as a datetime in UTC."""
+    """Convert a time of the records, in seconds since 1970, to a datetime in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 

@@ -1,4 +1,4 @@
-"""Removing sweeps, and what is left behind: `kerasweep rm` and `kerasweep gc`."""
+"""Removes sweeps and leftovers: `kerasweep rm` and `kerasweep gc`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Removed:
     Args:
         sweep: its id.
         name: its name.
-        bytes: how much room its files took.
-        left: why its files stay, where they do.
+        bytes: the size of its files.
+        left: why its files stay, if they do.
     """
 
     sweep: str
@@ -41,7 +41,7 @@ class Removed:
     left: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as a dict of plain values."""
         return asdict(self)
 
 
@@ -50,11 +50,11 @@ class Collected:
     """What a collection removed.
 
     Args:
-        artifacts: how many checkpoints, models and half-written files.
-        bundles: how many bundles that no sweep needs.
-        sweeps: of how many sweeps that are on no record.
-        unknown: how many such sweeps stay, since they may be another store's.
-        left: why all files stay, where they do.
+        artifacts: the number of checkpoints, models and unfinished files.
+        bundles: the number of bundles that no sweep needs.
+        sweeps: the number of unrecorded sweeps whose files were removed.
+        unknown: the number of such sweeps kept, since they may be another store's.
+        left: why all files stay, if they do.
     """
 
     artifacts: int
@@ -64,15 +64,15 @@ class Collected:
     left: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as a dict of plain values."""
         return asdict(self)
 
 
 def span_s(text: str) -> float:
-    """Return a span of time such as 30d, 12h or 2w in seconds.
+    """Convert a time span such as 30d, 12h or 2w to seconds.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a time span.
     """
     found = _SPAN.fullmatch(text.strip().lower())
     if not found:
@@ -84,13 +84,13 @@ def remove(client: Connections, sweep: Sweep, *, keep_best: bool = False) -> Rem
     """Remove a sweep that has ended: first from the records, then its files.
 
     Args:
-        client: the way to the store.
+        client: connections to the store.
         sweep: the sweep.
         keep_best: keep its records and the model of its best trial.
 
     Raises:
         InputError: it has not ended.
-        OutOfReach: the store or the artifacts do not answer; `kerasweep gc` finds what is left.
+        OutOfReach: the store or the artifacts do not respond; `kerasweep gc` finds what is left.
     """
     left = client.ownership.doubt()
     if keep_best:
@@ -103,14 +103,14 @@ def remove(client: Connections, sweep: Sweep, *, keep_best: bool = False) -> Rem
 
 
 def collect(client: Connections, *, unknown: bool = False) -> Collected:
-    """Delete what nothing needs: what a scheduler would, bundles without a sweep, sweeps on no record.
+    """Delete what nothing needs: what a scheduler would, bundles without a sweep, unrecorded sweeps.
 
     Args:
-        client: the way to the store.
-        unknown: delete sweeps on no record even where the artifacts may be another store's too.
+        client: connections to the store.
+        unknown: delete unrecorded sweeps even if the artifacts may also be another store's.
 
     Raises:
-        OutOfReach: the store or the artifacts do not answer.
+        OutOfReach: the store or the artifacts do not respond.
     """
     from kerasweep.scheduler.deciding.prune import Pruner
 
@@ -132,7 +132,7 @@ def collect(client: Connections, *, unknown: bool = False) -> Collected:
 
 
 def size_of(folder: Path) -> int:
-    """Return how much room a folder takes on its disk, in bytes."""
+    """Return the disk space that a folder uses, in bytes."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -146,7 +146,7 @@ def size_of(folder: Path) -> int:
 def _drop_all_but_best(client: Connections, sweep: Sweep) -> int:
     if not sweep.state.final:
         raise InputError(
-            f"a sweep must have ended to be tidied, got sweep {sweep.name}, which is {sweep.state}\n"
+            f"a sweep must have ended to be cleaned up, got sweep {sweep.name}, which is {sweep.state}\n"
             f"`kerasweep cancel {sweep.handle}` ends it first"
         )
     best = sweep.best_record()
@@ -165,7 +165,7 @@ def _is_model_of(key: str, kind: str, trial: int) -> bool:
 
 
 def _drop_bundles(client: Connections) -> int:
-    """Delete the bundles that no sweep needs; one that was just written belongs to a sweep to come."""
+    """Delete the bundles that no sweep needs; a newly written one belongs to a sweep about to be recorded."""
     if not _is_alone(client.artifacts):
         return 0
     old = [
@@ -173,7 +173,7 @@ def _drop_bundles(client: Connections) -> int:
         for key in client.artifacts.keys("bundles")
         if client.artifacts.age_s(key) >= client.settings.delete_grace_s
     ]
-    used = client.records.bundles_in_use()  # after the look at their age
+    used = client.records.bundles_in_use()  # read after the ages were
     going = [key for key in old if key not in used]
     for key in going:
         client.artifacts.delete(key)
@@ -183,7 +183,7 @@ def _drop_bundles(client: Connections) -> int:
 def _sweeps_on_no_record(client: Connections) -> list[str]:
     grace_s = client.settings.delete_grace_s
     found = _old_sweeps(client.artifacts, grace_s)
-    known = {sweep.id for sweep in client.records.sweeps()}  # after the look at the files
+    known = {sweep.id for sweep in client.records.sweeps()}  # read after the files were
     return sorted(found - known) if _is_alone(client.artifacts) else []
 
 

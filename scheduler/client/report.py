@@ -1,7 +1,7 @@
 """The documents that `-o json` prints and that notebooks read, from the records alone.
 
-Their keys are relied on by other programs: keys may be added, none renamed or taken away. Numbers that JSON
-does not know (NaN, infinity) are written as the strings "nan", "inf" and "-inf".
+Other programs rely on their keys: keys may be added, never renamed or removed. Numbers that JSON does not
+support (NaN, infinity) are written as the strings "nan", "inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STARTING = "the worker is starting"
 
 
 def status_document(status: Status) -> Document:
-    """Say where a sweep stands."""
+    """Return the status of a sweep."""
     return {
         "sweep": status.sweep,
         "name": status.name,
@@ -65,7 +65,7 @@ def best_of_status(trial: Trial) -> Document:
 
 
 def trial_document(trial: Trial) -> Document:
-    """Say what is known of a trial."""
+    """Return everything known about a trial."""
     failure = trial.failure
     return {
         "trial": trial.number,
@@ -86,7 +86,7 @@ def trial_document(trial: Trial) -> Document:
 
 
 def best_document(winner: Winner) -> Document:
-    """Say which trial won and where its model lies."""
+    """Return the winning trial and the location of its model."""
     return {
         "sweep": winner.sweep,
         "name": winner.name,
@@ -102,13 +102,13 @@ def best_document(winner: Winner) -> Document:
 
 
 def result_document(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef, *, version: str) -> Document:
-    """Say what a fetched model is and how it came about: the content of `result.json`.
+    """Return the content of `result.json`: what a fetched model is and how it was trained.
 
     Args:
         sweep: the sweep.
         trial: the trial that trained the model.
-        model: the model file on record.
-        version: kerasweep's own version, which fetched it.
+        model: the recorded model file.
+        version: the version of kerasweep that fetched it.
     """
     facts, source = dict(trial.facts), dict(sweep.source)
     bundle, entry = sweep.code_of(trial)
@@ -169,7 +169,7 @@ def prediction_documents(outputs: Any) -> list[Document]:
 
 
 def journal_documents(entries: Iterable[JournalEntry]) -> list[Document]:
-    """Return decisions with their reasons."""
+    """Return journal entries with their reasons."""
     return [
         {
             "id": entry.id,
@@ -189,7 +189,7 @@ def log_documents(lines: Iterable[LogLine]) -> list[Document]:
 
 
 def worker_documents(workers: Iterable[ProcessRecord], quarantines: Iterable[Quarantine]) -> list[Document]:
-    """Return the live workers, what they offer, and why one is set aside; None where it is not."""
+    """Return the live workers, their offers, and why one is set aside (None if it is not)."""
     aside = {one.worker: one.reason for one in quarantines}
     return [
         {"worker": one.id, "seen_s": round(one.age_s, 1), "set_aside": aside.get(one.id), **one.facts}
@@ -207,15 +207,15 @@ def waiting_reason(
     embedded: bool = False,
     kept: bool = False,
 ) -> str | None:
-    """Say why a sweep does not proceed, or return None where nothing keeps it.
+    """Return why a sweep does not proceed, or None if nothing holds it up.
 
     Args:
         sweep: the sweep.
-        counts: how many of its trials stand in each state.
-        workers: those seen alive.
-        schedulers: those seen alive.
-        handle: finds what a command names the sweep by, where that may not be its name.
-        embedded: whether `kerasweep run` would bring all that is missing, on this machine.
+        counts: the number of its trials in each state.
+        workers: the live ones.
+        schedulers: the live ones.
+        handle: returns what commands call the sweep, if that may differ from its name.
+        embedded: whether `kerasweep run` would start everything missing, on this machine.
         kept: whether this process keeps a worker and a scheduler running, so that none need be started.
     """
     if sweep.state.final:
@@ -229,13 +229,13 @@ def waiting_reason(
         if schedulers or kept:
             return None
         way = f"run --resume {named()}" if nobody and embedded else "scheduler"
-        return f"every trial has ended, and no scheduler is alive to end the sweep; `kerasweep {way}` does"
+        return f"every trial has ended, but no scheduler is alive to end the sweep; `kerasweep {way}` does"
     if nobody:
         both = "`kerasweep scheduler` and `kerasweep worker`"
         start = (
             f"`kerasweep run --resume {named()}` resumes it, or {both} do" if embedded else f"start {both}"
         )
-        return f"nothing trains it: no scheduler and no worker is alive; {start}"
+        return f"nothing trains it: no scheduler or worker is alive; {start}"
     if not schedulers and not kept:
         return NO_SCHEDULER
     if not workers:
@@ -252,7 +252,7 @@ def _wrong_workers(sweep: SweepRecord, workers: Sequence[ProcessRecord]) -> str 
     have = sorted({int(worker.facts.get("gpus_per_trial", 0)) for worker in workers})
     offered = ", ".join(gpu_words(gpus) for gpus in have)
     return (
-        f"each trial asks for {gpu_words(wanted)}, and the live workers offer {offered} for one; "
+        f"each trial asks for {gpu_words(wanted)}, but the live workers offer {offered} per trial; "
         f"`kerasweep worker --gpus-per-trial {wanted}` starts one that fits"
     )
 
@@ -273,12 +273,12 @@ def number(value: float | None) -> float | str | None:
 
 
 def timestamp(at: datetime | None) -> str | None:
-    """Return a time in UTC as ISO 8601, to the millisecond."""
+    """Format a time in UTC as ISO 8601, to the millisecond."""
     return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> Document:
-    """Return the document as one row: nested keys joined by dots, lists and odd values as they are."""
+    """Return the document as one row: nested keys joined by dots, lists and odd values unchanged."""
     row: Document = {}
     for key, value in document.items():
         if isinstance(value, Mapping) and not _is_value(prefix + key):
@@ -289,5 +289,5 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Document:
 
 
 def _is_value(path: str) -> bool:
-    """A parameter's value may itself be a mapping, such as a schedule: it stays one."""
+    """A parameter's value may itself be a mapping, such as a schedule, and is kept whole."""
     return path.startswith("params.")

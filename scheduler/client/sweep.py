@@ -1,4 +1,4 @@
-"""One sweep, from Python: its status, trials and winner, and what may be asked of it."""
+"""One sweep, from Python: its status, trials and winner, and how to steer it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _POLL_S = 0.5
 
 
 class Sweep:
-    """A sweep on record; every call reads the records anew.
+    """A recorded sweep; every call reads the records again.
 
     Args:
-        client: the way to the store, such as a `Client`.
+        client: connections to the store, such as a `Client`.
         record: the sweep as it was when it was looked up.
     """
 
@@ -53,7 +53,7 @@ class Sweep:
 
     @property
     def handle(self) -> str:
-        """What a command names it by: its name, or its id where that name means another sweep."""
+        """What commands call it: its name, or its id if the name means another sweep."""
         named = self.client.records.find_sweep(self.name)
         return self.name if named.id == self.id else self.id
 
@@ -64,20 +64,20 @@ class Sweep:
 
     @property
     def state(self) -> SweepState:
-        """Where it stands now."""
+        """Its current state."""
         return self.refresh().record.state
 
     def refresh(self) -> Sweep:
-        """Read the sweep's row anew; return self."""
+        """Read the sweep's row again; return self."""
         self.record = self.client.records.sweep(self.id)
         return self
 
     def counts(self) -> dict[TrialState, int]:
-        """Return how many trials stand in each state that occurs."""
+        """Return the number of trials in each state that occurs."""
         return self.client.records.counts(self.id)
 
     def status(self, *, kept: bool = False) -> Status:
-        """Return where the sweep stands: its trials by state, the best one, and why it waits, if it does.
+        """Return the sweep's status: its trials by state, the best one, and why it waits, if it does.
 
         Args:
             kept: whether this process keeps a worker and a scheduler running for it.
@@ -104,7 +104,7 @@ class Sweep:
         return self.client.records.trials(self.id, states)
 
     def phases(self) -> dict[int, str]:
-        """Return what is done for running trials that do not train yet, such as `compiling`, by number."""
+        """Return what running trials do before they train, such as `compiling`, by number."""
         found = [pair for worker in self.client.workers() for pair in worker.facts.get("phases", {}).items()]
         keys = [(key.rpartition("/"), phase) for key, phase in found]
         return {int(number): phase for (sweep, _, number), phase in keys if sweep == self.id}
@@ -121,7 +121,7 @@ class Sweep:
         """Return the trials, by number; `trials` returns them as a DataFrame.
 
         Args:
-            states: those in these states only.
+            states: only trials in these states.
         """
         return Trials(map(Trial.of, self.trial_records(states)))
 
@@ -137,7 +137,7 @@ class Sweep:
         return frame.set_index("trial") if rows else frame
 
     def epochs(self, trial: int | None = None) -> pandas.DataFrame:
-        """Return the metrics of every epoch as a pandas DataFrame; of all trials, or of one.
+        """Return the metrics of every epoch as a pandas DataFrame, for all trials or for one.
 
         Raises:
             InputError: pandas is not installed.
@@ -159,7 +159,7 @@ class Sweep:
 
         Raises:
             NotFound: the sweep has no such trial.
-            Halted: the sweep failed, so nothing is best.
+            Halted: the sweep failed, so there is no best trial.
             KerasweepError: no trial has a value yet.
         """
         chosen = self.chosen(trial)
@@ -168,21 +168,21 @@ class Sweep:
         return Winner.of(self.record, chosen, model, uri)
 
     def chosen(self, trial: int | None = None) -> models.TrialRecord:
-        """Return the trial of that number as recorded, or the best one; raise as `best` does."""
+        """Return the recorded trial of that number, or the best one; raise as `best` does."""
         if trial is not None:
             return self.client.records.trial(TrialKey(self.id, trial))
         best = self.best_record()
         if best is not None:
             return best
         if self.refresh().record.state is SweepState.FAILED:
-            raise Halted(f"sweep {self.name} failed and has no best trial: {self.record.message}")
+            raise Halted(f"sweep {self.name} failed, so it has no best trial: {self.record.message}")
         raise KerasweepError(
             f"a sweep has a best trial once one has ended with a value, and {self.name} has none yet\n"
-            f"`kerasweep status {self.handle}` tells where it stands"
+            f"`kerasweep status {self.handle}` shows its state"
         )
 
     def model_of(self, trial: models.TrialRecord) -> ArtifactRef | None:
-        """Return the trial's model file on record, that of its best epoch."""
+        """Return the trial's recorded model file, from its best epoch."""
         refs = self.client.records.artifacts(self.id, trial.number, "model").get(trial.number, [])
         exact = [ref for ref in refs if ref.epoch == trial.best_epoch]
         return next(iter(exact or refs), None)
@@ -191,13 +191,13 @@ class Sweep:
         """Write `model.keras` and `result.json` into a folder; return the model's path.
 
         Args:
-            destination: the folder, made where it is missing.
+            destination: the folder, created if missing.
             trial: which trial; the best one by default.
-            force: write even where the folder holds something else.
+            force: write even if the folder holds something else.
 
         Raises:
             DestinationError: the folder holds something else.
-            Damaged: the model's bytes are not those on record; nothing was written.
+            Damaged: the model does not match its recorded digest; nothing was written.
         """
         from kerasweep.scheduler.client.fetching import fetch
 
@@ -215,21 +215,21 @@ class Sweep:
         tolerance: float | None = None,
         force: bool = False,
     ) -> ExportReport:
-        """Write a trial's model in another format, beside `export.json` and `result.json`.
+        """Write a trial's model in another format, with `export.json` and `result.json`.
 
         Args:
-            destination: the folder, made where it is missing.
+            destination: the folder, created if missing.
             format_: keras, weights.h5, h5, savedmodel, tflite or onnx.
             trial: which trial; the best one by default.
-            outputs: keep only these outputs of the model, with commas between.
-            tolerance: how far the export may be from the Keras model; the format's own by default.
-            force: write even where the folder holds something else.
+            outputs: keep only these outputs of the model, separated by commas.
+            tolerance: how far the export may deviate from the Keras model; by default the format's own.
+            force: write even if the folder holds something else.
 
         Returns:
-            What `export.json` holds: the files, and the greatest deviation from the Keras model.
+            The content of `export.json`: the files, and the largest deviation from the Keras model.
 
         Raises:
-            InputError: the model cannot be written so, or deviates by more than the tolerance.
+            InputError: the model cannot be exported like this, or deviates by more than the tolerance.
             DestinationError: the folder holds something else.
         """
         from kerasweep.scheduler.client.fetching import prepare, write_result
@@ -246,7 +246,7 @@ class Sweep:
         return done
 
     def bench(self, trial: int | None = None) -> AbstractContextManager[Bench]:
-        """Yield a trial's model file with its job, in a temporary folder, to look at it more closely."""
+        """Yield a trial's model file with its job, in a temporary folder, for inspection."""
         from kerasweep.scheduler.client.inspection import lay_out
 
         chosen = self.chosen(trial)
@@ -255,12 +255,12 @@ class Sweep:
     def load_model(self, trial: int | None = None, **options: Any) -> Any:
         """Return the model as Keras loads it; `options` go to `keras.models.load_model`.
 
-        Where its file does not suffice, the job's build_model builds it in this process, and its weights
-        are put into it.
+        If its file is not enough, the job's build_model builds it in this process, and its weights are loaded
+        into it.
 
         Raises:
             InputError: Keras is not installed, or the job does not build the model.
-            Damaged: the model's bytes are not those on record.
+            Damaged: the model does not match its recorded digest.
         """
         keras = _import("keras", "kerasweep[worker]", "loading a model")
         chosen = self.chosen(trial).number
@@ -268,16 +268,16 @@ class Sweep:
             model = self.fetch(folder, trial=chosen)
             if model.suffix == ".keras":
                 try:
-                    # A Lambda is the job's own code, which this sweep has run.
+                    # A Lambda is the job's own code, which this sweep has already run.
                     return keras.models.load_model(model, **{"safe_mode": False, **options})
                 except (TypeError, ValueError, NotImplementedError, AttributeError, ImportError):
-                    if options:  # what they say is for that file alone
+                    if options:  # the options are for that file only
                         raise
             with self.bench(chosen) as bench:
                 return bench.rebuild()
 
     def kept_as(self, trial: int | None = None) -> str | None:
-        """Return the format of a trial's model on record, `keras` or `weights.h5`; None without one."""
+        """Return the format of a trial's recorded model, `keras` or `weights.h5`; None without one."""
         from kerasweep.scheduler.client.fetching import model_file
 
         model = self.model_of(self.chosen(trial))
@@ -288,22 +288,22 @@ class Sweep:
         return self._ask("pause", trial)
 
     def resume(self, trial: int | None = None) -> str:
-        """Resume what was paused; return what was done."""
+        """Resume whatever was paused; return what was done."""
         return self._ask("resume", trial)
 
     def cancel(self, trial: int | None = None) -> str:
-        """End what has not ended, and keep what is done; return what was done."""
+        """Cancel everything unfinished, keeping finished results; return what was done."""
         return self._ask("cancel", trial)
 
     def retry(self, trial: int | None = None, *, code: bool = False) -> str:
         """Queue failed and cancelled trials again; return what was done.
 
         Args:
-            trial: this one only.
-            code: train with the job as it is now, from here on, in place of the one that was submitted.
+            trial: only this one.
+            code: from now on train with the job as it is now, instead of as submitted.
 
         Raises:
-            InputError: there is nothing to retry, or the job cannot be taken.
+            InputError: there is nothing to retry, or the job cannot be used.
         """
         from kerasweep.scheduler.deciding.mending import pack_again
 
@@ -312,17 +312,17 @@ class Sweep:
         )
 
     def changed_job(self) -> str | None:
-        """Return the path of the job if it is here and not as it was submitted any more."""
+        """Return the path of the job if it is on this machine and has changed since it was submitted."""
         from kerasweep.scheduler.deciding.mending import changed_since
 
         return changed_since(self.record)
 
     def extend(self, max_trials: int) -> str:
-        """Let the sweep have up to `max_trials` trials; return what was done."""
+        """Allow the sweep up to `max_trials` trials; return what was done."""
         return self._ask("extend", max_trials)
 
     def wait(self, timeout_s: float = float("inf")) -> SweepState:
-        """Wait until the sweep has ended or the time is over; return where it stands then."""
+        """Wait until the sweep has ended or the timeout has passed; return its status."""
         end = time.monotonic() + timeout_s
         while not (state := self.state).final and time.monotonic() < end:
             time.sleep(_POLL_S)

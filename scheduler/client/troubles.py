@@ -1,4 +1,4 @@
-"""What goes wrong with a sweep beside its job: trials tried again at no charge, and workers set aside."""
+"""Problems of a sweep outside its job: retries that do not count, and workers set aside."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.faults.setbacks import Setback
     from kerasweep.jobs.sweepfile.spec import Retries
 
-#: What is told the first time; lost workers and preemptions are, once half of the bound is used up.
+#: Classes reported the first time; lost workers and preemptions only once half of the limit is used up.
 _AT_ONCE = frozenset({FailureClass.MACHINE, FailureClass.STORE})
-#: What happened longer ago keeps nothing waiting now.
+#: Older events do not hold up anything now.
 _RECENT_S = 120.0
 _MOST_TOLD = 4
 
@@ -23,7 +23,7 @@ _MOST_TOLD = 4
 def troubles_of(
     setbacks: Sequence[Setback], quarantines: Iterable[Quarantine], retries: Retries
 ) -> tuple[str, ...]:
-    """Return a sentence for each kind of setback, of the trial nearest to its bound, and for each worker."""
+    """Return a sentence for each kind of setback, on the trial nearest its limit, and for each worker."""
     told = [_waits(one) for one in setbacks if one.cls is None][:1]
     for cls in FailureClass:
         alike = [one for one in setbacks if one.cls is cls]
@@ -34,17 +34,17 @@ def troubles_of(
 
 
 def waiting_for(setbacks: Sequence[Setback], now: float) -> str | None:
-    """Return what keeps trials from their end right now, if that is the store or the machine."""
+    """Return what holds up trials right now, if that is the store or the machine."""
     for one in setbacks:
         if one.cls is None:
             return _waits(one)
         if one.cls in _AT_ONCE and now - one.at < _RECENT_S:
-            return f"trial {one.trial} is tried again: {one.message}"
+            return f"trial {one.trial} is being retried: {one.message}"
     return None
 
 
 def aside_words(one: Quarantine) -> str:
-    """Say that a worker is set aside, why, and what takes it back."""
+    """Describe a worker that is set aside: why, and what releases it."""
     return (
         f"worker {one.worker} is set aside: {one.reason}; `kerasweep workers --release {one.worker}` "
         "takes it back, and so does a trial that completes there as a probe"

@@ -1,4 +1,4 @@
-"""How values, times and progress read in tables: short, and the same everywhere."""
+"""How values, times and progress are written in tables: short, and the same everywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_VALUE = 40
 
 
 def short_names(params: Iterable[str]) -> dict[str, str]:
-    """Return for each parameter its shortest ending, cut at dots, that no other parameter shares."""
+    """Return for each parameter its shortest dotted suffix that no other parameter shares."""
     paths = [name.split(".") for name in dict.fromkeys(params)]
     return {".".join(path): _shortest(path, paths) for path in paths}
 
@@ -26,13 +26,13 @@ def _shortest(path: list[str], paths: list[list[str]]) -> str:
 
 
 def value(given: Any) -> str:
-    """Return a parameter's value as it reads in a table: `0.01`, `step_decay(every=10, factor=0.1)`."""
+    """Format a parameter's value for a table: `0.01`, `step_decay(every=10, factor=0.1)`."""
     text = _value(given)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def brief(given: Any) -> str:
-    """Return a value as `value` does, without the names of options: `step_decay(10, 0.1)`."""
+    """Format a value like `value`, without option names: `step_decay(10, 0.1)`."""
     if not isinstance(given, Mapping):
         return value(given)
     inner = {name: one.values() if isinstance(one, Mapping) else [one] for name, one in given.items()}
@@ -60,13 +60,13 @@ def _options(options: Any) -> str:
 
 
 def params(given: Mapping[str, Any]) -> str:
-    """Return parameters in one line: `learning_rate=0.01, patience=5`."""
+    """Format parameters in one line: `learning_rate=0.01, patience=5`."""
     names = short_names(given)
     return ", ".join(f"{names[name]}={value(one)}" for name, one in given.items())
 
 
 def metric(given: float | str | None) -> str:
-    """Return a metric's value to five digits."""
+    """Format a metric's value to five digits."""
     if given is None:
         return NOTHING
     number = float(given)
@@ -74,7 +74,7 @@ def metric(given: float | str | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a span of time: `850 ms`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    """Format a duration: `850 ms`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if seconds < 1:
@@ -100,7 +100,7 @@ def count(number: int, noun: str) -> str:
 
 
 def size(given: int) -> str:
-    """Return a number of bytes: `512 B`, `1.4 MiB`."""
+    """Format a number of bytes: `512 B`, `1.4 MiB`."""
     amount = float(given)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024 or unit == "GiB":

@@ -1,4 +1,4 @@
-"""Programs that load TensorFlow, run as children: nothing on this side ever loads it."""
+"""Runs programs that load TensorFlow as child processes: nothing on this side ever loads it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def has_keras() -> bool:
-    """Whether TensorFlow and Keras are installed here."""
+    """Whether TensorFlow and Keras are installed."""
     return all(find_spec(name) is not None for name in ("tensorflow", "keras"))
 
 
 def expect_keras(what: str = "training") -> None:
-    """Check that TensorFlow and Keras are installed here.
+    """Check that TensorFlow and Keras are installed.
 
     Raises:
         InputError: one of them is not.
@@ -42,10 +42,10 @@ def ask(module: str, words: Sequence[str], *, limit_s: float = 600.0) -> dict[st
     Args:
         module: the module, run by `python -m`.
         words: its arguments.
-        limit_s: how long it may take, in seconds.
+        limit_s: the timeout, in seconds.
 
     Raises:
-        InputError: the child says that its input was wrong.
+        InputError: the child reports that its input was wrong.
         KerasweepError: it failed, or did not end in time.
     """
     expect_keras("this")
@@ -60,20 +60,18 @@ def ask(module: str, words: Sequence[str], *, limit_s: float = 600.0) -> dict[st
             env={**_QUIET, **os.environ},
         )
     except subprocess.TimeoutExpired as exc:
-        raise KerasweepError(
-            f"{module} must end within {limit_s:g} s, and did not; try it by itself"
-        ) from exc
+        raise KerasweepError(f"{module} must end within {limit_s:g} s and did not; run it by itself") from exc
     reply = _last_document(done.stdout)
     if done.returncode == 0 and reply is not None:
         return reply
-    message = str((reply or {}).get("error") or _last_line(done.stderr) or "it said nothing")
+    message = str((reply or {}).get("error") or _last_line(done.stderr) or "it printed nothing")
     if reply is None:
-        message = f"{module} ended with code {done.returncode} and without an answer: {message}"
+        message = f"{module} ended with code {done.returncode} and no result: {message}"
     raise InputError(message) if done.returncode == _WRONG_INPUT else KerasweepError(message)
 
 
 def _last_document(text: str) -> dict[str, Any] | None:
-    """Return the last line that is a JSON object; before it a library may have printed what it likes."""
+    """Return the last line that is a JSON object; libraries may have printed other text before it."""
     for line in reversed(text.splitlines()):
         with contextlib.suppress(ValueError):
             found = json.loads(line)

@@ -1,4 +1,4 @@
-"""The embedded default: Redis, a scheduler and a worker on this machine, for as long as one command runs."""
+"""The embedded default: Redis, a scheduler and a worker on this machine, for the life of one command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Local:
 
         Raises:
             InputError: the worker or the scheduler cannot do what it was asked for.
-            Halted: something dies again and again.
+            Halted: a child keeps dying.
             OutOfReach: Redis does not come back.
         """
         if self._redis:
@@ -56,7 +56,7 @@ class Local:
                 raise InputError(child.last_error())
 
     def kill(self) -> None:
-        """End the worker and the scheduler now, without their grace."""
+        """Kill the worker and the scheduler at once, without a grace period."""
         for child in self._children:
             child.kill()
 
@@ -85,7 +85,7 @@ class Local:
             child.start()
 
     def _stop(self) -> None:
-        """Ask all at once, then wait for each."""
+        """Ask all to stop at once, then wait for each."""
         for child in self._children:
             child.ask()
         for child in reversed(self._children):

@@ -1,12 +1,12 @@
-"""A command that dies with the process that started it.
+"""Runs a command that dies with the process that started it.
 
 A child that outlives a killed parent keeps its device, its memory and its lock. Linux sends a signal on the
 parent's death (`prctl(2)`, PR_SET_PDEATHSIG), but only the child itself can ask for it, and between `fork`
-and `exec` nothing in Python is safe in a process that has threads. So the command is started by way of a
-small Python program that asks, checks that the parent is not gone already, and becomes the command.
+and `exec` nothing in Python is safe in a process that has threads. So the command is started through a small
+Python program that asks for the signal, checks that the parent is still alive, and becomes the command.
 
-The kernel means the *thread* that started the child: start it from one that lives as long as the child
-should.
+For the kernel the parent is the *thread* that started the child: start it from one that lives as long as the
+child should.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-# -I -S below: no user code, no site-packages, 10 ms. Where there is no prctl (macOS) there is no leash.
+# -I -S below: no user code, no site-packages, 10 ms. Without prctl (macOS) there is no leash.
 _SHIM = """
 import ctypes, os, sys
 parent, number, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
@@ -38,6 +38,6 @@ def leashed(command: Sequence[str], on_death: signal.Signals = signal.SIGKILL) -
 
     Args:
         command: the program, looked up on the PATH, and its arguments.
-        on_death: what the program is sent when the calling thread ends.
+        on_death: the signal sent to the program when the calling thread ends.
     """
     return [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), str(int(on_death)), *command]

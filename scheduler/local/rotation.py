@@ -1,4 +1,4 @@
-"""Logs of `kerasweep run` that stay small: the newest part, and one older."""
+"""Keeps the logs of `kerasweep run` small: the current part and one older part."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 import shutil
 from pathlib import Path
 
-#: A log that has grown beyond this is set aside as `NAME.1`, in place of the one before.
+#: A log larger than this is moved to `NAME.1`, replacing the previous one.
 LARGEST_BYTES = 4 << 20
 
 
 def rotate(log: Path, largest: int = LARGEST_BYTES) -> bool:
-    """Set a log aside if it has grown too large; return whether it was.
+    """Rotate a log if it has grown too large; return whether it was.
 
-    The process that writes it holds it open, to append: so it is copied and cut to nothing, and what is
-    written in between is lost.
+    The process that writes it has it open for appending, so it is copied and truncated; what is written in
+    between is lost.
     """
-    with contextlib.suppress(OSError):  # a log that cannot be set aside, on a full disk, must end nothing
+    with contextlib.suppress(OSError):  # failing to rotate a log, as on a full disk, must not stop anything
         if log.stat().st_size > largest:
             try:
                 shutil.copyfile(log, log.with_name(f"{log.name}.1"))

@@ -1,8 +1,8 @@
-"""A supervised command: started, restarted when it ends, stopped on request.
+"""Supervises a command: starts it, restarts it when it dies, stops it on request.
 
-A worker may die of what it meets: a driver may take a process with it, or somebody may tell the process
-itself to end. So `kerasweep worker`, `scheduler` and `run` run theirs as children, and only a signal to the
-supervisor ends them for good.
+A worker may die for many reasons: a driver may crash it, or someone may tell the process itself to end. So
+`kerasweep worker`, `scheduler` and `run` run theirs as children, and only a signal to the supervisor ends
+them for good.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kerasweep.scheduler.local.rotation import rotate
 
 log = logging.getLogger(__name__)
 
-# The code that says that another start would end the same way: "the input was wrong". 0 is not one of them:
+# The code that means that another start would end the same way: "the input was wrong". 0 is not one of them:
 # the child was told to end, and not by us.
 _FINAL_CODES = frozenset({2})
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -36,8 +36,8 @@ class Patience:
     """How often a command may die.
 
     A command that dies within `fast_s` of its start `fast_deaths` times in a row is given up, unless it was
-    told to end or Celery gave up: others can bring that about, as often as they like. The pause before a
-    start doubles with each fast death, from `first_pause_s` to at most `longest_pause_s`.
+    told to end or Celery stopped by itself: others can cause that as often as they like. The pause before a
+    restart doubles with each fast death, from `first_pause_s` to at most `longest_pause_s`.
     """
 
     fast_s: float = 10.0
@@ -46,7 +46,7 @@ class Patience:
     longest_pause_s: float = 30.0
 
     def pause_s(self, deaths: int) -> float:
-        """Return the pause after so many fast deaths in a row, in seconds."""
+        """Return the pause after this many fast deaths in a row, in seconds."""
         doublings = min(max(deaths - 1, 0), 60)  # beyond that a float overflows
         return min(self.first_pause_s * 2.0**doublings, self.longest_pause_s)
 
@@ -56,10 +56,10 @@ class Child:
 
     Args:
         command: the program and its arguments.
-        name: what to call it in logs and errors.
+        name: its name in logs and errors.
         grace_s: how long it may take to end once asked, in seconds; then it is killed.
-        environ: its environment; this process's own where it is None.
-        log_path: a file that its output is added to; this process's own output where it is None.
+        environ: its environment; None for this process's own.
+        log_path: a file to which its output is appended; None for this process's own output.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Child:
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._next_start = clock()
-        self._deaths = 0  # fast ones, in a row
+        self._deaths = 0  # fast ones in a row
 
     @property
     def pid(self) -> int | None:
-        """The process that runs now, or None."""
+        """The id of the running process, or None."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
@@ -112,7 +112,7 @@ class Child:
             The exit code with which it ended for good, or None while it is to be kept running.
 
         Raises:
-            Halted: it dies again and again.
+            Halted: it keeps dying.
         """
         if self._log_path is not None:
             rotate(self._log_path)
@@ -132,17 +132,19 @@ class Child:
         self._send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the command now."""
+        """Kill the command now."""
         self._send(signal.SIGKILL)
 
     def wait(self) -> int:
-        """Wait for its end, at most the grace, then kill it; return its exit code, 128 + n for signal n."""
+        """Wait for it to end within the grace, then kill it; return its exit code, 128 + n for signal n."""
         if self._process is None:
             return 0
         try:
             code = self._process.wait(self.grace_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s did not end within its grace of %g s and is killed", self.name, self.grace_s)
+            log.warning(
+                "%s did not end within its grace period of %g s and was killed", self.name, self.grace_s
+            )
             self.kill()
             code = self._process.wait()
         return _shell_code(code)
@@ -153,7 +155,7 @@ class Child:
         return self.wait()
 
     def last_error(self) -> str:
-        """Return what it wrote last as `error: …` into its log, or where to look for it."""
+        """Return the last `error: …` in its log, or where to look for it."""
         text = "" if self._log_path is None else self._log_path.read_text(encoding="utf-8", errors="replace")
         _, found, error = text.rpartition("error: ")
         return error.strip() if found else f"{self._where()} says why"
@@ -163,7 +165,7 @@ class Child:
             self._process.send_signal(number)  # no effect once the process is reaped
 
     def _bury(self, code: int) -> None:
-        """Count a death and set the time of the next start, or give up."""
+        """Record a death and schedule the next start, or give up."""
         now = self._clock()
         age_s = now - self._started
         self._deaths = self._deaths + 1 if age_s < self._patience.fast_s else 0
@@ -174,7 +176,7 @@ class Child:
                 f"start, last with {end}; {self._where()} says why"
             )
         pause_s = self._patience.pause_s(self._deaths)
-        log.warning("%s ended with %s after %.1f s; again in %g s", self.name, end, age_s, pause_s)
+        log.warning("%s ended with %s after %.1f s; restarting in %g s", self.name, end, age_s, pause_s)
         self._next_start = now + pause_s
 
     def _where(self) -> str:
@@ -184,11 +186,11 @@ class Child:
 def supervise(child: Child) -> int:
     """Run the child until it is done or this process is asked to stop; return its exit code.
 
-    The first SIGTERM, SIGINT or SIGHUP is passed on as SIGTERM, and the child has its grace; a second
-    SIGINT kills it. For the main thread only, as signal handlers are.
+    The first SIGTERM, SIGINT or SIGHUP is passed on as SIGTERM, and the child has its grace period; a second
+    SIGINT kills it. Call it from the main thread, where signal handlers work.
 
     Raises:
-        Halted: the child dies again and again.
+        Halted: the child keeps dying.
     """
     with _caught_signals() as caught:
         child.start()
@@ -197,7 +199,7 @@ def supervise(child: Child) -> int:
                 code = child.poll()
                 if code is not None:
                     return code
-                time.sleep(_POLL_S)  # a signal's handler runs at once, and the loop sees it after this
+                time.sleep(_POLL_S)  # a signal's handler runs at once; the loop sees it afterwards
             return _end(child, caught)
         finally:
             child.kill()
@@ -205,21 +207,21 @@ def supervise(child: Child) -> int:
 
 
 def _end(child: Child, caught: list[int]) -> int:
-    """Ask the child to end; kill it on a second SIGINT or when its grace is over."""
+    """Ask the child to end; kill it on a second SIGINT or when its grace period is over."""
     child.ask()
     deadline = time.monotonic() + child.grace_s
-    # All after the first, since the second may arrive before this line runs.
+    # Any signal after the first, since the second may arrive before this line runs.
     while child.pid is not None and time.monotonic() < deadline and signal.SIGINT not in caught[1:]:
         time.sleep(_POLL_S)
     if child.pid is not None:
-        log.warning("%s is killed before it stopped by itself", child.name)
+        log.warning("%s was killed before it stopped by itself", child.name)
         child.kill()
     return child.wait()
 
 
 @contextmanager
 def _caught_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask this process to end, in the order in which they come."""
+    """Collect the signals that ask this process to end, in order of arrival."""
     caught: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Curves over epochs, drawn with plain characters for a terminal."""
+"""Draws curves over epochs with text characters, for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Curve:
 
     Args:
         name: the metric's name.
-        points: (epoch, value) in order; values that are not finite are left out of the drawing.
+        points: (epoch, value) in order; non-finite values are not drawn.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Curve:
 
 
 def pair_up(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return metrics in groups that share a drawing: `loss` with `val_loss`, and so on."""
+    """Group metrics that share a drawing: `loss` with `val_loss`, and so on."""
     heads = [name for name in names if not name.startswith(_VALIDATION)]
     pairs: list[tuple[str, ...]] = [
         (name, _VALIDATION + name) if _VALIDATION + name in names else (name,) for name in heads
@@ -44,16 +44,16 @@ def pair_up(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def draw(curve: Curve, width: int, height: int, bounds: tuple[float, float] | None = None) -> list[str]:
-    """Return lines that show a curve, its highest and lowest value at their left.
+    """Return lines that show a curve, with its highest and lowest value on the left.
 
     Args:
         curve: what to draw.
         width: the width of the drawing, in characters, without the labels.
         height: its height, in lines.
-        bounds: the values at its lower and upper edge; by default those of the curve.
+        bounds: the values at the lower and upper edge; by default those of the curve.
 
     Returns:
-        `height` lines and one below them with the first and the last epoch.
+        `height` lines, and one below them with the first and the last epoch.
     """
     points = curve.finite
     if not points:
@@ -71,7 +71,7 @@ def draw(curve: Curve, width: int, height: int, bounds: tuple[float, float] | No
 
 
 def spread(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return the lowest and highest finite value of curves; never two equal ones."""
+    """Return the lowest and highest finite value of curves; never two equal values."""
     values = [value for curve in curves for _, value in curve.finite]
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = abs(low) / 10 or 0.5
@@ -97,7 +97,7 @@ def _cells(
     for x in range(columns):
         share = (_at(points, x / max(1, columns - 1)) - low) / (high - low)
         y = round((1.0 - max(0.0, min(1.0, share))) * (rows - 1))
-        # Steep stretches are filled in, so that the curve does not fall apart.
+        # Steep stretches are filled in, so that the curve stays connected.
         for row in _between(previous, y):
             cells[row // 4][x // 2] |= _DOTS[row % 4][x % 2]
         previous = y
@@ -111,7 +111,7 @@ def _between(start: int | None, end: int) -> range:
 
 
 def _at(points: Sequence[tuple[int, float]], share: float) -> float:
-    """Return the value at a share of the epochs' span, on straight lines between the epochs."""
+    """Return the value at a fraction of the span of epochs, interpolated linearly."""
     place = share * (len(points) - 1)
     index = min(int(place), len(points) - 2) if len(points) > 1 else 0
     if len(points) == 1:

@@ -1,4 +1,4 @@
-"""A sweep as it runs: a table that renews itself on a terminal, one line for each ended trial elsewhere."""
+"""Shows a running sweep: a live table on a terminal, one line per finished trial elsewhere."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _HEADER_LINES, _FOOTER_LINES, _FEWEST_ROWS = 6, 2, 4
 
 
 class View(Protocol):
-    """Where a sweep is shown."""
+    """Shows a sweep somewhere."""
 
     def update(self) -> SweepState:
-        """Read the records, show them, and return where the sweep stands."""
+        """Read the records, show them, and return the sweep's status."""
 
     def close(self) -> None:
         """Show the last state and restore the terminal."""
@@ -38,15 +38,15 @@ def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> Sw
     """Show a sweep until it has ended.
 
     Args:
-        view: where.
-        tick: called in every round; True ends the showing early.
+        view: the view.
+        tick: called in every round; True ends the display early.
         pause_s: the time between two rounds, in seconds.
 
     Returns:
-        Where the sweep stood last.
+        The sweep's last status.
 
     Raises:
-        OutOfReach: the store did not answer for a minute; a shorter outage is waited out.
+        OutOfReach: the store did not respond for a minute; a shorter outage is waited out.
     """
     answered = time.monotonic()
     try:
@@ -66,7 +66,7 @@ def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> Sw
 
 
 class LiveTable:
-    """A table on a terminal, which renews itself in place.
+    """A table on a terminal, refreshed in place.
 
     Args:
         sweep: the sweep.
@@ -78,7 +78,7 @@ class LiveTable:
         from rich.live import Live
 
         self._sweep, self._console, self._kept = sweep, console, kept
-        # Rich prints above the table what is written to a terminal's stderr meanwhile.
+        # Rich prints text written to a terminal's stderr above the table.
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -96,12 +96,12 @@ class LiveTable:
         return SweepState(snapshot.status["state"])
 
     def close(self) -> None:
-        """Leave the last table standing."""
+        """Leave the last table on the screen."""
         self._live.stop()
 
 
 class _Ended:
-    """The trials that have ended since one last asked."""
+    """The trials that have ended since the last call."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
@@ -124,7 +124,7 @@ class _Ended:
 
 
 class Lines:
-    """One plain line for each trial that has ended, for logs and pipes.
+    """One plain line for each finished trial, for logs and pipes.
 
     Args:
         sweep: the sweep.
@@ -135,15 +135,15 @@ class Lines:
     def __init__(self, sweep: Sweep, write: Callable[[str], None], *, kept: bool = False) -> None:
         self._sweep, self._write, self._kept, self._ended = sweep, write, kept, _Ended(sweep)
         self._waiting = report.STARTING if kept else None
-        # Whoever resumes a sweep knows what it has done already.
+        # A user who resumes a sweep knows what it has already done.
         self._told = len(self._ended.take(last=True)) if kept else 0
         metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
         before = f", {self._told} of them ended before" if self._told else ""
         write(f"{sweep.name} ({sweep.id}): up to {trials}{before}, {metric.goal} {metric.name}")
 
     def update(self) -> SweepState:
-        """Write a line for each trial that has ended since, and why none does where that is known."""
-        state = self._sweep.state  # before the trials: a sweep ends after its last one
+        """Write a line for each newly finished trial, and the reason if nothing happens."""
+        state = self._sweep.state  # read before the trials: a sweep ends after its last one
         for trial in self._ended.take(last=state.final):
             self._told += 1
             head = f"[{self._told}/{self._sweep.record.max_trials}]"
@@ -155,11 +155,11 @@ class Lines:
         return state
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: there is nothing to close."""
 
 
 class Documents:
-    """The document of each trial that has ended, for programs.
+    """The document of each finished trial, for programs.
 
     Args:
         sweep: the sweep.
@@ -170,18 +170,18 @@ class Documents:
         self._sweep, self._write, self._ended = sweep, write, _Ended(sweep)
 
     def update(self) -> SweepState:
-        """Write the document of each trial that has ended since."""
+        """Write the document of each newly finished trial."""
         state = self._sweep.state
         for trial in self._ended.take(last=state.final):
             self._write(report.trial_document(Trial.of(trial)))
         return state
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: there is nothing to close."""
 
 
 def ended_line(trial: TrialRecord, metric: str) -> str:
-    """Return what is said of a trial that has ended."""
+    """Describe a finished trial in one line."""
     head = f"trial {trial.number} {trial.state}"
     if trial.state in COUNTED:
         result = f"{metric} {wording.metric(trial.value)} at epoch {trial.best_epoch} of {trial.epochs}"

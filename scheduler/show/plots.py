@@ -1,4 +1,4 @@
-"""Plots into files: curves of a trial, Optuna's views of a sweep.
+"""Plots in files: a trial's curves, and Optuna's views of a sweep.
 
 Matplotlib draws .png and .svg, plotly .html.
 """
@@ -23,7 +23,7 @@ from kerasweep.scheduler.show.study import study_of
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import EpochRecord, SweepRecord, TrialRecord
 
-#: What may be drawn of a sweep, and the function of Optuna's visualisation that draws it.
+#: The views of a sweep, and the function of Optuna's visualisation that draws each.
 VIEWS = {
     "history": "plot_optimization_history",
     "parallel": "plot_parallel_coordinate",
@@ -50,7 +50,7 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         target: a .png, .svg or .html file.
 
     Raises:
-        InputError: another ending, or a package that is missing.
+        InputError: another suffix, or a missing package.
         KerasweepError: too few trials have a value, or the file cannot be written.
     """
     ending = expect_ending(target)
@@ -62,7 +62,7 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         )
     name = f"{sweep.spec.metric.name} ({sweep.spec.metric.goal})"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls its matplotlib side experimental
+        warnings.simplefilter("ignore")  # Optuna marks its matplotlib backend as experimental
         if ending == ".html":
             _write_page(target, sweep.name, [_plotly_view(view, study, escape(name)) for view in views])
         else:
@@ -74,13 +74,13 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
     """Draw a trial's losses and metrics over its epochs, training and validation together.
 
     Args:
-        title: stands above, in as many lines as it takes.
+        title: the heading, on as many lines as it takes.
         epochs: the trial's epochs in order.
-        best_epoch: is marked, if any.
+        best_epoch: marked, if any.
         target: a .png, .svg or .html file.
 
     Raises:
-        InputError: another ending, or a package that is missing.
+        InputError: another suffix, or a missing package.
         KerasweepError: the trial has no epochs, or the file cannot be written.
     """
     ending = expect_ending(target)
@@ -96,10 +96,10 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
 
 
 def expect_ending(target: Path) -> str:
-    """Return the file's ending.
+    """Return the file's suffix.
 
     Raises:
-        InputError: it is none that can be drawn, or the package that draws it is missing.
+        InputError: it is not one that can be drawn, or the package for it is missing.
     """
     ending = target.suffix.lower()
     if ending not in ENDINGS:
@@ -109,12 +109,12 @@ def expect_ending(target: Path) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a text as a page shows it: plotly would take tags in labels for markup."""
+    """Escape text for a page: plotly would treat tags in labels as markup."""
     return html.escape(printable(text))
 
 
 def _literal_text() -> Any:
-    """Keep matplotlib from reading what stands between dollar signs as a formula."""
+    """Keep matplotlib from parsing text between dollar signs as a formula."""
     return _import("matplotlib").rc_context({"text.parse_math": False})
 
 
@@ -156,7 +156,7 @@ def _matplotlib_view(view: str, study: Any, name: str) -> Any:
 
 
 def _tell_apart(axis: Any) -> None:
-    """Turn the labels of a slice's axis, so that they do not run into each other; words lose their quotes."""
+    """Rotate the labels of a slice's axis so that they do not overlap; strings lose their quotes."""
     labels = [label.get_text() for label in axis.get_xticklabels()]
     if any(label.startswith("'") for label in labels):
         axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
@@ -231,7 +231,7 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
 
 
 def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
-    """Write figures of plotly's into one page that needs no network."""
+    """Write plotly figures into one page that needs no network."""
     parts = [
         figure.to_html(full_html=False, include_plotlyjs=not index) for index, figure in enumerate(figures)
     ]
@@ -239,7 +239,7 @@ def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
 
 
 def _write_pictures(target: Path, figures: Sequence[Any]) -> None:
-    """Write figures of matplotlib's into one picture, one below the other."""
+    """Write matplotlib figures into one picture, one below the other."""
     kind = target.suffix.lower().removeprefix(".")
     drawn = [_drawn(figure, kind, index) for index, figure in enumerate(figures)]
     joined = drawn[0] if len(drawn) == 1 else (_join_png(drawn) if kind == "png" else _join_svg(drawn))
@@ -248,7 +248,7 @@ def _write_pictures(target: Path, figures: Sequence[Any]) -> None:
 
 def _drawn(figure: Any, kind: str, index: int) -> bytes:
     out = io.BytesIO()
-    # Ids within an .svg come from the salt: figures that are joined must not share them.
+    # Ids within an .svg are derived from the salt: figures that are joined must not share them.
     with _import("matplotlib").rc_context({"svg.hashsalt": f"kerasweep-{index}"}):
         figure.savefig(
             out,

@@ -1,4 +1,4 @@
-"""What the live table shows of a sweep, and how it looks on a terminal."""
+"""The content of a sweep's live table, and its layout on a terminal."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 _BAR_CHARS, _EPOCH_BAR_CHARS = 32, 8
 _WIDTH_FOR_NOW = 120
-# The share of the rows that running trials get where there are ended ones too.
+# The share of the rows for running trials if there are finished ones too.
 _RUNNING_SHARE = 3 / 4
 _SHORTEST_TITLE = 7
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial as the table shows it.
+    """One trial in the table.
 
     Args:
         trial: the trial as recorded.
-        planned: how many epochs it may train, or None where that is not known.
-        now: the metric after the newest epoch.
+        planned: the number of epochs it may train, or None if unknown.
+        now: the metric after the latest epoch.
         best: the metric at its best epoch so far.
         best_epoch: that epoch, from 1.
-        phase: what is done for it before it trains, such as `compiling`; empty once it does.
+        phase: what it does before it trains, such as `compiling`; empty once it trains.
     """
 
     trial: TrialRecord
@@ -50,7 +50,7 @@ class Row:
 class Snapshot:
     """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others.
 
-    `varied` are the parameters that are not the same in every trial, in the sweep file's order.
+    `varied` are the parameters that differ between trials, in the sweep file's order.
     """
 
     status: Mapping[str, Any]
@@ -62,11 +62,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Layout:
-    """How much room the table takes.
+    """The layout of the table.
 
     Args:
-        bars: whether running trials have a bar for their epochs.
-        now: whether the newest value has a column.
+        bars: whether running trials have a progress bar.
+        now: whether the latest value has a column.
         short: whether titles are cut to their values' width.
         together: whether the parameters share a column.
     """
@@ -77,7 +77,7 @@ class Layout:
     together: bool = False
 
 
-#: The widest first; below the last of them the parameters share a column.
+#: The widest first; in the narrowest the parameters share a column.
 _LAYOUTS = (Layout(bars=True), Layout(), Layout(short=True), Layout(short=True, now=False))
 
 
@@ -86,8 +86,8 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
 
     Args:
         sweep: the sweep.
-        rows: how many trials fit: the running ones first, then the best of those that have ended.
-        kept: as `Sweep.status` takes it.
+        rows: how many trials fit: the running ones first, then the best finished ones.
+        kept: as for `Sweep.status`.
     """
     status = report.status_document(sweep.status(kept=kept))
     counts = status["trials"]
@@ -108,7 +108,7 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
 
 
 def draw(snapshot: Snapshot, width: int) -> RenderableType:
-    """Return a snapshot as a terminal of that many characters shows it; every line fits, or is cut."""
+    """Render a snapshot for a terminal of this many characters; lines that do not fit are cut."""
     from rich.console import Group
     from rich.text import Text
 
@@ -127,7 +127,7 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
 
 
 def _all_begin(snapshot: Snapshot) -> bool:
-    """Whether trials run and none of the sweep has finished an epoch."""
+    """Whether trials are running and none of the sweep has finished an epoch."""
     counts = snapshot.status["trials"]
     return (
         counts["running"] > 0
@@ -163,7 +163,7 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
 def _best(snapshot: Snapshot) -> Text:
     status, best = snapshot.status, snapshot.status["best"]
     if best is None and _all_begin(snapshot):
-        return _line(("first epochs take longer: data are loaded, programs compiled", "dim"))
+        return _line(("the first epochs take longer: data is loaded and programs are compiled", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
     value = (f"{status['metric']['name']} {wording.metric(best['value'])}", "bold green")
@@ -221,7 +221,7 @@ def _epochs(row: Row, *, bars: bool) -> Text:
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
-    """Return one line of text that is cut where it does not fit."""
+    """Return one line of text, cut if it does not fit."""
     from rich.text import Text
 
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
@@ -229,11 +229,11 @@ def _line(*parts: str | tuple[str, str]) -> Text:
 
 def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
     found = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
-    # Epochs of an earlier attempt after its last checkpoint are trained again.
+    # Epochs that an earlier attempt trained after its last checkpoint are trained again.
     epochs = [epoch for epoch in found if epoch.epoch <= trial.epochs]
     name, goal = sweep.spec.metric.name, sweep.spec.metric.goal
     values = [(epoch.metrics[name], epoch.epoch) for epoch in epochs if name in epoch.metrics]
-    usable = [pair for pair in values if pair[0] == pair[0]]  # NaN is never best
+    usable = [pair for pair in values if pair[0] == pair[0]]  # NaN is never the best
     best = min(usable, key=lambda pair: (pair[0] if goal == "minimize" else -pair[0], pair[1]), default=None)
     return Row(
         trial,
@@ -249,13 +249,13 @@ def _ended_row(sweep: Sweep, trial: TrialRecord) -> Row:
 
 
 def planned_epochs(sweep: Sweep, params: Mapping[str, Any]) -> int | None:
-    """Return how many epochs a trial may train; early stopping may end it before."""
+    """Return the number of epochs a trial may train; early stopping may end it sooner."""
     epochs = params.get("training.epochs", sweep.spec.training.get("epochs"))
     return epochs if isinstance(epochs, int) else None
 
 
 def _eta_s(sweep: Sweep, status: Mapping[str, Any], rows: Sequence[Row]) -> float | None:
-    """Guess the rest from the pace so far; running trials count by their epochs."""
+    """Estimate the remaining time from the pace so far; running trials count by their epochs."""
     if status["state"] != "running":
         return None
     ended = tables.done(status["trials"])

@@ -1,4 +1,4 @@
-"""A sweep's records as a study of Optuna's, for its visualisation; kept in memory, and thrown away."""
+"""A sweep's records as an in-memory Optuna study, for its visualisation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def study_of(
     Args:
         sweep: the sweep.
         trials: all its trials, by number.
-        show: makes a text of the sweep file one that may be drawn.
+        show: makes a text from the sweep file safe to draw.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # A parameter that is the same in every trial explains nothing.
+    # A parameter that never varies explains nothing.
     axes = Axes(sweep, show)
     study = optuna.create_study(direction=sweep.spec.metric.goal, study_name=sweep.name)
-    # A failed trial stands for one that does not count, so that the numbers match ours.
+    # Trials that do not count are added as failed ones, so that the numbers match ours.
     study.add_trials([_frozen(trial, axes) if counts(trial) else _failed() for trial in trials])
     return study
 
@@ -85,11 +85,11 @@ def _frozen(trial: TrialRecord, axes: Axes) -> optuna.trial.FrozenTrial:
 
 
 class _Axis:
-    """A dimension as plots show it: a range as it is, a choice by labels that people can read.
+    """A dimension for plots: a range unchanged, a choice by readable labels.
 
     Args:
         dimension: ours.
-        show: makes a text of the sweep file one that may be drawn.
+        show: makes a text from the sweep file safe to draw.
     """
 
     def __init__(self, dimension: Dimension, show: Callable[[str], str]) -> None:
@@ -108,7 +108,7 @@ class _Axis:
         self.distribution = CategoricalDistribution(list(self._labels.values()))
 
     def label(self, value: Any) -> Any:
-        """Return what stands for a value on the axis."""
+        """Return the label of a value on the axis."""
         return self._labels.get(identity(value), value)
 
     def _new_label(self, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The documents of `report` as people see them. Rich is imported when a table is made, not before."""
+"""The documents of `report` as tables for people. Rich is imported only when a table is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-#: Colours repeat what the words say already.
+#: Colours repeat what the words already say.
 STYLES = {
     "completed": "green",
     "stopped": "green",
@@ -55,7 +55,7 @@ def sweeps(documents: Sequence[Mapping[str, Any]], now: float) -> RenderableType
 
 
 def status(document: Mapping[str, Any]) -> RenderableType:
-    """Return where one sweep stands."""
+    """Return the status of one sweep."""
     from rich.text import Text
 
     facts = pairs()
@@ -100,7 +100,7 @@ def workers(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 class Fitting:
-    """A table in the first of its forms that fits the terminal, or in the last; the widest comes first."""
+    """A table in the first of its layouts that fits the terminal, or in the last; the widest comes first."""
 
     def __init__(self, *forms: Table) -> None:
         self._forms = forms
@@ -117,12 +117,12 @@ class Fitting:
 def trials(
     documents: Sequence[Mapping[str, Any]], metric: str, parameters: Iterable[str] = ()
 ) -> RenderableType:
-    """Return the list of trials: a column for each parameter, or one for all where those do not fit.
+    """Return the list of trials: a column for each parameter, or one for all if those do not fit.
 
     Args:
         documents: the trials' documents.
         metric: the sweep's metric.
-        parameters: their order; those that are not named come behind.
+        parameters: their order; unlisted ones come last.
     """
     given = dict.fromkeys(name for one in documents for name in one["params"])
     names = wording.short_names([*(name for name in parameters if name in given), *given])
@@ -152,7 +152,7 @@ def trials(
 
 
 def _varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:
-    """Return the parameters that tell the trials apart; all of them where none does."""
+    """Return the parameters that differ between trials, or all if none does."""
     nothing = object()
     seen = {name: {repr(one["params"].get(name, nothing)) for one in documents} for name in names}
     return [name for name in names if len(seen[name]) > 1] or names
@@ -179,12 +179,12 @@ def best(document: Mapping[str, Any], metric: str) -> RenderableType:
 
 
 def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableType:
-    """Return all that is known of one trial: parameters, curves, layers.
+    """Return everything known about one trial: parameters, curves, layers.
 
     Args:
         document: a trial's document with `curves` and `model`.
         metric: the sweep's metric.
-        unseen: why the layers are not there, if they are not.
+        unseen: why the layers are missing, if they are.
     """
     from rich.console import Group
     from rich.text import Text
@@ -200,7 +200,7 @@ def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableTy
 
 
 def evaluation(document: Mapping[str, Any]) -> RenderableType:
-    """Return measured metrics beside those recorded in training."""
+    """Return evaluated metrics beside those recorded in training."""
     table = columns("metric", f">{document['data']}", ">validation", ">training")
     recorded = document["recorded"]
     for name, measured in document["metrics"].items():
@@ -210,7 +210,7 @@ def evaluation(document: Mapping[str, Any]) -> RenderableType:
 
 
 def rows(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return any list of documents, all their keys as columns, numbers short."""
+    """Return any list of documents, with all their keys as columns, numbers shortened."""
     names = list(dict.fromkeys(name for one in documents for name in one))
     table = columns(*(f">{name}" for name in names))
     for one in documents:
@@ -238,7 +238,7 @@ def _trial_facts(document: Mapping[str, Any], metric: str) -> Table:
 
 
 def _curves(epochs: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return a drawing for each metric, training at the left of validation, both on one scale."""
+    """Return a drawing for each metric, training to the left of validation, both on one scale."""
     from rich.table import Table
     from rich.text import Text
 
@@ -267,7 +267,7 @@ def _layers(model: Mapping[str, Any]) -> RenderableType:
 
 
 def journal(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
-    """Return decisions with their reasons."""
+    """Return journal entries with their reasons."""
     table = columns("at", ">trial", ">attempt", "event", "reason")
     for one in documents:
         at = datetime.fromisoformat(one["at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -276,7 +276,7 @@ def journal(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
 
 
 def listing(documents: Sequence[Mapping[str, Any]], *names: str) -> RenderableType:
-    """Return any list of documents, a column for each of these keys."""
+    """Return any list of documents, with a column for each of these keys."""
     table = columns(*names)
     for one in documents:
         cells = [one.get(name.removeprefix(">")) for name in names]
@@ -285,7 +285,7 @@ def listing(documents: Sequence[Mapping[str, Any]], *names: str) -> RenderableTy
 
 
 def facts_of(document: Mapping[str, Any]) -> RenderableType:
-    """Return any document as one line for each key."""
+    """Return any document, one line per key."""
     table = pairs()
     for name, given in document.items():
         table.add_row(name, _literal(wording.value(given) if not isinstance(given, str) else given))
@@ -293,12 +293,12 @@ def facts_of(document: Mapping[str, Any]) -> RenderableType:
 
 
 def sentence(text: str) -> RenderableType:
-    """Return a sentence as it is."""
+    """Return a sentence unchanged."""
     return _literal(text)
 
 
 def columns(*titles: str) -> Table:
-    """Return an empty table; a title that starts with `>` is set flush right."""
+    """Return an empty table; a title that starts with `>` is right-aligned."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -308,12 +308,12 @@ def columns(*titles: str) -> Table:
 
 
 def pairs() -> Table:
-    """Return an empty table of names and what belongs to them."""
+    """Return an empty table of names and values."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    table.add_column(overflow="fold")  # a model's path must be there whole, to be copied
+    table.add_column(overflow="fold")  # a model's path must be complete, so that it can be copied
     return table
 
 
@@ -325,7 +325,7 @@ def state(name: str) -> Text:
 
 
 def done(counts: Mapping[str, int]) -> int:
-    """Return how many trials have ended."""
+    """Return the number of trials that have ended."""
     return sum(counts[name] for name in _ENDED)
 
 
@@ -349,7 +349,7 @@ def _plain(given: Any) -> str:
 
 
 def _literal(text: str) -> Text:
-    """Values may hold brackets, which must not be read as markup."""
+    """Values may contain brackets, which must not be parsed as markup."""
     from rich.text import Text
 
     return Text(text)

@@ -342,7 +342,7 @@ def test_conditions_are_checked(raw: Any, rule: str, at: tuple[str, ...]) -> Non
 
 
 def test_a_circle_of_two_is_refused() -> None:
-    with pytest.raises(RuleError, match="must not lead in a circle, got a, b"):
+    with pytest.raises(RuleError, match="must not be circular, got a, b"):
         space(a={"values": [1], "when": {"b": [1]}}, b={"values": [1], "when": {"a": [1]}}, c=1)
 
 

@@ -169,7 +169,7 @@ def test_a_grid_beyond_the_budget_is_said_once_when_the_file_is_read(write: Any,
     )
     with caplog.at_level(logging.WARNING):
         load_spec(write(grid.replace("max_trials: 32", "max_trials: 5")))
-    assert "the grid has 12 points, the budget is 5 trials: they are spread" in caplog.text
+    assert "the grid has 12 points and the budget is 5 trials, spread" in caplog.text
 
 
 def test_points_under_training_are_tried_in_their_place() -> None:

@@ -186,7 +186,7 @@ def test_a_conditional_value_that_a_trial_lacks_keeps_its_default() -> None:
         ({"epochs": {"distribution": "int_uniform", "min": 0, "max": 8}}, "must be at least 1, got 0"),
         ({"epochs": {"distribution": "uniform", "min": 1, "max": 8.5}}, "must be a whole number, got 8.5"),
         ({"epochs": 3, "learning_rate_schedule": {"values": ["constant", "cosin"]}}, "unknown schedule"),
-        ({"epochs": {"values": [3], "when": {"units": [50]}}}, "a value with `when` stands only where none"),
+        ({"epochs": {"values": [3], "when": {"units": [50]}}}, "`when` is allowed only for optional"),
         (
             {
                 "epochs": 3,

@@ -176,7 +176,7 @@ def test_other_sweeps_that_would_train_beside_it_are_named(
     local.rounds.append(LocalStandIn.complete)
     shell("run", "sweep.yaml")
     assert shell.code == 0
-    assert "also unfinished in this store, and trained too: left-over" in shell.err
+    assert "also training other sweeps of this store: left-over" in shell.err
 
 
 def test_resume_of_a_finished_sweep_starts_nothing(local: type[LocalStandIn], shell: Any) -> None:
@@ -356,7 +356,7 @@ def test_a_row_tells_of_the_newest_attempt_alone(stage: Any) -> None:
 def test_before_any_epoch_the_table_says_what_takes_its_time(stage: Any) -> None:
     sweep = stage.sweep()
     stage.claim(sweep, 0)
-    assert "data are loaded, programs compiled" in drawn(Client().sweep(sweep), 60, 4)[2]
+    assert "data is loaded and programs are compiled" in drawn(Client().sweep(sweep), 60, 4)[2]
     stage.claim(sweep, 1, [0.9])
     assert "no trial has ended" in drawn(Client().sweep(sweep), 60, 4)[2]
 

@@ -118,10 +118,10 @@ class TestGc:
         for key in (used, unused, lost, f"sweeps/{sweep}/trials/0/7/model.keras"):
             stage.artifacts.put(key, b"x")
         shell("gc")
-        assert "deleted 0 artifacts, 0 bundles and 0 sweeps on no record" in shell.out
+        assert "deleted 0 artifacts, 0 bundles and 0 sweeps not on record" in shell.out
         age(stage)
         shell("gc")
-        assert "deleted 1 artifact, 1 bundle and 1 sweep on no record" in shell.out
+        assert "deleted 1 artifact, 1 bundle and 1 sweep not on record" in shell.out
         assert stage.artifacts.keys("bundles") == [used]
         assert len(stage.artifacts.keys("sweeps")) == len(stage.artifacts.keys(f"sweeps/{sweep}")) == 2
 
@@ -150,7 +150,7 @@ class TestGc:
 def test_doctor_tells_how_much_room_the_home_folder_takes(stage: Stage, shell: Shell) -> None:
     ended(stage)
     found = {one["check"]: one["detail"] for one in json.loads(shell("doctor", "-o", "json"))}
-    assert "it takes" in found["disk"]
+    assert "it uses" in found["disk"]
     assert size_of(stage.home) > 4096
 
 

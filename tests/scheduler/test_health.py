@@ -38,8 +38,8 @@ def test_who_has_written_of_late_is_healthy(records: Records) -> None:
     ("changes", "told"),
     [
         ({"host": "elsewhere"}, "no worker of .* has written to the store within 40 s"),
-        ({"stalled_s": 90}, "has taken no hint for 90 s"),
-        ({"ready": 0}, "has no trainer that is there"),
+        ({"stalled_s": 90}, "has taken no trial for 90 s"),
+        ({"ready": 0}, "has no live trainer"),
     ],
 )
 def test_who_only_lives_is_not(records: Records, changes: dict[str, object], told: str) -> None:

@@ -219,6 +219,6 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: py
     mine.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     server = RedisServer(tmp_path / "folder", start_s=0.3)
-    with pytest.raises(OutOfReach, match=r"no answer in 0\.3 s"):
+    with pytest.raises(OutOfReach, match=r"no response in 0\.3 s"):
         server.start()
     assert server.pid is None

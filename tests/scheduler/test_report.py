@@ -128,7 +128,7 @@ def test_a_sweep_that_nobody_trains_says_what_goes_on_with_it(stage: Any) -> Non
     for counts in ({TrialState.QUEUED: 8}, {TrialState.RUNNING: 6, TrialState.QUEUED: 2}, {}):
         here = report.waiting_reason(record, counts, [], [], embedded=True)
         assert here == (
-            "nothing trains it: no scheduler and no worker is alive; "
+            "nothing trains it: no scheduler or worker is alive; "
             "`kerasweep run --resume mlp` resumes it, or `kerasweep scheduler` and `kerasweep worker` do"
         )
         there = report.waiting_reason(record, counts, [], [])
@@ -158,7 +158,7 @@ def test_a_sweep_that_only_has_to_be_ended_says_who_does(stage: Any) -> None:
     record, ended = stage.records.sweep(stage.sweep()), {TrialState.COMPLETED: 7, TrialState.FAILED: 1}
     for embedded, way in ((True, "`kerasweep run --resume mlp`"), (False, "`kerasweep scheduler`")):
         reason = report.waiting_reason(record, ended, [], [], embedded=embedded)
-        assert reason == f"every trial has ended, and no scheduler is alive to end the sweep; {way} does"
+        assert reason == f"every trial has ended, but no scheduler is alive to end the sweep; {way} does"
     assert report.waiting_reason(record, ended, [], SCHEDULERS) is None, "it is about to"
 
 

@@ -20,7 +20,7 @@ def test_a_store_that_refuses_is_told_at_once_with_its_bound() -> None:
         [setback(3, FailureClass.STORE, 2), setback(4, FailureClass.STORE, 1)], [], Retries()
     )
     assert told == f"store: trial 3 2 times of 50 allowed, and 1 other trial less often; last: {REFUSED}"
-    assert waiting_for([setback(3, FailureClass.STORE, 2)], 1001.0) == f"trial 3 is tried again: {REFUSED}"
+    assert waiting_for([setback(3, FailureClass.STORE, 2)], 1001.0) == f"trial 3 is being retried: {REFUSED}"
     assert waiting_for([setback(3, FailureClass.STORE, 2)], 9000.0) is None, "long ago"
 
 

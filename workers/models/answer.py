@@ -1,4 +1,4 @@
-"""One JSON line on stdout, for the scheduler's side: it asks, and loads no TensorFlow."""
+"""Prints one JSON line on stdout for the scheduler's side, which does not load TensorFlow itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EXIT_DONE, EXIT_FAILED, EXIT_INPUT = 0, 1, 2
 
 
 def answer(work: Callable[[], Mapping[str, Any]]) -> int:
-    """Run `work` and print what it returns, or `{"error": message}`, as one JSON line.
+    """Run `work` and print its result, or `{"error": message}`, as one JSON line.
 
-    What the job or a library prints meanwhile goes to stderr, as the log does.
+    What the job or a library prints meanwhile goes to stderr, like the log.
 
     Returns:
-        The exit code: 0, or 2 where the input was wrong, or 1.
+        The exit code: 0, or 2 if the input was wrong, or 1.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     with _stdout_for_answers() as out:
@@ -40,13 +40,13 @@ def answer(work: Callable[[], Mapping[str, Any]]) -> int:
 
 
 def first_line(exc: BaseException) -> str:
-    """Return the first line of an exception's message that says something."""
+    """Return the first non-empty line of an exception's message."""
     return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
 
 
 @contextmanager
 def _stdout_for_answers() -> Iterator[TextIO]:
-    # On the level of file descriptors too, since converters print from C++.
+    # At the level of file descriptors too, since converters print from C++.
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""A model in another format: written, read back by that format's runtime, compared with the Keras model.
+"""Exports a model to another format, reads it back with that format's runtime, and compares the two.
 
 python -m kerasweep.workers.models.export --model model.keras --format onnx --dest winner --job train.py
 """
@@ -37,14 +37,14 @@ REPORT = "export.json"
 
 @dataclass(frozen=True)
 class Export:
-    """What an export gave, as `export.json` has it.
+    """The result of an export, as in `export.json`.
 
     Args:
         format: one of FORMATS.
-        files: names in the destination, folders with a slash behind.
-        max_abs_deviation: greatest absolute deviation from the Keras model's outputs.
-        tolerance: the greatest that was allowed.
-        samples: how many inputs were compared.
+        files: names in the destination, folders with a trailing slash.
+        max_abs_deviation: the largest absolute deviation from the Keras model's outputs.
+        tolerance: the largest that was allowed.
+        samples: the number of inputs compared.
         versions: of what wrote it and what ran it.
     """
 
@@ -68,29 +68,29 @@ def convert(
     outputs: Sequence[str] = (),
     force: bool = False,
 ) -> Export:
-    """Write a model in another format and check it; what fails the check is not left behind.
+    """Export a model to another format and check it; an export that fails the check is removed.
 
     Args:
         model_path: a `.keras` or `.h5` file.
         format: one of FORMATS.
-        dest: a folder, made where it is missing; `export.json` is written beside the export.
+        dest: a folder, created if missing; `export.json` is written beside the export.
         samples: inputs to compare on, one array or one for each input by name; random ones by default.
-        tolerance: greatest absolute deviation; by default the format's, times the greatest output above 1.
-        job: the job's file, for a model with classes of its own.
-        recipe: what the trial gives to the job, for a model that only its job can build.
+        tolerance: the largest absolute deviation; by default the format's, times the largest output above 1.
+        job: the job's file, for a model with its own classes.
+        recipe: the trial's arguments to the job, for a model that only its job can build.
         outputs: keep only these of a functional model's outputs; all by default.
-        force: overwrite what is there.
+        force: overwrite existing files.
 
     Raises:
-        InputError: a format, file or output that is not there, or that the model cannot be written in, a
-            package that is missing, or a deviation above the tolerance.
-        DestinationError: the destination holds such an export already.
+        InputError: an unknown format, file or output, a model that the format cannot hold, a missing package,
+            or a deviation above the tolerance.
+        DestinationError: the destination already holds such an export.
     """
     kind = _format(format)
     target = dest / kind.file
     if target.exists() and not force:
         raise DestinationError(
-            f"an export never overwrites, and {target} exists\nName another folder, or use --force"
+            f"an export never overwrites files, and {target} exists\nName another folder, or use --force"
         )
     dest.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=dest) as folder, job_classes(job) as source:
@@ -107,7 +107,7 @@ def convert(
 
 
 def deviation(expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
-    """Return the greatest absolute deviation; NaN beside a number is infinitely far.
+    """Return the largest absolute deviation; NaN against a number counts as infinite.
 
     Raises:
         InputError: the shapes differ.
@@ -139,7 +139,7 @@ def _format(name: str) -> ModelFormat:
 def _write_and_run(kind: ModelFormat, format: str, model: Any, path: Path, inputs: Any) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # converters speak of their own old calls
+            warnings.simplefilter("ignore")  # converters warn about their own deprecated calls
             kind.write(model, path)
             found = kind.run(path, model, inputs)
     except InputError:
@@ -164,7 +164,7 @@ def _judge(
     if not apart <= allowed:
         raise InputError(
             f"{format} must give the Keras model's outputs within {allowed:.3g}, got them {apart:.3g} apart\n"
-            "Choose another format, or raise the tolerance if this is near enough"
+            "Choose another format, or raise the tolerance if this is close enough"
         )
     rows = len(next(iter(expected.values())))
     return Export(
@@ -194,17 +194,17 @@ def _publish(written: Path, target: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export as the command line says; print one JSON line; return the exit code."""
+    """Export according to the command line; print one JSON line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m kerasweep.workers.models.export", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--format", required=True, help=", ".join(FORMATS))
     parser.add_argument("--dest", type=Path, required=True, help="a folder")
-    parser.add_argument("--job", type=Path, help="the job's file, for a model with classes of its own")
-    parser.add_argument("--recipe", type=Recipe.from_json, help="what the trial gives to the job, as JSON")
-    parser.add_argument("--outputs", default="", help="keep only these outputs, with commas between")
+    parser.add_argument("--job", type=Path, help="the job's file, for a model with its own classes")
+    parser.add_argument("--recipe", type=Recipe.from_json, help="the trial's arguments to the job, as JSON")
+    parser.add_argument("--outputs", default="", help="keep only these outputs, separated by commas")
     parser.add_argument("--samples", type=Path, help="inputs to compare on: .npy, .npz or .csv")
-    parser.add_argument("--tolerance", type=float, help="greatest absolute deviation")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--tolerance", type=float, help="largest absolute deviation")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
     given = parser.parse_args(arguments)
     return answer(lambda: asdict(_convert_as_told(given)))
 

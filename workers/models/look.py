@@ -1,4 +1,4 @@
-"""What is in a model file, and what it does on its job's data: one JSON line for whoever asks.
+"""Inspects a model file and runs it on its job's data; prints one JSON line.
 
 python -m kerasweep.workers.models.look layers   --model model.keras
 python -m kerasweep.workers.models.look evaluate --model model.keras --job train.py --data test
@@ -31,11 +31,11 @@ PARTS = ("train", "validation", "test")
 
 
 def list_layers(model: keras.Model) -> dict[str, Any]:
-    """Return the model's layers, nested ones after the layer that holds them.
+    """Return the model's layers, nested ones after the layer that contains them.
 
     Returns:
         `{"model", "layers": [{"name", "class", "depth", "output_shape", "parameters", "trainable"}],
-        "parameters", "trainable_parameters"}`; a shape is a list, or None where only a call would tell it.
+            "parameters", "trainable_parameters"}`; a shape is a list, or None if only a call would reveal it.
     """
     return {
         "model": type(model).__name__,
@@ -49,7 +49,7 @@ def evaluate(model: keras.Model, part: Arrays | Stream) -> dict[str, float]:
     """Return the model's loss and metrics on one part of its job's data.
 
     Raises:
-        InputError: the model file holds no loss.
+        InputError: the model file has no loss.
     """
     if not model.compiled:
         raise InputError(
@@ -71,30 +71,30 @@ def predict(model: keras.Model, inputs: Any) -> dict[str, Any]:
 
 
 def load_part(source: JobSource, part: str, arguments: Mapping[str, Any]) -> Arrays | Stream:
-    """Return one part of what the job's `load_data` gives for these arguments.
+    """Return one part of what the job's `load_data` returns for these arguments.
 
     Raises:
-        InputError: `load_data` raises, or gives no such part.
+        InputError: `load_data` raises, or returns no such part.
     """
     try:
         data = read_data(source.call("load_data", arguments))
     except Exception as exc:
         raise InputError(
-            f"load_data must give the job's data, got {type(exc).__name__}: {first_line(exc)}\n"
-            "Mend the job, then try again"
+            f"load_data must return the job's data, got {type(exc).__name__}: {first_line(exc)}\n"
+            "Fix the job, then try again"
         ) from exc
     found: Arrays | Stream | None = getattr(data, part)
     if found is None:
         given = [name for name in PARTS if getattr(data, name) is not None]
         raise InputError(
-            f"load_data must return the part asked for, got {', '.join(given)}, no {part!r}\n"
+            f"load_data must return the part asked for, got {', '.join(given)}, not {part!r}\n"
             f"Ask for one of these (--data {given[-1]}), or let load_data return {part!r} too"
         )
     return found
 
 
 def take_rows(part: Arrays | Stream, limit: int | None) -> Any:
-    """Return the inputs of a part's first rows, all where there is no limit."""
+    """Return the inputs of a part's first rows, or all without a limit."""
     if isinstance(part, Arrays):
         return keras.tree.map_structure(lambda array: array[:limit], part.x)
     batches: list[Any] = []
@@ -113,10 +113,12 @@ def draw_diagram(model: keras.Model, dest: Path) -> dict[str, str]:
     """Write the model's diagram to a .png, .svg or .pdf file.
 
     Raises:
-        InputError: pydot or graphviz are not installed, or the file's ending names no picture.
+        InputError: pydot or graphviz is not installed, or the file's suffix is not that of a picture.
     """
     if dest.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"a diagram is a .png, .svg or .pdf file, got {dest.name!r}\nName the file so")
+        raise InputError(
+            f"a diagram is a .png, .svg or .pdf file, got {dest.name!r}\nUse one of these suffixes"
+        )
     try:
         keras.utils.plot_model(model, to_file=str(dest), show_shapes=True, show_layer_names=True)
     except ImportError as exc:
@@ -145,7 +147,7 @@ def _rows(layers: Sequence[keras.Layer], depth: int) -> Sequence[dict[str, Any]]
 
 
 def _inner(layer: keras.Layer) -> list[keras.Layer]:
-    # A model lists its layers; what a layer of the job's own holds, Keras tells only so.
+    # A model lists its layers; what one of the job's own layers contains is only found this way.
     return list(getattr(layer, "layers", None) or layer._flatten_layers(include_self=False, recursive=False))
 
 
@@ -195,7 +197,7 @@ def _draw_diagram(given: argparse.Namespace) -> Mapping[str, Any]:
 def _required(source: JobSource | None) -> JobSource:
     if source is None:
         raise InputError(
-            "the job's data need the job's file, got none\nGive --job train.py, or --input for predict"
+            "the job's data needs the job's file, got none\nGive --job train.py, or --input for predict"
         )
     return source
 
@@ -211,7 +213,7 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look as the command line says; print one JSON line; return the exit code."""
+    """Inspect according to the command line; print one JSON line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m kerasweep.workers.models.look")
     commands = parser.add_subparsers(required=True)
     works: dict[str, Callable[[argparse.Namespace], Mapping[str, Any]]] = {
@@ -226,13 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--model", type=Path, required=True)
         command.add_argument("--job", type=Path, help="the job's file")
         command.add_argument(
-            "--recipe", type=Recipe.from_json, help="what the trial gives to the job, as JSON"
+            "--recipe", type=Recipe.from_json, help="the trial's arguments to the job, as JSON"
         )
         if name in ("evaluate", "predict"):
             command.add_argument("--data", choices=PARTS, default="test")
             command.add_argument("--arguments", type=_arguments, default={}, help="of load_data, as JSON")
         if name == "predict":
-            command.add_argument("--input", type=Path, help=".npy, .npz or .csv, in place of --data")
+            command.add_argument("--input", type=Path, help=".npy, .npz or .csv, instead of --data")
             command.add_argument("--limit", type=int, help="rows")
         if name == "diagram":
             command.add_argument("--dest", type=Path, required=True)

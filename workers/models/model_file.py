@@ -1,4 +1,4 @@
-"""A trial's model file, loaded with the classes that its job registers, and cut to some of its outputs."""
+"""Loads a trial's model file with the classes that its job registers, and selects some of its outputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kerasweep.workers.trainer.job.source import JobSource
 
 @contextmanager
 def job_classes(job: Path | None) -> Iterator[JobSource | None]:
-    """Load the job's file, and let Keras find the classes that it registers.
+    """Load the job's file, so that Keras finds the classes that it registers.
 
     Args:
-        job: the job's file, or None where the model needs no class of the job's.
+        job: the job's file, or None if the model needs none of its classes.
 
     Raises:
-        InputError: there is no such file, or it raises when it is loaded.
+        InputError: there is no such file, or it raises on import.
     """
     if job is None:
         yield None
@@ -37,7 +37,7 @@ def job_classes(job: Path | None) -> Iterator[JobSource | None]:
     except Exception as exc:
         raise InputError(
             f"the job's file must load, got {type(exc).__name__}: {first_line(exc)} ({job})\n"
-            "Mend it, then try again"
+            "Fix it, then try again"
         ) from exc
     with keras.saving.custom_object_scope(source.custom_objects):
         yield source
@@ -46,14 +46,14 @@ def job_classes(job: Path | None) -> Iterator[JobSource | None]:
 def open_model(
     path: Path, job: Path | None, source: JobSource | None, recipe: Recipe | None, *, compiled: bool = False
 ) -> keras.Model:
-    """Return a trial's model: from its file where Keras can, else built again by its job.
+    """Return a trial's model: from its file if Keras can load it, else rebuilt by its job.
 
     Args:
         path: a `.keras`, `.h5` or `.weights.h5` file.
         job: the job's file, or None.
         source: the job, loaded.
-        recipe: what the trial gives to the job's functions; None where it is not known.
-        compiled: whether to bring back loss, metrics and optimizer too.
+        recipe: the trial's arguments to the job's functions; None if unknown.
+        compiled: whether to restore loss, metrics and optimizer too.
 
     Raises:
         InputError: neither works.
@@ -61,7 +61,7 @@ def open_model(
     bare = path.name.endswith(".weights.h5")
     if not bare:
         try:
-            # A Lambda is the job's own code, and the job has just been run.
+            # A Lambda is the job's own code, and the job has already been run.
             return load_model_file(path, compiled=compiled, trusted=source is not None)
         except InputError:
             if source is None or recipe is None or path.suffix != ".keras" or not path.is_file():
@@ -79,11 +79,11 @@ def load_model_file(path: Path, *, compiled: bool = False, trusted: bool = False
 
     Args:
         path: the file.
-        compiled: whether to bring back loss, metrics and optimizer too.
-        trusted: whether to run code that the file holds, such as that of a Lambda layer.
+        compiled: whether to restore loss, metrics and optimizer too.
+        trusted: whether to run code in the file, such as that of a Lambda layer.
 
     Raises:
-        InputError: no such file, or not a model, or one that needs a class that is not registered.
+        InputError: no such file, not a model, or a model that needs an unregistered class.
     """
     if not path.is_file():
         raise InputError(
@@ -95,7 +95,7 @@ def load_model_file(path: Path, *, compiled: bool = False, trusted: bool = False
         raise InputError(
             f"the model file must load in Keras {keras.version()}, got {type(exc).__name__}: "
             f"{first_line(exc)} ({path})\n"
-            "Where it needs classes of its job, give the job's file and register them there with "
+            "If it needs classes of its job, give the job's file and register them there with "
             "keras.saving.register_keras_serializable"
         ) from exc
 
@@ -126,12 +126,12 @@ def named_outputs(model: keras.Model) -> Mapping[str, Any]:
 
 
 def input_structure(model: keras.Model) -> Any:
-    """Return what the model takes, nested as it takes it: symbolic tensors, or specs of a subclassed model.
+    """Return the model's input structure: symbolic tensors, or specs for a subclassed model.
 
     Raises:
         InputError: a model that was never built, or takes its inputs in several arguments.
     """
-    # Keras' own export reads this attribute: `model.inputs` is flat and has lost the names of a dict.
+    # Keras' own export uses this attribute: `model.inputs` is flat and has lost the names of a dict.
     structure = getattr(model, "_inputs_struct", None)
     if structure is not None:
         return structure

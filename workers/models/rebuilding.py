@@ -1,7 +1,7 @@
-"""A trial's model built again by its job, with the trial's weights in it.
+"""Rebuilds a trial's model with its job, and loads the trial's weights into it.
 
-For models that Keras cannot make from a file alone: without `get_config`, with layers whose `__init__` takes
-no `**kwargs`, without `call()`.
+For models that Keras cannot load from a file alone: without `get_config`, with layers whose `__init__` takes
+no `**kwargs`, or without `call()`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a trial gives to its job's functions.
+    """A trial's arguments to its job's functions.
 
     Args:
-        params: the trial's values, those under `training` left out.
-        seed: the trial's.
-        batch_size: rows of a batch.
-        trial: what the argument `trial` says: `sweep`, `sweep_id`, `number`, `attempt`.
+        params: the trial's values, without those under `training`.
+        seed: the trial's seed.
+        batch_size: rows per batch.
+        trial: the content of the argument `trial`: `sweep`, `sweep_id`, `number`, `attempt`.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -43,10 +43,10 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read it from JSON.
+        """Parse it from JSON.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a recipe.
         """
         found = json.loads(text)
         if not isinstance(found, dict) or set(found) - set(cls.__dataclass_fields__):
@@ -74,7 +74,7 @@ def rebuild(source: JobSource, job: Path, recipe: Recipe, weights: Path) -> kera
     Args:
         source: the job, loaded.
         job: its file.
-        recipe: what the trial gives to it.
+        recipe: the trial's arguments to it.
         weights: the file.
 
     Raises:
@@ -90,9 +90,9 @@ def rebuild(source: JobSource, job: Path, recipe: Recipe, weights: Path) -> kera
         model.load_weights(weights)
     except Exception as exc:
         raise InputError(
-            "the job must build the trial's model again, to put its weights into it, got "
+            "the job must rebuild the trial's model to load its weights, got "
             f"{type(exc).__name__}: {first_line(exc)}\n"
-            "Where build_model depends on more than its arguments, make it depend on them alone"
+            "If build_model depends on more than its arguments, make it depend on them alone"
         ) from exc
     found: keras.Model = model
     return found

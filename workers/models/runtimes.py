@@ -1,4 +1,4 @@
-"""Each export format: how the model is written, and how the file's own runtime reads and runs it."""
+"""The export formats: how each is written, and how its own runtime reads and runs it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelFormat:
-    """One format.
+    """An export format.
 
     Args:
         file: the name of its file or folder.
         write: takes the model and the path.
         run: takes the path, the model and the samples; returns the outputs by name, or nested as the model's.
-        tolerance: greatest deviation for outputs up to 1 in size; it grows with them beyond that.
+        tolerance: the largest deviation for outputs up to 1 in size; it scales with larger ones.
         packages: distributions whose versions matter.
     """
 
@@ -40,7 +40,7 @@ class ModelFormat:
 
 
 def flatten_outputs(outputs: Any) -> dict[str, Array]:
-    """Return a model's outputs as arrays by name, in Keras' order; `output_0`… where they have no names."""
+    """Return a model's outputs as arrays by name, in Keras' order; unnamed ones are called `output_0`…."""
     pairs = keras.tree.flatten_with_path(outputs)
     names = [
         path[-1] if path and isinstance(path[-1], str) else f"output_{n}" for n, (path, _) in enumerate(pairs)
@@ -49,7 +49,7 @@ def flatten_outputs(outputs: Any) -> dict[str, Array]:
 
 
 def match_outputs(found: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
-    """Return a runtime's outputs under the model's names, by name where it kept them, else in their order."""
+    """Return a runtime's outputs under the model's names: by name if it kept them, else by order."""
     if set(found) == set(names):
         return {name: found[name] for name in names}
     ordered = sorted(found, key=_number) if all(map(_has_number, found)) else list(found)
@@ -83,7 +83,7 @@ def _write_keras(model: keras.Model, path: Path) -> None:
 
 
 def _run_keras(path: Path, model: keras.Model, samples: Any) -> Any:
-    # Its own code, such as a Lambda's, was written a moment ago.
+    # Its code, such as a Lambda's, was written by this process.
     return keras.models.load_model(path, compile=False, safe_mode=False)(samples, training=False)
 
 
@@ -92,7 +92,7 @@ def _write_weights(model: keras.Model, path: Path) -> None:
 
 
 def _run_weights(path: Path, model: keras.Model, samples: Any) -> Any:
-    # With other weights before: what is read back is what counts.
+    # Start from other weights, so that only what is read back counts.
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     model.load_weights(path)
     return model(samples, training=False)
@@ -103,7 +103,7 @@ def _write_saved_model(model: keras.Model, path: Path) -> None:
 
 
 def _run_saved_model(path: Path, model: keras.Model, samples: Any) -> Any:
-    loaded = importlib.import_module("tensorflow").saved_model.load(str(path))  # holds the variables: keep it
+    loaded = importlib.import_module("tensorflow").saved_model.load(str(path))  # keeps the variables alive
     return loaded.serve(samples)
 
 
@@ -115,7 +115,7 @@ def _run_tflite(path: Path, model: keras.Model, samples: Any) -> Any:
     try:
         runner = _litert(path).get_signature_runner()
     except (ImportError, RuntimeError):
-        # TensorFlow's own interpreter also runs operations that LiteRT leaves to TensorFlow.
+        # TensorFlow's own interpreter also runs operations that LiteRT delegates to TensorFlow.
         runner = _tensorflow_lite(path).get_signature_runner()
     return runner(**_feed(list(runner.get_input_details()), samples))
 
@@ -128,7 +128,7 @@ def _litert(path: Path) -> Any:
 
 def _tensorflow_lite(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow says that its interpreter will move to ai-edge-litert
+        warnings.simplefilter("ignore")  # TensorFlow warns that its interpreter will move to ai-edge-litert
         return importlib.import_module("tensorflow").lite.Interpreter(str(path))
 
 

@@ -1,4 +1,4 @@
-"""Inputs to run a model on: made up from its input specification, or read from a file."""
+"""Inputs for running a model: random ones for its input specification, or read from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerasweep.workers.models.model_file import input_structure
 
 Array = NDArray[Any]
 
-_OPEN_SIZE = 16  # for an axis of any length; the least that the usual strides and poolings can take
+_OPEN_SIZE = 16  # for an axis of any length; the minimum for the usual strides and poolings
 
 
 def make_samples(model: keras.Model, rows: int = 8, seed: int = 0) -> Any:
@@ -24,26 +24,26 @@ def make_samples(model: keras.Model, rows: int = 8, seed: int = 0) -> Any:
 
     Args:
         model: a built model.
-        rows: how many.
+        rows: the number of rows.
         seed: the same seed gives the same inputs.
 
     Returns:
-        Floats from the standard normal distribution; zeros and ones for integers, which any table of
-        embeddings holds; each of shape (rows, …) in the dtype that the model takes.
+        Floats from the standard normal distribution; zeros and ones for integers, which are valid for any
+            embedding; each of shape (rows, …) in the model's dtype.
     """
     rng = np.random.default_rng(seed)
     return keras.tree.map_structure(lambda spec: _draw(spec, rows, rng), input_structure(model))
 
 
 def arrange(model: keras.Model, arrays: Array | Mapping[str, Array]) -> Any:
-    """Return given inputs nested as the model takes them, in its dtypes; rows of flat values get its shape.
+    """Nest given inputs as the model takes them, in its dtypes; rows of flat values are reshaped.
 
     Args:
         model: a built model.
         arrays: one array, or one for each input by name.
 
     Raises:
-        InputError: names or shapes are not the model's.
+        InputError: names or shapes do not match the model's.
     """
     structure = input_structure(model)
     specs = dict(_named(structure))
@@ -78,7 +78,7 @@ def read_samples(path: Path) -> Array | dict[str, Array]:
         ".csv": _read_csv,
     }
     if not path.exists():
-        raise InputError(f"inputs must be a file that is there, got {str(path)!r}\nCheck the path")
+        raise InputError(f"inputs must be a file that exists, got {str(path)!r}\nCheck the path")
     if path.suffix not in readers or not path.is_file():
         raise InputError(
             f"inputs must be a file of type {', '.join(readers)}, got {str(path)!r}\n"
@@ -89,12 +89,12 @@ def read_samples(path: Path) -> Array | dict[str, Array]:
     except (ValueError, OSError) as exc:
         raise InputError(
             f"inputs must be a valid {path.suffix} file of numbers, got {first_line(exc)} ({path})\n"
-            "Write it anew"
+            "Write it again"
         ) from exc
 
 
 def named_leaves(structure: Any) -> dict[str, Any]:
-    """Return a structure's leaves by name, in Keras' order: the key of a dict, else the leaf's own name."""
+    """Return a structure's leaves by name, in Keras' order: a dict's key, or else the leaf's own name."""
     return dict(_named(structure))
 
 
@@ -141,7 +141,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
 
 def _read_csv(path: Path) -> Array:
     with path.open(encoding="utf-8") as lines:
-        header = not any(map(_is_number, lines.readline().split(",")))  # a wrong value is no heading
+        header = not any(map(_is_number, lines.readline().split(",")))  # a malformed number is not a heading
     return np.loadtxt(path, delimiter=",", skiprows=int(header), ndmin=2)
 
 

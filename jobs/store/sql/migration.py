@@ -171,7 +171,7 @@ def _back_up(engine: Engine, version: int) -> Path | None:
             old.backup(new)
     except sqlite3.Error as exc:
         raise OutOfReach(
-            "The backup", str(target), "Make room beside the store; nothing was changed.", str(exc)
+            "The backup", str(target), "Free some space beside the store; nothing was changed.", str(exc)
         ) from exc
     return target
 

@@ -121,7 +121,7 @@ class TestFaults:
                 with pytest.raises(OutOfReach, match=said) as told:
                     call()
         assert f"out of reach at {folder}" in str(told.value)
-        assert ("Make room" in told.value.remedy) is (number != errno.EIO and number != errno.EROFS)
+        assert ("Free some space" in told.value.remedy) is (number != errno.EIO and number != errno.EROFS)
         assert leftovers(folder) == []
         assert artifacts.keys() == [KEY]
         assert artifacts.get(KEY, OLD_SHA) == OLD

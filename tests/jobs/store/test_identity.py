@@ -17,7 +17,7 @@ from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.identity import Marker, Ownership, expect_ownership
 from kerasweep.jobs.store.records import Records
 
-COPY, OLDER = "of which this one is a copy", "the records are older than the artifacts"
+COPY, OLDER = "this one is a copy of it", "the records are older than the artifacts"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ class TestFiles:
                 conn.execute(text("update store set claims = 0"))
             shutil.rmtree(home / "artifacts")
             owner(records, home).claim()
-            assert "before stores had an identity" in str(owner(records, home).renew())
+            assert "predates store identities" in str(owner(records, home).renew())
             assert owner(records, home, together=True).renew() is None
             assert owner(records, home).renew() is None
 

@@ -160,7 +160,7 @@ class TestUpgrade:
         assert described(engine) == before
 
     def test_needs_a_store(self, store_url: str) -> None:
-        with pytest.raises(InputError, match="a store must be there to be upgraded"):
+        with pytest.raises(InputError, match="no store to upgrade"):
             migration.upgrade(store_url, 5.0)
 
     def test_of_what_is_no_database_is_told(self, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class TestFindSweep:
         with pytest.raises(NotFound) as told:
             records.find_sweep(name)
         assert "abcd1234 (digits)" in str(told.value)
-        assert ("more than one" in str(told.value)) is (name == "ab")
+        assert ("is ambiguous" in str(told.value)) is (name == "ab")
         assert len(str(told.value).splitlines()) <= 3
 
     def test_a_mistyped_name_is_told_from_one_that_is_not_there(self, records: Records) -> None:

@@ -107,7 +107,7 @@ def test_a_diagram_needs_pydot(ask: Any, folder: Path, monkeypatch: pytest.Monke
     assert code == 2
     assert "pip install pydot" in reply["error"]
     code, reply = ask("diagram", "--dest", str(folder / "model.txt"))
-    assert (code, reply["error"].splitlines()[1]) == (2, "Name the file so")
+    assert (code, reply["error"].splitlines()[1]) == (2, "Use one of these suffixes")
 
 
 def test_a_stream_is_taken_batch_by_batch() -> None:
