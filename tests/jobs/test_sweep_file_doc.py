@@ -171,6 +171,6 @@ def test_the_limits_are_those_of_the_code() -> None:
         "100,000 values",
         "256 parameters",
         "100,000 trials",
-        "2 to 1,000, and 5",
+        "2 to 1,000, by default 5",
     ):
         assert words in DOC
