@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Until = Callable[..., None]
 
 @pytest.fixture
 def until() -> Until:
-    """Return a function that waits until a condition holds, and fails the test when it does not in time."""
+    """Return a function that waits until a condition holds, and fails the test if it does not in time."""
 
     def wait(condition: Callable[[], object], within_s: float = 20.0, what: str = "the condition") -> None:
         deadline = time.monotonic() + within_s
@@ -32,14 +32,14 @@ def until() -> Until:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A real Redis on a private folder, for one test."""
+    """A real Redis in a private folder, for one test."""
     with RedisServer(tmp_path / "redis") as server:
         yield server
 
 
 @pytest.fixture
 def alive() -> Callable[[int], bool]:
-    """Return a function that tells whether a process runs; one that only waits to be reaped does not."""
+    """Return a function that tells whether a process runs; zombies do not count."""
 
     def is_alive(pid: int) -> bool:
         try:
@@ -53,7 +53,7 @@ def alive() -> Callable[[int], bool]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for the whole run; a test that stops it starts one of its own."""
+    """A real PostgreSQL for the whole run; a test that stops the server starts its own."""
     with PostgresServer() as server:
         yield server
 
@@ -76,7 +76,7 @@ def _s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_url(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty place on an S3 server of the tests' own; child processes find it too."""
+    """The URL of an empty location on a local S3 server; child processes can reach it too."""
     for name, value in _s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{_s3_server.bucket}/{secrets.token_hex(4)}"

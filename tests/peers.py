@@ -1,4 +1,4 @@
-"""A host's end of a trainer's pipe: starts real trainers and speaks their protocol."""
+"""The host's end of a trainer's pipe: starts real trainers and speaks their protocol."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _DEADLINE_S = 60.0
 
 
 class Peer:
-    """One trainer process.
+    """A trainer process.
 
     Args:
         folder: for artifacts and the trainer's own output.
-        flags: more of the trainer's command line.
-        environ: more of its environment.
+        flags: additional command-line flags of the trainer.
+        environ: additional environment variables.
     """
 
     def __init__(self, folder: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
@@ -66,7 +66,7 @@ class Peer:
         self.ready = self.wait(lambda event: event["ev"] == "ready")
 
     def send(self, op: str, **fields: Any) -> None:
-        """Send an order, by its kind and its fields."""
+        """Send an order, given its kind and its fields."""
         kind = next(kind for kind in ORDER_KINDS if kind.kind == op)
         os.write(self._orders, self._writer.line(kind(**fields)))
 
@@ -86,14 +86,14 @@ class Peer:
                 self._arrived.extend(as_fields(event) for event in self._reader.feed(data))
         event = self._arrived.popleft()
         self.seen.append(event)
-        if event["ev"] == "decision":  # the records of this host agree with whoever asks first
+        if event["ev"] == "decision":  # this host's records accept the first proposal
             key = (event["run"].split("/")[0], event["key"])
             value = self.decided.setdefault(key, event["value"])
             self.send(op="decided", run=event["run"], key=event["key"], value=value)
         return event
 
     def wait(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return the first event from now on that is wanted."""
+        """Return the next event that matches."""
         while True:
             event = self.next_event()
             if wanted(event):
@@ -104,14 +104,14 @@ class Peer:
         return [event for event in self.seen if event.get("run") == run and event["ev"] == kind]
 
     def end(self, run: str) -> dict[str, Any]:
-        """Return how a run ended, waiting for it."""
+        """Wait for a run to end; return its final event."""
         for kind in _ENDS:
             for event in self.of(run, kind):
                 return event
         return self.wait(lambda event: event.get("run") == run and event["ev"] in _ENDS)
 
     def stop_after(self, run: str, epoch: int, why: str = "pause") -> dict[str, Any]:
-        """Ask a run to stop as soon as an epoch of it is reported; return how it ended."""
+        """Ask a run to stop as soon as one of its epochs is reported; return its final event."""
         self.wait(
             lambda event: event.get("run") == run and event["ev"] == "epoch" and event["epoch"] >= epoch
         )
@@ -123,7 +123,7 @@ class Peer:
         return Path(self._output.name).read_text()[-3000:]
 
     def close_orders(self) -> None:
-        """End the pipe of orders, as a host that dies does."""
+        """Close the pipe of orders, as a host that dies does."""
         if self._orders >= 0:
             os.close(self._orders)
             self._orders = -1
@@ -142,7 +142,7 @@ class Peer:
 
 
 def make_order(bundle: Path, run: str = "s1/0/1", **changes: Any) -> dict[str, Any]:
-    """Return a `train` message; `changes` go into the sweep file where they belong there."""
+    """Return a `train` message; `changes` are applied to the sweep file where they belong there."""
     sweep, trial, attempt = run.rsplit("/", 2)
     spec = {
         "name": "test",
@@ -180,7 +180,7 @@ def make_order(bundle: Path, run: str = "s1/0/1", **changes: Any) -> dict[str, A
 
 
 def as_fields(event: Any) -> dict[str, Any]:
-    """Return an event as a dict: its kind under `ev`, its fields, and what its facts hold."""
+    """Return an event as a dict: its kind under `ev`, its fields, and the content of its facts."""
     assert not isinstance(event, PipeDefect), event
     fields = asdict(event)
     fields |= fields.get("facts") or {}

@@ -1,4 +1,5 @@
-"""Processes that use one store at the same time; a test starts them, says `go`, and reads what they print.
+"""Processes that use one store at the same time; a test starts them, releases them, and reads what they
+print.
 
 python racers.py RACE STORE_URL [ARGUMENT …]
 """
@@ -23,7 +24,7 @@ _END_S = 90.0
 def racers(
     race: str, url: str, arguments: Sequence[Sequence[object]]
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start one process for each row of arguments, ready to go; none is left behind."""
+    """Start one process for each list of arguments, ready to go; none is left behind."""
     with ExitStack() as stack:
         started = []
         for row in arguments:
@@ -39,7 +40,7 @@ def racers(
 
 
 def go(processes: Sequence[subprocess.Popen[str]]) -> list[Any]:
-    """Let them go, all at once, and return what each found."""
+    """Release all at once, and return their results."""
     for process in processes:
         assert process.stdin
         process.stdin.write("go\n")
@@ -50,7 +51,7 @@ def go(processes: Sequence[subprocess.Popen[str]]) -> list[Any]:
 
 
 def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
-    """Call `work(0)`, `work(1)` … at the same time, each in a thread; return what they return.
+    """Call `work(0)`, `work(1)` … concurrently, each in a thread; return the results.
 
     Raises:
         BaseException: the first error of any.
@@ -77,7 +78,7 @@ def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
 
 
 def _claim(url: str, name: str) -> list[int | None]:
-    """Five threads that want one trial; give the attempts that they got."""
+    """Let five threads claim one trial; return the attempts that they got."""
     from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.trial import TrialKey
 
@@ -88,7 +89,7 @@ def _claim(url: str, name: str) -> list[int | None]:
 
 
 def _decide(url: str, name: str, wanted: str) -> list[int]:
-    """Add trials, each time the next number, until there are enough; give the numbers added here."""
+    """Add trials, each time the next number, until there are enough; return the numbers added here."""
     from kerasweep.jobs.store.models import NewTrial
     from kerasweep.jobs.store.records import Records
 
@@ -104,7 +105,7 @@ def _decide(url: str, name: str, wanted: str) -> list[int]:
 
 
 def _write(url: str, first: str, count: str, seconds: str) -> dict[str, float]:
-    """Train trials of one's own without a pause; give how many rounds, and the longest call in seconds."""
+    """Train own trials without a pause; return the number of rounds, and the longest call in seconds."""
     from kerasweep.jobs.store.models import Progress
     from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.trial import TrialKey, TrialState
@@ -128,7 +129,7 @@ def _write(url: str, first: str, count: str, seconds: str) -> dict[str, float]:
 
 
 def _open(url: str) -> str:
-    """Open a store that may not be there yet."""
+    """Open a store that may not exist yet."""
     from kerasweep.jobs.store.records import Records
 
     _wait()
@@ -137,7 +138,7 @@ def _open(url: str) -> str:
 
 
 def _unprivileged(url: str) -> str:
-    """Use a store as a user who may not write it; give the error."""
+    """Use a store as a user who may not write it; return the error."""
     from recorded import put_sweep
 
     from kerasweep.jobs.errors import OutOfReach

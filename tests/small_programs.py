@@ -1,7 +1,7 @@
-"""Small programs of the kinds that people bring, run in a warm trainer and as plain Keras scripts.
+"""Small programs of the kinds that users write, run in a warm trainer and as plain Keras scripts.
 
-A program is a file in `jobs/`. Its first lines may say, after `#: `, in YAML: `params`, what its trials are
-given, and `training`, what the sweep file says. It trains in the order of its data.
+A program is a file in `jobs/`. Its first lines may give, after `#: `, in YAML: `params`, the parameters of
+its trials, and `training`, the block of the sweep file. The order of its data is fixed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class SmallProgram:
     """One of the programs.
 
     Args:
-        name: its file's, without the ending.
-        folder: where it lies as `train.py`, as a bundle would.
+        name: its file's name, without the suffix.
+        folder: where it lies as `train.py`, as in a bundle.
         params: of each trial.
         training: the sweep file's block.
     """
@@ -45,7 +45,7 @@ def names(jobs: Path = HERE / "jobs") -> list[str]:
 
 
 def prepared(name: str, where: Path, jobs: Path = HERE / "jobs") -> SmallProgram:
-    """Copy a program into a folder of its own; `NAME/` beside it holds what lies beside the job."""
+    """Copy a program into its own folder; `NAME/` beside it holds the files that lie beside the job."""
     folder = where / name
     if (jobs / name).is_dir():
         shutil.copytree(jobs / name, folder, dirs_exist_ok=True)
@@ -70,7 +70,7 @@ def begin(peer: Peer, program: SmallProgram, attempt: int = 1, **changes: Any) -
 
 
 def result(peer: Peer, run: str) -> dict[str, Any]:
-    """Return what a run ended with: the metrics of each epoch, and the digest."""
+    """Return the result of a run: the metrics of each epoch, and the digest."""
     end = peer.end(run)
     logs = "\n".join(event["text"] for event in peer.of(run, "log"))
     assert end["ev"] == "done", (end, logs)
@@ -80,7 +80,7 @@ def result(peer: Peer, run: str) -> dict[str, Any]:
 
 
 class PlainKeras:
-    """A process that trains programs as plain scripts, each in a fork of its own."""
+    """A process that trains programs as plain scripts, each in its own fork."""
 
     def __init__(self, output: Path) -> None:
         self._output = output.open("w")
@@ -93,7 +93,7 @@ class PlainKeras:
         )
 
     def train(self, program: SmallProgram, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what plain Keras gives: `history` and `digest`."""
+        """Return the result of plain Keras: `history` and `digest`."""
         folder = program.folder.with_name(f"{program.name}-plain")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(program.folder, folder)

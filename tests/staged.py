@@ -1,4 +1,4 @@
-"""Sweeps on record without any training: what the command line, the client and the page look at."""
+"""Recorded sweeps without any training, for the command line, the client and the page."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SWEEP: dict[str, Any] = {
 
 
 class Stage:
-    """Records and artifacts under a folder, and what trials did, written as workers write it.
+    """Records and artifacts under a folder, with trials recorded as workers would.
 
     Args:
-        home: the folder; `KERASWEEP_HOME` leads to it.
+        home: the folder; `KERASWEEP_HOME` points to it.
     """
 
     def __init__(self, home: Path) -> None:
@@ -70,7 +70,7 @@ class Stage:
         return sweep.id
 
     def claim(self, sweep: str, trial: int, losses: Sequence[float] = ()) -> tuple[AttemptKey, Progress]:
-        """Let a worker take a trial and train some epochs."""
+        """Claim a trial as a worker and record some epochs."""
         claim = self.records.claim(TrialKey(sweep, trial), "worker-1@here", LEASE_S)
         assert claim is not None
         epochs = [
@@ -82,7 +82,7 @@ class Stage:
         return claim.key, progress
 
     def complete(self, sweep: str, trial: int, losses: Sequence[float] = (0.5, 0.3, 0.4)) -> None:
-        """Let a worker train a trial to its end."""
+        """Record a trial as trained to its end by a worker."""
         key, _ = self.claim(sweep, trial, losses)
         best = min(range(len(losses)), key=losses.__getitem__) + 1
         name = f"sweeps/{sweep}/trials/{trial}/1/model-{best}-00.keras"
@@ -96,7 +96,7 @@ class Stage:
         self.records.finish(key, result)
 
     def fail(self, sweep: str, trial: int, message: str = "the loss became NaN in epoch 2") -> None:
-        """Let a trial diverge."""
+        """Record a trial as diverged."""
         key, _ = self.claim(sweep, trial, [0.9])
         self.records.fail(key, Failure(FailureClass.DIVERGED, message))
 

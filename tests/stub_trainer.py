@@ -1,7 +1,7 @@
-"""A trainer that only pretends: it speaks the pipe's protocol, and starts at once.
+"""A stub trainer: it speaks the pipe's protocol, and starts at once.
 
 What it "trains" is a chain of hashes, so a result depends on every epoch before it, and a resumed trial that
-left one out or did one twice ends with another digest. A trial's parameter `act` says how it misbehaves.
+skipped or repeated one ends with another digest. A trial's parameter `act` selects a misbehaviour.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STEP_S = 0.02
 
 
 class Stub:
-    """One process; each run is a thread."""
+    """The process; each run is a thread."""
 
     def __init__(self, outbox: Outbox, artifacts: Artifacts) -> None:
         self.outbox, self.artifacts = outbox, artifacts
@@ -78,9 +78,9 @@ class Run:
         self.finish()
 
     def misbehave(self) -> bool:
-        """Do what the trial's act says; tell whether it is over with that."""
+        """Do what the trial's act says; return whether the run is over."""
         act, epoch = self.act, self.epoch + 1
-        if os.environ.get("STUB_SICK"):  # as where a library of this machine alone is broken
+        if os.environ.get("STUB_SICK"):  # as if a library were broken on this machine alone
             self.send(FailedEvent(self.name, FailureClass.USER, "ImportError: libsick.so", "line 1", 1))
             return True
         if act == "crash" and epoch == 2:
@@ -102,7 +102,7 @@ class Run:
         return False
 
     def write(self, line: bytes) -> None:
-        """Write a line of its own in the place of the next message."""
+        """Write a line of its own in place of the next message."""
         outbox = self.stub.outbox
         with outbox._writer.lock:
             number = int(outbox._writer.line(LogEvent(self.name, "")).split()[0])
@@ -116,7 +116,7 @@ class Run:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def train_epoch(self) -> bool:
-        """Train one epoch in small steps; return False when asked to leave."""
+        """Train one epoch in small steps; return False if asked to stop."""
         ends = time.monotonic() + float(self.order.params.get("epoch_s", 0.0))
         while time.monotonic() < ends:
             time.sleep(STEP_S)
@@ -136,11 +136,11 @@ class Run:
 
     @property
     def asked(self) -> str | None:
-        """Why to stop, if so."""
+        """Return the reason to stop, if any."""
         return self.stub.asked.get(self.name)
 
     def left(self) -> bool:
-        """Leave if asked to."""
+        """Stop if asked to."""
         if self.asked in (None, "stop"):
             return False
         artifact = None if self.asked in ("cancel", "stale") else self.save()
@@ -168,7 +168,7 @@ class Run:
         return ArtifactRef(kind, key, *self.stub.artifacts.put(key, data), self.epoch)
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint."""
+        """Resume from the newest intact checkpoint."""
         for ref in self.order.checkpoints:
             try:
                 content = json.loads(self.stub.artifacts.get(ref.key, ref.sha256))
@@ -179,7 +179,7 @@ class Run:
             return
 
     def finish(self) -> None:
-        """Tell the result."""
+        """Send the result."""
         value = min(self.history)
         best = self.history.index(value) + 1
         model = replace(self.put("model", self.chain.encode()), epoch=best)

@@ -1,4 +1,4 @@
-"""The real worker, with stub trainers: everything but Keras is what runs in earnest."""
+"""The real worker with stub trainers: everything but Keras is as in production."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _real_command = Trainer._command
 
 
 def stub_command(self: Trainer, child_in: int, child_out: int) -> list[str]:
-    """Return the command of a stub, in the place of `Trainer._command`."""
+    """Return the command of a stub, replacing `Trainer._command`."""
     python, *words = _real_command(self, child_in, child_out)
     return [python, STUB, *words[words.index("--in-fd") :]]
 
 
 def go_deaf() -> None:
-    """Let the first connection ask for nothing, as if it had forgotten to."""
+    """Let the first connection request nothing, as if it had forgotten to."""
     first = TolerantChannel._brpop_start
     channels: list[TolerantChannel] = []
 

@@ -1,4 +1,4 @@
-"""The house keeps its shape: who may import whom, what a command loads, and how long a module may be."""
+"""Enforces the structure of the code base: allowed imports, what a command loads, and module lengths."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(name: str) -> Iterator[tuple[str, int]]:
-    """Yield every module that a module imports, at its head or within a function, and the line."""
+    """Yield every module that a module imports, at top level or inside a function, and the line."""
     for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -62,12 +62,12 @@ def in_trainer(name: str) -> bool:
 
 
 def folder_of(name: str) -> str:
-    """Return the folder of a module: `kerasweep.jobs.sweepfile.spec` is of `jobs`."""
+    """Return the folder of a module: `kerasweep.jobs.sweepfile.spec` belongs to `jobs`."""
     return name.split(".")[1]
 
 
 def ours() -> dict[str, set[str]]:
-    """Return, for each module, the modules of ours that it imports."""
+    """Return, for each module, the modules of kerasweep that it imports."""
     return {
         name: {other for other, _ in imported(name) if other.startswith("kerasweep.")} for name in modules()
     }
@@ -221,7 +221,7 @@ def test_import_names_lead_to_this_folder() -> None:
 
 
 def loaded_by(program: str) -> set[str]:
-    """Return the top-level modules that a fresh Python has loaded after running `program`."""
+    """Return the top-level modules that a new Python process has loaded after running `program`."""
     report = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{report}"], capture_output=True, text=True, timeout=60

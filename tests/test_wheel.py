@@ -43,7 +43,7 @@ def build_model(learning_rate=0.01):
 
 
 def run(command: list[str | Path], cwd: Path | None = None) -> str:
-    """Run a command with nothing of this process's own Python in its environment; return its output."""
+    """Run a command without this process's Python in its environment; return its output."""
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERASWEEP"))
     }
@@ -69,7 +69,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment that holds the wheel and what it asks for."""
+    """The interpreter of a clean environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True, symlinks=True)
     found = folder / "bin" / "python"
@@ -79,7 +79,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project of a user's, which holds folders named as ours are."""
+    """A user's project, with folders of the same names as ours."""
     for folder in ("jobs", "scheduler", "workers"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Reads what a sweep left behind and says what cannot be: journal, records, files, processes.
+"""Checks what a sweep left behind for contradictions: journal, records, files, processes.
 
-It is independent of what it judges: plain SQL, plain files, and its own copy of the rules. An empty list of
+It is independent of what it checks: plain SQL, plain files, and its own copy of the rules. An empty list of
 findings means that every trial was recorded exactly once, each write came from the attempt that held the
-trial at that time, and every artifact is what the records say.
+trial at that time, and every artifact matches the records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from psycopg.rows import dict_row
 
 Row = dict[str, Any]
 
-#: Two transactions may take their times in the one order and commit in the other; seconds.
+#: Two transactions may read their times in one order and commit in the other; in seconds.
 SLACK_S = 0.5
 COUNTED = ("completed", "stopped")
 MOVES = {
@@ -43,21 +43,21 @@ MOVES = {
 _TABLES = ("sweeps", "trials", "attempts", "epochs", "artifacts", "journal", "logs")
 _RESULT = ("number", "seed", "state", "value", "best_epoch", "epochs", "digest")
 _TEMPORARY = re.compile(r"\..+~")
-#: Words of a trial's log that own up to work done again.
+#: Log messages that admit to repeated work.
 _STARTED_AGAIN = "starts again from epoch 1"
 
 
 @dataclass(frozen=True)
 class Story:
-    """Everything on record of one sweep, as plain rows.
+    """Everything recorded about one sweep, as plain rows.
 
     Args:
         sweep: its id.
-        rows: by table, in the order of their keys.
+        rows: by table, ordered by key.
         artifacts: the folder of the artifacts.
-        trials: how many trials there must be.
-        lease_s: the lease that the attempts had.
-        grace_s: how long an artifact may lie around before a record names it, and after none does.
+        trials: the expected number of trials.
+        lease_s: the lease of the attempts.
+        grace_s: how long an artifact may exist before a record names it, and after none does.
     """
 
     sweep: str
@@ -85,7 +85,7 @@ class Story:
 def check(
     store_url: str, artifacts: Path, sweep: str, *, trials: int, lease_s: float, grace_s: float = 3600.0
 ) -> list[str]:
-    """Return what is wrong with a sweep that has ended; nothing, where all is well."""
+    """Return what is wrong with a sweep that has ended; nothing if all is well."""
     story = read(store_url, artifacts, sweep, trials=trials, lease_s=lease_s, grace_s=grace_s)
     return [f"{rule.__name__}: {finding}" for rule in RULES for finding in rule(story)]
 
@@ -93,7 +93,7 @@ def check(
 def read(
     store_url: str, artifacts: Path, sweep: str, *, trials: int, lease_s: float, grace_s: float
 ) -> Story:
-    """Read everything on record of a sweep."""
+    """Read everything recorded about a sweep."""
     rows = _read_tables(store_url)
     own = {
         table: [row for row in found if row["id" if table == "sweeps" else "sweep"] == sweep]
@@ -103,7 +103,7 @@ def read(
 
 
 def table(store_url: str, sweep: str) -> bytes:
-    """Return the final table of a sweep as bytes that two equal sweeps share, whatever their ids.
+    """Return the final table of a sweep as bytes that are the same for two equal sweeps, whatever their ids.
 
     One line of JSON for each trial: its parameters, seed, state, value, best epoch, digest, and the metrics
     of each epoch.
@@ -127,7 +127,7 @@ def table(store_url: str, sweep: str) -> bytes:
 
 
 def differences(expected: bytes, found: bytes) -> list[str]:
-    """Return in what two tables differ, a line for each trial."""
+    """Return the differences between two tables, a line for each trial."""
     if expected == found:
         return []
     ours, theirs = ([json.loads(line) for line in text.splitlines()] for text in (expected, found))
@@ -141,7 +141,7 @@ def differences(expected: bytes, found: bytes) -> list[str]:
 
 
 def leftovers(marker: str) -> list[str]:
-    """Return the processes that still run and have `marker` in their environment."""
+    """Return the processes that are still running with `marker` in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -152,13 +152,13 @@ def leftovers(marker: str) -> list[str]:
                 if state != "Z":
                     command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     found.append(f"process {entry.name} still runs: {command[:120]}")
-        except OSError:  # it ended, or is another user's
+        except OSError:  # it has ended, or is another user's
             continue
     return found
 
 
 def every_trial_once(story: Story) -> Iterator[str]:
-    """Each trial is there, completed, and was completed once."""
+    """Every trial exists, is completed, and was completed once."""
     numbers = [row["number"] for row in story.rows["trials"]]
     if numbers != list(range(story.trials)):
         yield f"the trials must be 0 to {story.trials - 1}, got {numbers}"
@@ -180,7 +180,7 @@ def every_trial_once(story: Story) -> Iterator[str]:
 
 
 def moves_allowed(story: Story) -> Iterator[str]:
-    """Each trial goes from state to state as the table of moves allows, and its attempts count up."""
+    """Every trial follows the allowed transitions, and its attempts count up."""
     for number, lines in story.by_trial("journal").items():
         state, attempt = None, 0
         for row in lines:
@@ -198,7 +198,7 @@ def moves_allowed(story: Story) -> Iterator[str]:
 
 
 def leases_apart(story: Story) -> Iterator[str]:
-    """One attempt of a trial ends before the next begins; only the dead lose a lease before it is over."""
+    """One attempt of a trial ends before the next begins; only dead processes lose a lease early."""
     writes = _writes(story)
     for number, attempts in story.by_trial("attempts").items():
         if [row["number"] for row in attempts] != list(range(1, len(attempts) + 1)):
@@ -261,7 +261,7 @@ def nothing_started_again(story: Story) -> Iterator[str]:
 
 
 def artifacts_right(story: Story) -> Iterator[str]:
-    """Every artifact on record is there with its digest, and the best trials have their models."""
+    """Every recorded artifact exists with its digest, and the best trials have their models."""
     refs = [(row["key"], row["sha256"]) for row in story.rows["artifacts"]]
     refs += [(row["bundle_key"], row["bundle_sha256"]) for row in story.rows["sweeps"]]
     for key, sha256 in refs:
@@ -278,7 +278,7 @@ def artifacts_right(story: Story) -> Iterator[str]:
 
 
 def nothing_unreferenced(story: Story) -> Iterator[str]:
-    """No file lies among the artifacts that no record names, beyond the grace."""
+    """No unrecorded file is among the artifacts after the grace period."""
     known = {row["key"] for row in story.rows["artifacts"]}
     known |= {row["bundle_key"] for row in story.rows["sweeps"]}
     for path in sorted(story.artifacts.rglob("*")):
@@ -320,7 +320,7 @@ def _best(story: Story) -> list[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON column's content: PostgreSQL's driver has parsed it, SQLite's has not."""
+    """Return a JSON column's content: PostgreSQL's driver parses it, SQLite's does not."""
     return json.loads(value) if isinstance(value, str) else value
 
 

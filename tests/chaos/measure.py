@@ -1,4 +1,6 @@
-"""How soon training goes on after a kill, and what checkpoints and leases cost, with the default settings."""
+"""Measures how soon training resumes after a kill, and the cost of checkpoints and leases, with the default
+settings.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,24 @@ from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.trial import TrialKey
 
-#: For how long an undisturbed trial is watched: two checkpoints at least.
+#: How long an undisturbed trial is observed: for at least two checkpoints.
 _WATCH_S = 75.0
 _PATIENCE_S = 120.0
-#: Below the lease of 30 s: the dead are not waited for.
+#: Below the lease of 30 s: dead processes are not waited for.
 TARGETS = {"trainer killed": 15.0, "worker killed": 15.0}
 TARGET_SHARE = 0.03
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What checkpoints and leases took of an undisturbed trial's time.
+    """The share of an undisturbed trial's time spent on checkpoints and leases.
 
     Args:
-        gaps: the share of the time between epochs, in the trainer.
-        worker: the processor time of the worker's process, as a share of the time.
-        checkpoints: how many were written.
-        bytes: of the largest.
-        seconds: the time watched.
+        gaps: the fraction of time between epochs, in the trainer.
+        worker: the processor time of the worker's process, as a fraction of the time.
+        checkpoints: the number written.
+        bytes: the size of the largest.
+        seconds: the observation time.
     """
 
     gaps: float
@@ -42,12 +44,12 @@ class Costs:
 
     @property
     def share(self) -> float:
-        """Both together: the worker's share is counted in full, though it has a core of its own."""
+        """Both together: the worker's share is counted in full, though it has its own core."""
         return self.gaps + self.worker
 
 
 def measure(folder: Path, tell: Tell) -> bool:
-    """Measure and tell; return whether every target was met."""
+    """Measure and report; return whether every target was met."""
     file = write_job(folder / "long", long=True)
     store = open_store("sqlite", folder / "measured")
     site = Site(folder / "measured", store, Settings(), slots=1)
@@ -72,7 +74,7 @@ def measure(folder: Path, tell: Tell) -> bool:
 
 
 def _watch(site: Site, sweep: SweepRecord) -> Costs:
-    """Watch the first trial for a while."""
+    """Observe the first trial for a while."""
     worker = _worker_of(site, sweep, 0)
     assert worker.child
     first, cpu_before = _epochs(site, sweep, 0), sum(worker.child.cpu_times()[:2])
@@ -92,7 +94,7 @@ def _watch(site: Site, sweep: SweepRecord) -> Costs:
 
 
 def _kill(site: Site, sweep: SweepRecord, what: str) -> float:
-    """Kill; return the seconds until a new attempt of the trial that was hit has trained an epoch."""
+    """Kill a process; return the seconds until a new attempt of the affected trial has trained an epoch."""
     worker = _worker_of(site, sweep, 0)
     before = site.records.trial(TrialKey(sweep.id, 0)).attempt
     victim = worker.trainers[0] if what == "trainer killed" else worker.child

@@ -1,7 +1,7 @@
-"""What goes wrong on purpose: a seeded row of faults, paced by the sweep's own progress.
+"""Injects faults: a seeded sequence, paced by the sweep's own progress.
 
-A fault falls due when the sweep has come so far, not when a clock says so: so a slow machine meets as many
-faults at the same places as a fast one. Faults that last are undone in time, while others begin.
+A fault is due when the sweep has reached a certain epoch, not at a certain time, so a slow machine meets the
+same faults at the same points as a fast one. Lasting faults are undone in time, while others begin.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _GAP_S = 0.4
 
 
 class NoTarget(Exception):
-    """What was to be hit is not there now."""
+    """The target of a fault does not exist at the moment."""
 
 
 @dataclass(frozen=True)
 class Blow:
-    """A fault that was dealt: what to tell of it, and how to undo it after how many seconds."""
+    """A fault that was injected: its description, and how to undo it after how many seconds."""
 
     told: str
     undo: Undo | None = None
@@ -45,7 +45,7 @@ class Blow:
 
 
 class Nemesis:
-    """Deals faults to a site.
+    """Injects faults into a site.
 
     Args:
         site: the victim.
@@ -76,20 +76,20 @@ class Nemesis:
 
     @property
     def dealt(self) -> int:
-        """How many faults there have been."""
+        """The number of faults so far."""
         return sum(self._begun.values())
 
     @property
     def over(self) -> bool:
-        """Whether every fault has been dealt and undone."""
+        """Whether every fault has been injected and undone."""
         return not self._row and not self._undos
 
     def counts(self) -> dict[str, int]:
-        """Return how many faults of each kind there have been."""
+        """Return the number of faults of each kind."""
         return dict(sorted(self._begun.items()))
 
     def step(self, progress: int) -> None:
-        """Undo what is due, and deal the next fault if the sweep has come far enough."""
+        """Undo what is due, and inject the next fault if the sweep has progressed far enough."""
         now = time.monotonic()
         for due in [one for one in self._undos if one[0] <= now]:
             self._undos.remove(due)
@@ -122,7 +122,7 @@ class Nemesis:
             self._undos.append((now + blow.after_s, kind, blow.undo))
 
     def _deal(self, count: int) -> list[str]:
-        """Shuffle whole decks, so that every kind comes about equally often."""
+        """Shuffle whole decks, so that every kind occurs about equally often."""
         row: list[str] = []
         while len(row) < count:
             deck = list(self._kinds)
@@ -145,7 +145,7 @@ class Nemesis:
         return self._rng.choice([worker for worker in up if self._site.trains(worker)] or up)
 
     def choice(self, options: list[bytes]) -> bytes:
-        """Draw one."""
+        """Draw an element."""
         return self._rng.choice(options)
 
 
@@ -176,24 +176,24 @@ def kill_worker(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def kill_trainer(nemesis: Nemesis, site: Site) -> Blow:
-    """A trainer goes, and its trials are tried again."""
+    """A trainer dies, and its trials are retried."""
     worker = nemesis.a_worker()
     return _kill(worker.trainers[0], f"the trainer of {worker.name}")
 
 
 def kill_scheduler(nemesis: Nemesis, site: Site) -> Blow:
-    """The scheduler's process goes."""
+    """The scheduler's process dies."""
     return _kill(site.scheduler.child, "the scheduler")
 
 
 def kill_supervisor(nemesis: Nemesis, site: Site) -> Blow:
-    """`kerasweep worker` itself goes, and all below it must go too."""
+    """`kerasweep worker` itself dies, and all processes below it must die too."""
     worker = nemesis.a_worker()
     return _kill(worker.supervisor, f"the supervisor of {worker.name}")
 
 
 def preempt_worker(nemesis: Nemesis, site: Site) -> Blow:
-    """SIGTERM: the trials are to be checkpointed and released."""
+    """SIGTERM: the trials are checkpointed and released."""
     worker = nemesis.a_worker()
     if worker.child is None:
         raise NoTarget
@@ -202,7 +202,7 @@ def preempt_worker(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def preempt_and_kill(nemesis: Nemesis, site: Site) -> Blow:
-    """SIGTERM, and SIGKILL before its grace is over."""
+    """SIGTERM, then SIGKILL before the grace period is over."""
     worker = nemesis.a_worker()
     process = worker.child
     if process is None:
@@ -231,35 +231,35 @@ def _freeze(processes: list[psutil.Process], told: str, after_s: float) -> Blow:
 
 
 def freeze_worker(nemesis: Nemesis, site: Site) -> Blow:
-    """Worker and trainers stand still beyond their leases, and then want to go on."""
+    """The worker and its trainers are frozen beyond their leases, and then resume."""
     worker = nemesis.a_worker()
     return _freeze(worker.tree, f"{worker.name} and its trainer", nemesis.for_s(_BEYOND))
 
 
 def freeze_worker_alone(nemesis: Nemesis, site: Site) -> Blow:
-    """The worker stands still beyond its leases while its trainer trains on."""
+    """The worker is frozen beyond its leases while its trainer keeps training."""
     worker = nemesis.a_worker()
     return _freeze(worker.tree[:1], f"{worker.name} alone", nemesis.for_s(_BEYOND))
 
 
 def freeze_trainer(nemesis: Nemesis, site: Site) -> Blow:
-    """The trainer stands still, while its worker keeps the leases."""
+    """The trainer is frozen while its worker keeps the leases."""
     worker = nemesis.a_worker()
     return _freeze(worker.trainers, f"the trainer of {worker.name}", nemesis.for_s(_WITHIN))
 
 
 def freeze_scheduler(nemesis: Nemesis, site: Site) -> Blow:
-    """The scheduler stands still."""
+    """The scheduler is frozen."""
     return _freeze(site.scheduler.tree, "the scheduler", nemesis.for_s(_BEYOND))
 
 
 def kill_redis(nemesis: Nemesis, site: Site) -> Blow:
-    """Redis is killed, and starts again with its file."""
+    """Redis is killed, and restarts with its file."""
     return _redis_away(nemesis, site, file=False)
 
 
 def lose_redis(nemesis: Nemesis, site: Site) -> Blow:
-    """Redis is killed, and starts again without its file: every hint is lost."""
+    """Redis is killed, and restarts without its file: every hint is lost."""
     return _redis_away(nemesis, site, file=True)
 
 
@@ -276,14 +276,14 @@ def _redis_away(nemesis: Nemesis, site: Site, *, file: bool) -> Blow:
 
 
 def freeze_redis(nemesis: Nemesis, site: Site) -> Blow:
-    """Redis stands still; connections stay open."""
+    """Redis is frozen; connections stay open."""
     if site.redis.pid is None:
         raise NoTarget
     return _freeze([psutil.Process(site.redis.pid)], "Redis", nemesis.for_s(_WITHIN))
 
 
 def flush_redis(nemesis: Nemesis, site: Site) -> Blow:
-    """Everything in Redis is gone."""
+    """Everything in Redis is deleted."""
     _redis(site, lambda client: client.flushall())
     return Blow("FLUSHALL")
 
@@ -295,21 +295,21 @@ def kill_clients(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def cut_network(nemesis: Nemesis, site: Site) -> Blow:
-    """Connections to Redis break, and no new ones come through."""
+    """Connections to Redis break, and new ones fail."""
     site.proxy.cut()
     after_s = nemesis.for_s(_BEYOND)
     return Blow(f"cut off for {after_s:.1f} s", site.proxy.heal, after_s)
 
 
 def freeze_network(nemesis: Nemesis, site: Site) -> Blow:
-    """Nothing passes to Redis, and nobody is told."""
+    """No data reaches Redis, and nobody is notified."""
     site.proxy.freeze()
     after_s = nemesis.for_s(_WITHIN)
     return Blow(f"silent for {after_s:.1f} s", site.proxy.heal, after_s)
 
 
 def push_garbage(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone writes into a queue what is no message at all; Celery dies of it."""
+    """Someone writes malformed entries into a queue, which would end plain Celery."""
     junk = nemesis.choice([b"\x00\xff not json", b"[1, 2", b"null", b"{}", b'{"body": 1}'])
     queue = nemesis.choice([QUEUE.encode(), SCHEDULER_QUEUE.encode()]).decode()
     _redis(site, lambda client: client.lpush(queue, junk))
@@ -317,7 +317,7 @@ def push_garbage(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def push_evil(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone writes messages that Celery can read and that must do nothing."""
+    """Someone writes messages that Celery can read but that must have no effect."""
     bodies = [
         message("kerasweep.train", {"sweep": "../../etc", "trial": 0}),
         message("kerasweep.train", {"sweep": "abcdef0123", "trial": 10**12}),
@@ -330,7 +330,7 @@ def push_evil(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def broadcast(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone broadcasts over Celery's remote control what would end or stall a worker."""
+    """Someone broadcasts remote-control commands that would stop or stall a plain Celery worker."""
     commands: list[tuple[str, dict[str, object]]] = [
         ("shutdown", {}),
         ("cancel_consumer", {"queue": QUEUE}),
@@ -346,28 +346,28 @@ def broadcast(nemesis: Nemesis, site: Site) -> Blow:
 
 
 def broadcast_garbage(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone broadcasts what is no message at all."""
+    """Someone broadcasts malformed messages."""
     junk = [b"xx", b"[" * 100_000, b"{}", b'{"body": "W10=", "headers": 1}', command("ping", ["x"] * 1000)]
     _redis(site, lambda client: [client.publish(PIDBOX, one) for one in junk])
     return Blow(f"{len(junk)} broadcasts: no JSON, nested, empty, without parts, of a wrong shape")
 
 
 def damage_keys(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone writes over the keys that Celery uses, with other types; the hints in them are lost."""
+    """Someone overwrites Celery's keys with values of other types; the hints in them are lost."""
     names = [QUEUE, SCHEDULER_QUEUE, "unacked", "unacked_index", "_kombu.binding.celery.pidbox"]
     _redis(site, lambda client: [client.set(name, "x") for name in names])
     return Blow(f"strings in {', '.join(names)}")
 
 
 def flood_postponed(nemesis: Nemesis, site: Site) -> Blow:
-    """Someone sends tasks that are due in many years, for which Celery would keep room."""
+    """Someone sends tasks that are due in many years, which Celery would hold in memory."""
     bodies = [message("kerasweep.train", {"sweep": "abcdef0123", "trial": 1}, eta=_FAR) for _ in range(1000)]
     _redis(site, lambda client: client.lpush(QUEUE, *bodies))
     return Blow(f"{len(bodies)} tasks with an ETA of {_FAR}")
 
 
 def lose_store(nemesis: Nemesis, site: Site) -> Blow:
-    """The database goes away for a while, now within a lease and now beyond it."""
+    """The database goes away for a while, sometimes within a lease and sometimes beyond it."""
     after_s = nemesis.for_s((0.3, 1.5))
     site.store.away()
     return Blow(f"away for {after_s:.1f} s", site.store.back, after_s)
@@ -453,7 +453,7 @@ def command(method: str, arguments: object, **more: object) -> bytes:
 
 
 def _redis(site: Site, act: Callable[[redis.Redis], object]) -> None:
-    """Do something to Redis itself, behind the proxy."""
+    """Run an operation on Redis itself, bypassing the proxy."""
     client = redis.Redis(unix_socket_path=str(site.redis.socket_path), socket_timeout=1.0)
     try:
         act(client)

@@ -1,4 +1,4 @@
-"""A small TCP proxy in front of Redis, through which the network can fail, and messages can come twice."""
+"""A small TCP proxy in front of Redis that simulates network failures and duplicate messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LISTEN = 128
 
 
 class Proxy:
-    """Listens on a loopback port and passes everything on to a unix socket.
+    """Listens on a loopback port and forwards everything to a unix socket.
 
     Args:
-        target: says where the socket is, at each new connection.
+        target: returns the socket's path, at each new connection.
         doubled: deliver every message twice: `LPUSH queue message` becomes `LPUSH queue message message`.
     """
 
@@ -34,7 +34,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """What Celery takes as its broker's URL."""
+        """The broker URL for Celery."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def cut(self) -> None:
@@ -43,16 +43,16 @@ class Proxy:
         self._drop()
 
     def freeze(self) -> None:
-        """Pass nothing on; connections stay open, as behind a dead router."""
+        """Forward nothing; connections stay open, as behind a dead router."""
         self._open.clear()
 
     def heal(self) -> None:
-        """Pass everything on again."""
+        """Forward everything again."""
         self._refusing = False
         self._open.set()
 
     def drop(self) -> None:
-        """Drop every connection once; new ones are served."""
+        """Drop every connection once; new ones are accepted."""
         self._drop()
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Proxy:
         self._pump(client, server, True)
 
     def _pump(self, source: socket.socket, sink: socket.socket, upward: bool) -> None:
-        """Pass on what comes, in whole commands where messages are doubled."""
+        """Forward incoming data, in whole commands if messages are duplicated."""
         commands = Commands()
         try:
             while data := source.recv(_CHUNK_BYTES):
@@ -123,13 +123,13 @@ class Proxy:
 
 
 class Commands:
-    """Cuts a stream of Redis commands (arrays of bulk strings) into commands."""
+    """Splits a stream of Redis commands (arrays of bulk strings) into commands."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[list[bytes]]:
-        """Take in bytes and give the commands that are whole now."""
+        """Take in bytes and return the commands that are complete."""
         self._buffer += data
         while (end := self._whole()) is not None:
             words, used = end
@@ -148,7 +148,7 @@ class Commands:
         return (words, at) if at else None
 
     def _number(self, sign: bytes, at: int) -> tuple[int, int]:
-        """Return the number in the line at `at`, and where the line ends; 0, 0 where it is not whole."""
+        """Return the number in the line at `at`, and the end of the line; 0, 0 if incomplete."""
         end = self._buffer.find(b"\r\n", at)
         if end < 0:
             return 0, 0
@@ -158,5 +158,5 @@ class Commands:
 
 
 def encode(words: list[bytes]) -> bytes:
-    """Return a command as Redis reads it."""
+    """Encode a command for Redis."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)

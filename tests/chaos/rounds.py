@@ -1,4 +1,4 @@
-"""A round: one sweep left alone, the same sweep under faults, and what the checker says of the two."""
+"""A round: an undisturbed sweep, the same sweep under faults, and the checker's verdict on the two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kerasweep.scheduler.deciding.submission import submit
 
 JOB = Path(__file__).parent / "job"
 _TICK_S = 0.05
-#: Without a new epoch for so long, with nothing broken any more, something is lost.
+#: Without a new epoch for this long, with no fault active, something is lost.
 _STALL_S = 120.0
 _TIDY_S = 30.0
 #: The trial that is held back until the faults are over.
@@ -35,7 +35,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reference:
-    """What a sweep left alone gave: its final table, its epochs in all, and the seconds that it took."""
+    """The result of an undisturbed sweep: its final table, its total number of epochs, and its duration in
+    seconds.
+    """
 
     table: bytes
     trials: int
@@ -45,7 +47,7 @@ class Reference:
 
 @dataclass
 class Verdict:
-    """What a disturbed sweep came to."""
+    """The result of a disturbed sweep."""
 
     store: str
     faults: dict[str, int]
@@ -64,9 +66,9 @@ def write_job(folder: Path, *, small: bool = False, long: bool = False) -> Path:
     """Copy the job into a folder and return its sweep file.
 
     Args:
-        folder: made if it is not there.
-        small: 16 trials in place of 48.
-        long: two trials that train for longer than anyone watches, a checkpoint every 30 s.
+        folder: created if missing.
+        small: 16 trials instead of 48.
+        long: two trials that train for longer than anyone watches, with a checkpoint every 30 s.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(JOB / "train.py", folder / "train.py")
@@ -98,7 +100,7 @@ def submit_to(site: Site, file: Path) -> SweepRecord:
 
 
 def run_reference(folder: Path, file: Path, tell: Tell) -> Reference:
-    """Run the sweep and leave it alone."""
+    """Run the sweep undisturbed."""
     store = open_store("sqlite", folder)
     site = Site(folder, store)
     try:
@@ -177,7 +179,7 @@ def _judge(site: Site, sweep: SweepRecord, reference: Reference) -> list[str]:
 
 
 def _until_ended(site: Site, sweep: SweepRecord, step: Callable[[int], object]) -> None:
-    """Keep everything running until the sweep has ended, and `step` with it.
+    """Keep everything running until the sweep has ended, calling `step` meanwhile.
 
     Raises:
         TimeoutError: nothing moved for two minutes.
@@ -195,7 +197,7 @@ def _until_ended(site: Site, sweep: SweepRecord, step: Callable[[int], object]) 
 
 
 def _tidied(site: Site, sweep: SweepRecord, reference: Reference) -> None:
-    """Let the scheduler tidy up, for a while at most: the checker has the last word."""
+    """Let the scheduler clean up for a limited time: the checker decides."""
     deadline = time.monotonic() + _TIDY_S
     while time.monotonic() < deadline:
         site.tend()

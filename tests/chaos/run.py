@@ -1,4 +1,4 @@
-"""`make chaos`: sweeps under faults, and whether they end as those that are left alone.
+"""`make chaos`: runs sweeps under faults and compares them with undisturbed ones.
 
 make chaos CHAOS="--seed 1 --faults 100 --store postgres"
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' own m
 
 
 def main() -> int:
-    """Run the rounds that the flags ask for; return 0 when every one of them ended well."""
+    """Run the rounds given by the flags; return 0 if all of them ended well."""
     from chaos import measure, rounds
 
     flags = _flags()

@@ -1,4 +1,4 @@
-"""Everything that a sweep needs, run as people run it, behind a network that can fail."""
+"""Everything that a sweep needs, run as users run it, behind an unreliable network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.local.redis_server import RedisServer
 
-#: Short leases, so that what is lost is found within seconds. A tenth of the defaults, or near it.
+#: Short leases, so that losses are found within seconds. About a tenth of the defaults.
 SETTINGS = Settings(
     lease_s=4.0,
     renew_s=0.5,
@@ -59,7 +59,7 @@ class Store(Protocol):
 
 
 class SqliteStore:
-    """A file; it is away while another process holds its write lock."""
+    """A file; it is unavailable while another process holds its write lock."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "store.db"
@@ -73,18 +73,18 @@ class SqliteStore:
             self._holder.execute("begin immediate")
 
     def back(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         if self._holder is not None:
             self._holder.close()
             self._holder = None
 
     def close(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         self.back()
 
 
 class PostgresStore:
-    """A server, restarted in order or at once."""
+    """A server, stopped cleanly or abruptly."""
 
     def __init__(self) -> None:
         self._server = PostgresServer().__enter__()
@@ -92,7 +92,7 @@ class PostgresStore:
         self._up, self._gently = True, True
 
     def away(self) -> None:
-        """Stop the server: by turns with its connections ended in order, and as after a crash."""
+        """Stop the server: alternately with its connections closed cleanly, and as after a crash."""
         if self._up:
             self._server.stop(signal.SIGINT if self._gently else signal.SIGQUIT)
             self._up, self._gently = False, not self._gently
@@ -109,7 +109,7 @@ class PostgresStore:
 
 
 class Kept:
-    """A command that is started again whenever it has ended, as an init system would."""
+    """A command that is restarted whenever it has ended, as an init system would."""
 
     def __init__(self, name: str, command: list[str], environ: dict[str, str], log: Path) -> None:
         self.name, self._command, self._environ, self._log = name, command, environ, log
@@ -117,7 +117,7 @@ class Kept:
         self._due = 0.0
 
     def tend(self) -> None:
-        """Start it if it does not run."""
+        """Start it if it is not running."""
         if self._process is not None and self._process.poll() is not None:
             self._process, self._due = None, time.monotonic() + _RESTART_S
         if self._process is None and time.monotonic() >= self._due:
@@ -133,23 +133,23 @@ class Kept:
 
     @property
     def child(self) -> psutil.Process | None:
-        """What it supervises."""
+        """The supervised process."""
         children = _children(self.supervisor)
         return children[0] if children else None
 
     @property
     def trainers(self) -> list[psutil.Process]:
-        """The trainers of the worker that it supervises."""
+        """The trainers of the supervised worker."""
         return [one for one in _children(self.child, below=True) if "trainer.main" in _command(one)]
 
     @property
     def tree(self) -> list[psutil.Process]:
-        """The supervised process and its trainers, those on top first."""
+        """The supervised process and its trainers, top-level ones first."""
         child = self.child
         return [child, *self.trainers] if child else []
 
     def end(self) -> None:
-        """Ask it to end, and kill it when it does not."""
+        """Ask it to end, and kill it if it does not."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -165,11 +165,11 @@ class Site:
     """A scheduler and workers on a store, and a Redis behind a proxy; all of it ends with `close`.
 
     Args:
-        folder: where everything lies; it marks every process's environment.
+        folder: where everything is kept; it marks every process's environment.
         store: the records.
         settings: leases and so on; its URLs are set here.
         doubled: deliver every message twice.
-        slots: how many trials a worker trains at once.
+        slots: the number of trials that a worker trains at once.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Site:
 
     @property
     def marker(self) -> str:
-        """What every process of this site has in its environment, and no other."""
+        """What is in the environment of every process of this site, and of no other."""
         return f"KERASWEEP_HOME={self.folder}"
 
     @property
@@ -215,14 +215,14 @@ class Site:
         return [self.scheduler, *self.workers]
 
     def tend(self) -> None:
-        """Start again what ended."""
+        """Restart what ended."""
         for kept in self.everyone:
             kept.tend()
         if self.redis_wanted:
             self.redis.ensure()
 
     def forget_redis(self, *, file: bool) -> None:
-        """Kill Redis, and with it its file if asked; `tend` starts it when `redis_wanted`."""
+        """Kill Redis, and delete its file if asked; `tend` starts it when `redis_wanted`."""
         if self.redis.pid is not None:
             os.kill(self.redis.pid, signal.SIGKILL)
         self.redis_wanted = False
@@ -232,7 +232,7 @@ class Site:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def progress(self, sweep: str) -> int | None:
-        """Return how many epochs of a sweep are on record; None while the store does not answer."""
+        """Return the number of recorded epochs of a sweep; None while the store does not respond."""
         try:
             return sum(trial.epochs for trial in self.records.trials(sweep))
         except KerasweepError:
@@ -255,7 +255,7 @@ class Site:
         return any(trial.worker == f"{worker.name}@chaos" for trial in running)
 
     def ended(self, sweep: str) -> bool:
-        """Tell whether a sweep has ended, as far as the store answers."""
+        """Tell whether a sweep has ended; False while the store does not respond."""
         try:
             return self.records.sweep(sweep).state.final
         except KerasweepError:

@@ -1,4 +1,4 @@
-"""The checker finds nothing in a sound sweep, and finds each thing that must never be."""
+"""The checker finds nothing in a sound sweep, and detects each kind of violation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VALUES = [0.9, 0.5, 0.4, 0.6]
 
 @dataclass
 class Site:
-    """A sweep on record, with its files, on a clock that the test moves."""
+    """A recorded sweep with its files, on a clock that the test moves."""
 
     url: str
     records: Records
@@ -45,7 +45,7 @@ class Site:
         return claim
 
     def write(self, key: AttemptKey, *epochs: int) -> None:
-        """Record epochs, a second each, with a checkpoint after each."""
+        """Record epochs, one second each, with a checkpoint after each."""
         for epoch in epochs:
             self.clock.pass_s(1.0)
             ref = self.put("checkpoint", key, epoch)
@@ -95,7 +95,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def sound(site: Site) -> Site:
-    """A sweep in which one trial's worker was lost and one was preempted, and all ended well."""
+    """A sweep in which one trial's worker was lost and one was preempted, and everything ended well."""
     lost = site.claim(0).key
     site.write(lost, 1, 2)
     site.clock.pass_s(LEASE_S + 1)
@@ -116,7 +116,7 @@ def sound(site: Site) -> Site:
 
 @pytest.fixture
 def without_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let any attempt write, as if there were no fence."""
+    """Let any attempt write, as if there were no fencing."""
 
     locked = moves._LOCK.where(moves._IS_TRIAL).with_for_update(of=t.trials, key_share=True)
     updated = t.trials.update().where(moves._IS_TRIAL)
@@ -140,7 +140,7 @@ def test_fencing_off_is_found(site: Site, without_fence: None) -> None:
     late = Progress(stale, (EpochRecord(3, {"val_loss": VALUES[2]}, 1.0),))
     site.clock.pass_s(1.0)
     row_key = AttemptKey(site.sweep, 0, newest.attempt)
-    with site.records._db.writing() as conn:  # the answer that a store without a fence would give
+    with site.records._db.writing() as conn:  # the answer of a store without fencing
         progress.write_progress(conn, [late], site.clock())
     site.write(row_key, 4)
     site.finish(row_key)

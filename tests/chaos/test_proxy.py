@@ -1,4 +1,4 @@
-"""The proxy passes on, doubles, cuts and freezes, in front of a real Redis."""
+"""The proxy forwards, duplicates, cuts and freezes, in front of a real Redis."""
 
 from __future__ import annotations
 

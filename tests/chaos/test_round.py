@@ -1,4 +1,4 @@
-"""One short round under faults: the sweep ends as the one left alone did. `make chaos` runs long ones."""
+"""One short round under faults: the sweep ends like the undisturbed one. `make chaos` runs long ones."""
 
 from __future__ import annotations
 

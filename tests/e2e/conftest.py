@@ -1,4 +1,4 @@
-"""A sweep's real parts on this machine: Redis, scheduler, workers, Keras; real signals end them."""
+"""A sweep's real processes on this machine: Redis, scheduler, workers, Keras; real signals end them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build_model(learning_rate=0.05, units=8, dropout=0.0):
     return model
 """
 
-#: What the stub trainer is told; the functions are never called.
+#: The stub trainer's job; the functions are never called.
 STUB_JOB = """
 def load_data():
     return {}
@@ -73,7 +73,7 @@ SWEEP: dict[str, Any] = {
 
 
 class Cluster:
-    """Everything under one folder; whatever was started is ended with it."""
+    """Everything under one folder; all processes started are stopped with it."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
@@ -83,7 +83,7 @@ class Cluster:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, module: str, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Start a module as a process of its own, its output in a log beside the others."""
+        """Start a module as a separate process, with its output in a log beside the others."""
         return self._run(module.split(".")[1], ["-m", module, *flags], environ)
 
     def _run(self, name: str, words: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -104,7 +104,7 @@ class Cluster:
         return self.start("kerasweep.workers.start", "--trainers", "1", *flags, **environ)
 
     def stub_worker(self, *flags: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Start a worker whose one trainer only pretends, and so is there at once."""
+        """Start a worker with one stub trainer, which is ready at once."""
         return self._run(
             "stub", [str(Path(__file__).parents[1] / "stub_worker.py"), "--trainers=1", *flags], environ
         )
@@ -114,7 +114,7 @@ class Cluster:
         return self.start("kerasweep.scheduler.deciding.service")
 
     def submit(self, job: str = JOB, engine: str = "auto", **changes: Any) -> SweepRecord:
-        """Submit a sweep made of SWEEP and changes."""
+        """Submit SWEEP with changes."""
         folder = self.folder / f"sweep-{time.monotonic_ns()}"
         folder.mkdir()
         (folder / "train.py").write_text(job)
@@ -136,11 +136,11 @@ class Cluster:
         return self.submit(STUB_JOB, parameters=parameters, **changes)
 
     def trial(self, sweep: SweepRecord, number: int = 0) -> TrialRecord:
-        """Return a trial as recorded now."""
+        """Return a trial as currently recorded."""
         return self.records.trial(TrialKey(sweep.id, number))
 
     def reached(self, sweep: SweepRecord, epochs: int, number: int = 0) -> Callable[[], bool]:
-        """Return a condition: so many epochs of a trial are on record."""
+        """Return a condition: this many epochs of a trial are recorded."""
         return lambda: self.trial(sweep, number).epochs >= epochs
 
     def in_state(self, sweep: SweepRecord, state: TrialState, number: int = 0) -> Callable[[], bool]:
@@ -148,7 +148,7 @@ class Cluster:
         return lambda: self.trial(sweep, number).state is state
 
     def events(self, sweep: SweepRecord, trial: int = 0) -> list[str]:
-        """Return what happened to a trial, by the journal."""
+        """Return the journal events of a trial."""
         return [entry.event for entry in self.records.journal(sweep.id) if entry.trial == trial]
 
     def outcomes(self, sweep: SweepRecord, trial: int = 0) -> list[str | None]:
@@ -168,7 +168,7 @@ class Cluster:
         return lambda: self.records.sweep(sweep.id).state.final
 
     def completed(self, sweep: SweepRecord) -> Callable[[], bool]:
-        """Return a condition: the sweep has completed; another end is told at once, with its reason."""
+        """Return a condition: the sweep has completed; any other end fails at once, with its reason."""
 
         def condition() -> bool:
             found = self.records.sweep(sweep.id)
@@ -179,13 +179,13 @@ class Cluster:
         return condition
 
     def logs(self) -> str:
-        """Return the end of every log."""
+        """Return the tail of every log."""
         return "\n".join(
             f"--- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log"))
         )
 
     def close(self) -> None:
-        """End everything, gently first."""
+        """Stop everything, gracefully first."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -201,7 +201,7 @@ class Cluster:
 
 
 def stub_digest(seed: int, epochs: int) -> str:
-    """Return the digest of a stub's trial that was trained through without a gap or a repeat."""
+    """Return the digest of a stub's trial trained without gaps or repeats."""
     chain = f"{seed}"
     for epoch in range(1, epochs + 1):
         chain = hashlib.sha256(f"{chain}/{epoch}".encode()).hexdigest()
@@ -210,7 +210,7 @@ def stub_digest(seed: int, epochs: int) -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
-    """Settings with short leases, so that what is lost is found within a test."""
+    """Settings with short leases, so that losses are found within a test."""
     return Settings(
         home=str(tmp_path / "home"),
         broker_url=redis_server.url,
@@ -228,22 +228,22 @@ def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
 
 @pytest.fixture
 def cluster(tmp_path: Path, settings: Settings, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A cluster without processes yet."""
+    """A cluster without processes."""
     made = Cluster(tmp_path, settings)
     yield made
     made.close()
-    print(made.logs())  # shown when the test fails
+    print(made.logs())  # shown if the test fails
 
 
 @pytest.fixture
 def digest_of() -> Callable[[int, int], str]:
-    """Return a function that tells the digest of a stub's trial left alone, from its seed and its epochs."""
+    """Return a function that gives the digest of an undisturbed stub trial, from its seed and its epochs."""
     return stub_digest
 
 
 @pytest.fixture
 def postgres_cluster(tmp_path: Path, settings: Settings) -> Iterator[tuple[Cluster, PostgresServer]]:
-    """A cluster on a PostgreSQL server of its own, which the test may stop."""
+    """A cluster with its own PostgreSQL server, which the test may stop."""
     with PostgresServer() as server:
         url = server.url(server.new_database())
         made = Cluster(tmp_path, replace(settings, store_url=url))

@@ -1,4 +1,4 @@
-"""docs/security.md as it stands: its Redis ACL, no more and no less, behind TLS with a private CA."""
+"""Tests docs/security.md: exactly its Redis ACL, behind TLS with a private CA."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from kerasweep.scheduler.cli.processes import flower_command, flower_environ
 from kerasweep.scheduler.local.redis_server import find_binary
 
 DOC = Path(__file__).parents[2] / "docs" / "security.md"
-#: As a person may choose it, and as it stands in a URL.
+#: As a user may choose it, and as it is written in a URL.
 PASSWORD, QUOTED = "p@ss:w/rd#%25", "p%40ss%3Aw%2Frd%23%2525"
 
 
 class TlsFront:
-    """Speaks TLS in front of a server that cannot.
+    """Terminates TLS in front of a server that cannot.
 
     Args:
         port: of the server behind.
-        authority: who signs its certificate.
+        authority: the CA that signs its certificate.
     """
 
     def __init__(self, port: int, authority: trustme.CA) -> None:
@@ -46,7 +46,7 @@ class TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -77,7 +77,7 @@ def acl_of_the_doc() -> str:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Any]:
-    """A Redis under the document's ACL; the client of an administrator."""
+    """A Redis under the documented ACL; an administrator's client."""
     users = tmp_path / "users.acl"
     users.write_text(f"user admin on nopass ~* &* +@all\nuser default off\n{acl_of_the_doc()}")
     binary, port = find_binary(), free_port()
@@ -92,7 +92,7 @@ def guarded(tmp_path: Path) -> Iterator[Any]:
 
 
 def denied(admin: Any) -> list[tuple[str, str, str]]:
-    """Return what was denied: who, and what; the client library does without `CLIENT SETINFO`."""
+    """Return what was denied to whom; `CLIENT SETINFO` is ignored, since clients do without it."""
     entries = [{str(key): str(value) for key, value in entry.items()} for entry in admin.acl_log()]
     return [
         (entry["username"], entry["reason"], entry["object"])

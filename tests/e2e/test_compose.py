@@ -1,7 +1,8 @@
-"""docker-compose.yml as it stands: each service's own command as a process here, and a sweep through them.
+"""Tests docker-compose.yml: each service's own command as a process on this machine, and a sweep through
+them.
 
-There may be no Docker engine at hand. What an engine would add is put on by the test: names of hosts become
-ports of 127.0.0.1, and volumes become folders.
+There may be no Docker engine, so the test does its part: host names become ports of 127.0.0.1, and volumes
+become folders.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ENTRY = json.loads(
     re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)[0]
 )
 AUTH = "reader:pass word"
-#: What a person has set; a password may hold what a URL may not.
+#: A user's settings; a password may contain characters that a URL may not.
 SHELL = {"KERASWEEP_FLOWER_BASIC_AUTH": AUTH, "KERASWEEP_POSTGRES_PASSWORD": "p@ss:w/rd #?%25'\"\\ü"}
 
 Until = Callable[..., None]
@@ -76,8 +77,8 @@ class Composed:
     """The services as processes on this machine.
 
     Args:
-        folder: where volumes and logs go.
-        hosts: what a service's "name:port" is here.
+        folder: the folder of volumes and logs.
+        hosts: the local address of a service's "name:port".
         environ: the environment of the shell that would run `docker compose`.
     """
 
@@ -86,19 +87,19 @@ class Composed:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def here(self, text: str) -> str:
-        """Return a text of the file with its variables, hosts and volumes as they are here."""
+        """Return a text from the file with variables, hosts and volumes replaced by local ones."""
         text = fill_in(text, self.environ)
         for name, host in self.hosts.items():
             text = text.replace(name, host)
         return str(self.folder / "artifacts") if text == "/artifacts" else text
 
     def service_environ(self, name: str) -> dict[str, str]:
-        """Return a service's environment; of this process's own only what a container has too."""
+        """Return a service's environment; from this process's own only what a container has too."""
         own = {key: value for key, value in os.environ.items() if not key.startswith("KERASWEEP_")}
         return own | {key: self.here(value) for key, value in SERVICES[name].get("environment", {}).items()}
 
     def command(self, name: str, *words: str) -> list[str]:
-        """Return a service's command, with `words` in place of its own as `docker compose run` has it."""
+        """Return a service's command, with `words` replacing its own as in `docker compose run`."""
         service = SERVICES[name]
         program, *rest = [*service.get("entrypoint", ENTRY), *(words or service.get("command", []))]
         assert program == "kerasweep"
@@ -107,7 +108,7 @@ class Composed:
     def start(
         self, key: str, command: list[str], environ: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        """Start a process and keep it under a name."""
+        """Start a process and register it under a name."""
         with (self.folder / f"{key}.log").open("wb") as log:
             self.processes[key] = subprocess.Popen(
                 command, env=environ, cwd=cwd or self.folder, stdout=log, stderr=log, start_new_session=True
@@ -118,7 +119,7 @@ class Composed:
         self.start(f"{name}-{number}", self.command(name), self.service_environ(name))
 
     def run(self, name: str, *words: str, cwd: Path) -> str:
-        """Run a service's command to its end, as `docker compose run --rm` does; return its output."""
+        """Run a service's command to completion, as `docker compose run --rm` does; return its output."""
         done = subprocess.run(
             self.command(name, *words), env=self.service_environ(name), cwd=cwd,
             capture_output=True, text=True, timeout=60,
@@ -127,7 +128,7 @@ class Composed:
         return done.stdout
 
     def down(self) -> dict[str, int]:
-        """Ask all to end as `docker compose down` does; return their exit codes."""
+        """Stop all as `docker compose down` does; return their exit codes."""
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         codes = {}
@@ -141,7 +142,7 @@ class Composed:
         return codes
 
     def logs(self) -> str:
-        """Return the end of every log."""
+        """Return the tail of every log."""
         return "\n".join(
             f"--- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log"))
         )
@@ -149,7 +150,7 @@ class Composed:
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    """A PostgreSQL with the account and the database that the file names; its host and port."""
+    """A PostgreSQL with the account and database named in the file; its host and port."""
     asked = {key: fill_in(value, SHELL) for key, value in SERVICES["postgres"]["environment"].items()}
     with (
         PostgresServer(tcp=True) as server,
@@ -166,16 +167,16 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 def composed(tmp_path: Path, postgres: str) -> Iterator[Composed]:
-    """The services, none of them started but PostgreSQL."""
+    """The services; only PostgreSQL is started."""
     hosts = {"redis:6379": f"127.0.0.1:{free_port()}", "postgres:5432": postgres}
     made = Composed(tmp_path, hosts, SHELL)
     yield made
     made.down()
-    print(made.logs())  # shown when the test fails
+    print(made.logs())  # shown if the test fails
 
 
 def start_redis(composed: Composed) -> None:
-    """Start Redis by the file's own command, on a port of this machine."""
+    """Start Redis with the file's own command, on a local port."""
     program, *options = SERVICES["redis"]["command"]
     assert program == "redis-server"
     binary = find_binary()
@@ -185,7 +186,7 @@ def start_redis(composed: Composed) -> None:
 
 
 def start_flower(composed: Composed) -> str:
-    """Start Flower where the file publishes it; return its URL."""
+    """Start Flower on the published port; return its URL."""
     [published] = SERVICES["flower"]["ports"]
     address, _, inner = published.split(":")
     assert address == "127.0.0.1", "Flower is not to be reached from outside"
@@ -197,7 +198,7 @@ def start_flower(composed: Composed) -> str:
 
 
 def ask(url: str, auth: str = AUTH) -> Any:
-    """Return the JSON that Flower gives, or None while it gives none."""
+    """Return the JSON that Flower returns, or None while it returns none."""
     header = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=header), timeout=15) as answer:
@@ -207,7 +208,7 @@ def ask(url: str, auth: str = AUTH) -> Any:
 
 
 def refusal(url: str) -> int:
-    """Return the status with which Flower answers one without the password."""
+    """Return the status code with which Flower refuses a request without the password."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(url, timeout=15)
     with caught.value:
@@ -234,7 +235,7 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
     for part in ("worker", "scheduler"):
         program, *check = SERVICES[part]["healthcheck"]["test"][1:]
         assert program == "kerasweep"
-        composed.run("kerasweep", *check, cwd=job)  # which exits with 0 only where its process did its work
+        composed.run("kerasweep", *check, cwd=job)  # which exits with 0 only if its process did its work
 
     def status() -> Any:
         return json.loads(composed.run("kerasweep", "status", "compose", "-o", "json", cwd=job))

@@ -1,6 +1,6 @@
-"""What people ask of sweeps and trials takes effect within an epoch or five seconds.
+"""User requests to sweeps and trials take effect within an epoch or five seconds.
 
-The commands, Celery and its control are real; the trainers pretend.
+The commands, Celery and its remote control are real; the trainers are stubs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.deciding import control
 
 EPOCH_S = 0.6
-#: The promise is five seconds or an epoch; on a busy machine the processes themselves want some too.
+#: The promise is five seconds or an epoch; on a busy machine the processes themselves need some time too.
 PROMISED_S = 5.0
 COPIES = {"copy": {"values": [1, 2, 3, 4]}}
 
 
 @pytest.fixture
 def kerasweep(cluster: Any) -> Callable[..., Any]:
-    """Return a function that runs a command as people do, and returns what it prints as JSON."""
+    """Return a function that runs a command as users do, and returns the JSON that it prints."""
 
     def run(*words: object, code: int = 0) -> Any:
         command = [str(Path(sys.executable).with_name("kerasweep")), *map(str, words), "-o", "json"]
@@ -44,7 +44,7 @@ def kerasweep(cluster: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def running(cluster: Any, until: Any) -> Any:
-    """A sweep of four trials, two of them in training."""
+    """A sweep of four trials, two of them training."""
     cluster.scheduler()
     cluster.stub_worker("--slots=2")
     sweep = cluster.submit_stub(epochs=12, epoch_s=EPOCH_S, parameters=COPIES)
@@ -65,7 +65,7 @@ def running_trials(cluster: Any, sweep: Any) -> list[int]:
 
 
 def expect_untouched(cluster: Any, sweep: Any, digest_of: Any, epochs: int = 12) -> None:
-    """Every trial that was completed has the digest of one that was left alone, and no failures."""
+    """Check that every completed trial has the digest of an undisturbed one, and no failures."""
     for trial in cluster.records.trials(sweep.id, [TrialState.COMPLETED]):
         assert trial.digest == digest_of(trial.seed, epochs)
         assert trial.failures == 0
@@ -156,7 +156,7 @@ def test_a_failed_trial_may_be_retried_alone(cluster: Any, kerasweep: Any, until
 
 
 def test_a_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, until: Any) -> None:
-    """Flower revokes by Celery's control; terminate=True is its other button."""
+    """Flower revokes with Celery's remote control; terminate=True is its other button."""
     first, second = running_trials(cluster, running)
     app = Celery(broker=cluster.settings.broker_url, set_as_current=False)  # Flower's, so no app of ours
     try:
@@ -188,7 +188,7 @@ def test_a_queued_trial_revoked_in_flower_is_cancelled(cluster: Any, running: An
 
 
 def waiting(cluster: Any) -> list[Any]:
-    """Return the messages that wait in the queue."""
+    """Return the messages in the queue."""
     path = cluster.settings.broker_url.removeprefix("redis+socket://")
     with redis.Redis(unix_socket_path=path) as client:
         return [json.loads(entry) for entry in client.lrange("train.cpu", 0, -1)]

@@ -1,7 +1,7 @@
-"""Trials, trainers and workers that go wrong for real, and what then happens is what is promised.
+"""Trials, trainers and workers that fail for real are handled as documented.
 
-Redis, Celery, the scheduler, the store and every signal are real; so that a case takes seconds, the trainers
-here only pretend. Those of Keras have `test_faults_keras.py`.
+Redis, Celery, the scheduler, the store and every signal are real; to keep each test short, the trainers are
+stubs. `test_faults_keras.py` has the tests with Keras.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def counted(cluster: Any, sweep: Any, trial: int = 0) -> int:
 
 
 class TestWhatATrialDoes:
-    """The rows of the table whose cause is the trial itself."""
+    """The rows of the table of failures whose cause is the trial itself."""
 
     @pytest.fixture
     def busy(self, cluster: Any, until: Any) -> Any:
@@ -117,7 +117,7 @@ class TestWhatATrialDoes:
 
 
 class TestProcesses:
-    """Workers and trainers that are killed, frozen, or told to end."""
+    """Workers and trainers that are killed, frozen, or told to stop."""
 
     def test_a_killed_worker_takes_its_trainers_along_and_its_trials_go_on_elsewhere(
         self, cluster: Any, until: Any, digest_of: Any, alive: Any
@@ -245,7 +245,7 @@ class TestProcesses:
     def test_a_hint_taken_by_a_worker_that_died_is_sent_again(self, cluster: Any, until: Any) -> None:
         sweep = cluster.submit_stub()
         with connect(cluster) as client:
-            assert client.rpop("train.cpu")  # taken, and gone with its taker
+            assert client.rpop("train.cpu")  # taken, and lost with its worker
         cluster.scheduler()
         cluster.stub_worker()
         until(cluster.ended(sweep), 30)

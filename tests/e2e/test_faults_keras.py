@@ -1,6 +1,6 @@
-"""Real training, interrupted by real signals, ends with the bits of training left alone.
+"""Real training, interrupted by real signals, ends with the bits of uninterrupted training.
 
-And what a job does to its trainer for real: allocations, a callback that sleeps, a loss that is no number.
+It also covers what a job really does to its trainer: allocations, a callback that sleeps, a NaN loss.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kerasweep.jobs.trial import FailureClass, TrialState
 
 pytestmark = pytest.mark.tf
 
-#: Dropout, momentum, early stopping with counters; slow enough to be hit in the middle.
+#: Dropout, momentum, early stopping with counters; slow enough to be interrupted midway.
 JOB = """
 import time
 
@@ -118,7 +118,7 @@ def test_killed_frozen_and_preempted_trials_end_with_the_bits_of_those_left_alon
 
 @pytest.mark.slow
 def test_damage_is_told_and_worked_around_and_a_lost_seed_state_is_found(cluster: Any, until: Any) -> None:
-    """The checker must see a dropout mask that went another way: so one is made to."""
+    """The check must detect a diverging dropout mask, so this test forces one."""
     space = {**SWEEP, "parameters": {"dropout": {"values": [0.4]}}}
     cluster.scheduler()
     cluster.worker()
@@ -163,7 +163,7 @@ def flip_a_bit(cluster: Any, sweep: Any) -> None:
 
 
 def lose_seed_state(cluster: Any, sweep: Any) -> None:
-    """Put the seed generators' state back to its start; `.keras` and `.weights.h5` leave it out."""
+    """Reset the state of the seed generators to the start; `.keras` and `.weights.h5` do not store it."""
     ref, path = newest(cluster, sweep)
     with zipfile.ZipFile(path) as source:
         members = {name: source.read(name) for name in source.namelist()}

@@ -1,4 +1,4 @@
-"""Hints may be lost, doubled, late, or made up by others; Redis may go, freeze, forget. Trainers pretend."""
+"""Hints may be lost, duplicated, late or forged; Redis may stop, freeze or lose data. Trainers are stubs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def connect(cluster: Any) -> redis.Redis:
 
 @pytest.fixture
 def evil() -> Any:
-    """Return a function that makes what nobody should find in a queue."""
+    """Return a function that creates entries that should never be in a queue."""
 
     def make(queue: str) -> list[bytes]:
         return [
@@ -222,7 +222,7 @@ def test_postponed_hints_are_dropped_unheld(cluster: Any, until: Any) -> None:
 
 
 def test_a_worker_whose_connection_went_deaf_connects_anew(cluster: Any, until: Any) -> None:
-    """Its slots are free, hints wait, and it hears of none: as after a fault in the client library."""
+    """Its slots are free and trials are queued, but it receives none, as after a client library bug."""
     cluster.scheduler()
     worker = cluster.stub_worker(KERASWEEP_STALL_S="2", KERASWEEP_TEST_DEAF="1")
     sweep = cluster.submit_stub()

@@ -1,4 +1,4 @@
-"""The database and the artifacts go away, fill up and come back. Trainers pretend."""
+"""The database and the artifacts go away, fill up and come back. Trainers are stubs."""
 
 from __future__ import annotations
 

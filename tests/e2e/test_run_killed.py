@@ -1,4 +1,4 @@
-"""`kerasweep run` is killed: nothing of it is left behind, and it goes on where it stopped."""
+"""`kerasweep run` is killed: it leaves nothing behind, and resumes where it stopped."""
 
 from __future__ import annotations
 

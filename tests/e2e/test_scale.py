@@ -1,4 +1,6 @@
-"""A worker takes what it can train, grows where that is faster, and leaves nothing. With stub trainers."""
+"""A worker takes what it can train, scales up where that is faster, and leaves nothing behind. With stub
+trainers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from kerasweep.jobs.trial import TrialState
 
 
 def copies(count: int) -> dict[str, Any]:
-    """Parameters of so many trials."""
+    """Return the parameters of this many trials."""
     return {"copy": {"values": list(range(count))}}
 
 

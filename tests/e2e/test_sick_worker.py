@@ -1,4 +1,4 @@
-"""A worker on which every trial fails costs a sweep nothing while another one is there."""
+"""A worker on which every trial fails costs a sweep nothing while another one is running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train entries of the gallery as any Keras program is trained, in a child of the tests.
+"""Trains gallery entries as plain Keras programs, in a child process of the tests.
 
     python plain.py
 
@@ -18,7 +18,7 @@ import yaml
 
 
 def shuffled(part):
-    """The same inputs with the targets of other rows."""
+    """Return the same inputs with the targets of other rows."""
     x, y = part
     order = np.random.default_rng(0).permutation(len(keras.tree.flatten(y)[0]))
     return x, keras.tree.map_structure(lambda array: array[order], y)

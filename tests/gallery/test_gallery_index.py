@@ -1,4 +1,4 @@
-"""The gallery's index: what there is, and copies to start from."""
+"""The gallery's index: its entries, and copies to start from."""
 
 from __future__ import annotations
 

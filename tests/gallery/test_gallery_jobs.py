@@ -1,4 +1,4 @@
-"""Each entry is a plain Keras program that learns, and a sweep file that fits it."""
+"""Each entry is a plain Keras program that learns, with a matching sweep file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trained(
             child.stdin.write(f"{folder}\n")
             child.stdin.flush()
             for line in child.stdout:
-                if line.startswith("{"):  # a job may print, too
+                if line.startswith("{"):  # a job may print as well
                     metric = load_spec(folder / "sweep.yaml").metric
                     return {**json.loads(line), "metric": metric.name, "goal": metric.goal}
             pytest.fail(errors.read_text())

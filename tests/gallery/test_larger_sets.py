@@ -1,4 +1,4 @@
-"""The larger set that is the usual one is one changed value away: DATASET."""
+"""Switching to the usual larger data set takes one changed value: DATASET."""
 
 from __future__ import annotations
 

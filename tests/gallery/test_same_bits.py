@@ -1,4 +1,4 @@
-"""Each entry's trial has one result: by `fit`, in a pack of one or of eight, and moved into another pack."""
+"""Each entry's trial has one result: with `fit`, in a pack of one or eight, and moved to another pack."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kerasweep.scheduler.samplers import sampler_for
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
 
 WIDTH = 8
-#: A few steps of a few epochs show any difference of the bits; that entries learn is another test's.
+#: A few steps of a few epochs reveal any difference in the bits; another test checks that entries learn.
 SHORT = {"epochs": 3, "steps_per_epoch": 5, "validation_steps": 2}
-#: Of so many different graphs: XLA takes seconds to compile each.
+#: Entries with this many different graphs: XLA takes seconds to compile each.
 XLA_GRAPHS = 2
 #: XLA has no deterministic gradient of max-pooling.
 WITHOUT_XLA = {"aux_outputs", "regularised_cnn"}
@@ -45,7 +45,7 @@ class Entry:
         self._attempts = 0
 
     def begin(self, peer: Peer, trial: int, engine: str, **changes: Any) -> str:
-        """Start an attempt at a trial; a checkpoint of it is written after each epoch."""
+        """Start an attempt at a trial; a checkpoint is written after each epoch."""
         self._attempts += 1
         run = f"{self._name}-{self._xla}/{trial}/{self._attempts}"
         spec = {**self._spec.model_dump(mode="json"), "checkpoints": {"every_s": 0}}
@@ -75,7 +75,7 @@ class Entry:
         return found | {"checkpoint": peer.of(run, "checkpoint")[0]["artifact"]}
 
     def moved(self, peer: Peer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on from a checkpoint of another process, among other trials; return the result."""
+        """Resume from another process's checkpoint, among other trials; return the result."""
         others = [self.begin(peer, trial, "pack") for trial in (1, 2)]
         found = result(peer, self.begin(peer, 0, "pack", checkpoints=(ArtifactRef(**checkpoint),)))
         for other in others:
@@ -84,7 +84,7 @@ class Entry:
 
 
 def result(peer: Peer, run: str) -> dict[str, Any]:
-    """Return what a run ended with, and the metrics of each of its epochs."""
+    """Return the result of a run, and the metrics of each of its epochs."""
     end = peer.end(run)
     assert end["ev"] == "done", end
     epochs = {event["epoch"]: event["metrics"] for event in peer.of(run, "epoch")}
@@ -95,7 +95,7 @@ def result(peer: Peer, run: str) -> dict[str, Any]:
 def peers(
     fashion_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], tuple[Peer, Peer]]]:
-    """Gives two trainers with one store of artifacts, started when they are first asked for."""
+    """Return two trainers with one artifact store, started on first use."""
     folder = tmp_path_factory.mktemp("trainers")
     started: list[Peer] = []
 

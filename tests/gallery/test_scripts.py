@@ -1,4 +1,4 @@
-"""The scripts beside some jobs use a fetched model by Keras alone."""
+"""The scripts beside some jobs use a fetched model with plain Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Each entry's sweep, as `kerasweep init` writes it: one by `run`, the others by one scheduler and worker."""
+"""Each entry's sweep as written by `kerasweep init`: one with `run`, the others with one scheduler and
+worker.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def kerasweep(folder: Path, env: Mapping[str, str], *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(offline: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Return a function that submits a folder's sweep, waits for its end and returns its best trial."""
+    """Return a function that submits a folder's sweep, waits for it to end and returns its best trial."""
     home = tmp_path_factory.mktemp("served")
     with RedisServer(home / "redis") as redis, (home / "log").open("wb") as log:
         env = {**offline, "KERASWEEP_HOME": str(home), "KERASWEEP_BROKER_URL": redis.url}

@@ -1,4 +1,4 @@
-"""Addresses that cannot be meant are told with the setting, the value without its password, and a remedy."""
+"""Malformed addresses are reported with the setting, the value without its password, and a remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TAILS = ["", "/", "/x", "/0?foo=1", "#x"]
 
 
 def refused(setting: str, url: str) -> str:
-    """Return the message with which a setting is refused; empty where it is taken."""
+    """Return the message with which a setting is refused; empty if it is accepted."""
     try:
         settings = from_env({setting: url})
         if setting == "KERASWEEP_STORE_URL":

@@ -1,4 +1,4 @@
-"""Hints in a real Redis: which wait there, and how a late one gets before the others."""
+"""Hints in a real Redis: which ones are queued, and how one is put in front of the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hints(sweep: str, *numbers: int, gpus: int = 0) -> list[Hint]:
 
 
 def taken(queue: HintQueue, name: str = QUEUE) -> list[TrialKey]:
-    """Take every message as Celery does, at the right end; return the trials."""
+    """Take every message as Celery does, from the right end; return the trials."""
     with queue._app.connection_for_read() as connection:
         box = connection.SimpleQueue(name)
         found = [box.get_nowait() for _ in range(queue.length(name))]

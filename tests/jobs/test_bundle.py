@@ -1,4 +1,4 @@
-"""A job's code as one zip: what goes in, the same bytes everywhere, and nothing outside the folder."""
+"""A job's code as one zip: its content, the same bytes everywhere, and nothing outside the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way through Redis, when Redis goes, or holds what no worker should find there."""
+"""The Redis transport, when Redis stops or contains entries that no worker should find there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def client(redis_server: Any) -> Any:
 
 
 def taken(connection: Any, count: int) -> list[Any]:
-    """Take messages, without an acknowledgement."""
+    """Take messages without acknowledging them."""
     messages: list[Any] = []
     with connection.Consumer(
         [Queue(QUEUE)], callbacks=[lambda _, one: messages.append(one)], prefetch_count=8
@@ -61,7 +61,7 @@ def test_a_connection_that_broke_closes_twice_without_a_word(
     queue.send(hints(3))
     messages = taken(connection, 3)
     redis_server.stop()
-    # What Celery's consumer does when its connection broke.
+    # What Celery's consumer does when its connection breaks.
     connection.collect(socket_timeout=1)
     connection.close()
     for one in messages:

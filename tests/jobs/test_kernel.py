@@ -1,4 +1,4 @@
-"""What the kernel says of processes: which is which, and which has ended."""
+"""Process information from the kernel: identity, and whether a process has ended."""
 
 from __future__ import annotations
 

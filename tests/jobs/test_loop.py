@@ -1,4 +1,4 @@
-"""A Celery worker's end: told, or over an error of its own."""
+"""The end of a Celery worker: on request, or because of an error."""
 
 from __future__ import annotations
 

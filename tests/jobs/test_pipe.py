@@ -1,4 +1,4 @@
-"""The pipe's messages: there and back unchanged, and told by name where they do not fit."""
+"""Messages of the pipe round-trip unchanged, and invalid ones are reported by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from elsewhere is shown, and steers nothing."""
+"""Foreign text is shown without controlling the terminal."""
 
 from __future__ import annotations
 

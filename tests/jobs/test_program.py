@@ -1,4 +1,4 @@
-"""A job's file read without running it: what its functions take, and whether the sweep fits them."""
+"""A job's file is read without running it: what its functions take, and whether the sweep matches them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def misfit(spec: SweepSpec, path: Path) -> str:
 
 
 def checked(error: ProgramError) -> str:
-    """Return an error's message, having checked that it has a rule and a remedy and no more."""
+    """Return an error's message, after checking that it has a rule and a remedy and no more."""
     assert len(str(error).splitlines()) == 2
     return str(error)
 

@@ -1,4 +1,4 @@
-"""Random streams: the same for the same names, in any process; others for others."""
+"""Random streams: the same for the same names in any process, different for different names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ small = st.integers(0, 10**6)
 
 
 def test_are_what_they_were() -> None:
-    """A sweep that is resumed by a later version goes on with the same numbers: these must never change."""
+    """A sweep resumed by a later version must continue with the same numbers: these must never change."""
     assert seeds.trial_seed(7, 0) == 1048831037
     assert seeds.epoch_seed(1048831037, 1) == 224763474
     assert seeds.suggestion_rng(7, 3).integers(0, 10**9, 3).tolist() == [58073328, 796130137, 341660267]

@@ -1,4 +1,4 @@
-"""Settings from the environment, flags over them, and what is refused."""
+"""Settings from the environment, overridden by flags, and what is refused."""
 
 from __future__ import annotations
 

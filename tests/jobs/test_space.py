@@ -265,7 +265,7 @@ def test_a_huge_grid_is_counted_and_begun_without_being_built() -> None:
 
 
 CONDITIONAL = {
-    "depth": {"values": [1, 2], "when": {"kind": ["cnn", "mlp"]}},  # stands before what it depends on
+    "depth": {"values": [1, 2], "when": {"kind": ["cnn", "mlp"]}},  # listed before the one it depends on
     "kind": {"values": ["linear", "mlp", "cnn"]},
     "dropout": {
         "distribution": "q_uniform",

@@ -1,4 +1,4 @@
-"""The sweep file: what it says, how it comes back, and what is said of one that cannot be meant."""
+"""The sweep file: its content, its round trip, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def refusal(path: Path) -> str:
-    """Return the message that the file is refused with, having checked its form."""
+    """Return the message with which the file is refused, after checking its form."""
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     message = str(caught.value)
@@ -205,7 +205,7 @@ def test_a_space_beyond_the_limits_is_refused(parameters: dict[str, Any], messag
 
 
 def mistakes() -> list[Any]:
-    """Return (what stands in FILE, what is written instead, the whole message) from mistakes.txt."""
+    """Return (text in FILE, its replacement, the whole message) from mistakes.txt."""
     blocks = Path(__file__).with_name("mistakes.txt").read_text().split("\n\n")[1:]
     cases = []
     for block in blocks:

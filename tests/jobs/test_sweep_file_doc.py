@@ -1,4 +1,4 @@
-"""docs/sweep-file.md says of each key, default, schedule and form what the code does."""
+"""docs/sweep-file.md matches the code for each key, default, schedule and form."""
 
 from __future__ import annotations
 

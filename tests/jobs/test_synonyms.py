@@ -1,4 +1,4 @@
-"""Words of other tools are told with what they are called here."""
+"""Words of other tools are answered with their equivalents here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The declared training block: schedules as arithmetic, callbacks by Keras' names, values swept in place."""
+"""The declared training block: schedules as arithmetic, callbacks under Keras' names, swept values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels with a job: modules imported by name, data files; what is told where one would stay behind."""
+"""Files bundled with a job: modules imported by name, data files; and the errors about missing ones."""
 
 from __future__ import annotations
 

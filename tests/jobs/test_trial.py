@@ -1,4 +1,4 @@
-"""The table of moves, and the keys of trials and attempts."""
+"""The table of transitions, and the keys of trials and attempts."""
 
 from __future__ import annotations
 

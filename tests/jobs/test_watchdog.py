@@ -1,4 +1,4 @@
-"""A process that is alive and takes nothing connects anew, and then starts anew."""
+"""A process that is alive but takes nothing reconnects, and then restarts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class World:
         return self.waiting
 
     def pass_s(self, seconds: int) -> list[str]:
-        """Let time pass, with a look every second; return what was done in all."""
+        """Advance time, calling `look` every second; return everything that was done."""
         for _ in range(seconds):
             self.now += 1
             self.dog.look()

@@ -1,4 +1,4 @@
-"""What travels through Redis, and what is made of what should not be there."""
+"""Messages through Redis, and the handling of malformed ones."""
 
 from __future__ import annotations
 

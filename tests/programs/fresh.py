@@ -1,9 +1,9 @@
-"""Trains programs as plain Keras scripts, each in a process of its own: what a trial must be equal to.
+"""Trains programs as plain Keras scripts, each in its own process: the reference that a trial must equal.
 
     python fresh.py
 
 Reads orders, a line of JSON each, and prints one for each: the history, and the digest of the weights.
-TensorFlow is loaded once, and a fork of it, in which nothing was used yet, is as good as a new process.
+TensorFlow is loaded once; forking before it is used is as good as starting a new process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_a_fork(order: dict[str, Any]) -> str:
-    """Return a line that tells how a program went."""
+    """Return a line with a program's result."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

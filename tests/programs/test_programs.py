@@ -1,4 +1,4 @@
-"""Each program's trials, side by side in a warm trainer, are what plain Keras gives alone."""
+"""Each program's trials, side by side in a warm trainer, equal plain Keras runs alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps on record without any training: what the command line and the client look at."""
+"""Recorded sweeps without any training, for the command line and the client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerasweep.scheduler.cli.entry import app
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """Records of one's own, in a folder that commands find by themselves."""
+    """Separate records, in a folder that commands find by default."""
     for name in ("BROKER_URL", "STORE_URL", "ARTIFACTS_URL"):
         monkeypatch.delenv(f"KERASWEEP_{name}", raising=False)
     write_job(tmp_path)
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """Return what the sweep file holds."""
+    """Return the content of the sweep file."""
     return dict(SWEEP)
 
 
@@ -67,5 +67,5 @@ class Shell:
 
 @pytest.fixture
 def shell() -> Shell:
-    """Return a way to run `kerasweep …` and to look at its output and exit code."""
+    """Return a way to run `kerasweep …` and inspect its output and exit code."""
     return Shell()

@@ -1,4 +1,4 @@
-"""A sweep's decisions from its records alone."""
+"""A sweep's decisions, from its records alone."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def test_epochs_that_come_with_a_failure_are_counted(records: Records) -> None:
 
 
 class Thinker:
-    """A search method that learns from every trial before, one at a time, and is disturbed as it thinks."""
+    """A search method that learns from all earlier trials, one at a time, and is interrupted while it
+    computes.
+    """
 
     def __init__(self, disturb: Callable[[int], None]) -> None:
         self.disturb = disturb
@@ -136,7 +138,7 @@ def suggested(records: Records, sweep: str) -> list[str]:
 
 
 def test_a_search_method_thinks_outside_the_lock(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written meanwhile would wait for the lock, or PostgreSQL would end a transaction so long."""
+    """Concurrent writes would have to wait for the lock, or PostgreSQL would end such a long transaction."""
     think(monkeypatch, lambda _: records.seen("w1", {}))
     sweep = submitted(records)
     assert records.counts(sweep.id) == {TrialState.QUEUED: 1}

@@ -1,4 +1,4 @@
-"""run and watch: what they show, print and return; a stand-in trains where TensorFlow is not the question."""
+"""run and watch: what they show, print and return; a stand-in trains where TensorFlow is not needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Round = Callable[["LocalStandIn"], None]
 
 
 class LocalStandIn:
-    """Takes the place of the local worker and scheduler: does in each round what the test says."""
+    """Replaces the local worker and scheduler: does in each round what the test says."""
 
     stage: Any
     rounds: list[Round]
@@ -65,7 +65,7 @@ class LocalStandIn:
 
 @pytest.fixture
 def local(stage: Any, monkeypatch: pytest.MonkeyPatch) -> type[LocalStandIn]:
-    """Put the stand-in in place; return its class."""
+    """Install the stand-in; return its class."""
     monkeypatch.setattr(LocalStandIn, "stage", stage, raising=False)
     monkeypatch.setattr(LocalStandIn, "rounds", [], raising=False)
     monkeypatch.setattr(LocalStandIn, "made", [], raising=False)
@@ -274,7 +274,7 @@ def test_following_a_long_outage_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def busy(stage: Any) -> Any:
-    """A sweep with three trials that run, two that have ended and one that failed."""
+    """A sweep with three running trials, two completed ones and one that failed."""
     stage.records.seen("worker-1@here", {})
     stage.records.scheduler_seen("scheduler-1@here", {})
     sweep = stage.sweep()
@@ -378,7 +378,7 @@ def test_the_live_table_leaves_the_terminal_in_order(busy: Any, stage: Any) -> N
 def test_what_is_logged_meanwhile_stands_above_the_live_table(
     busy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rich moves the cursor up over what it drew: a line written behind its back would be drawn over."""
+    """rich moves the cursor up over what it drew: a line written behind its back would be overwritten."""
 
     class Terminal(StringIO):
         def isatty(self) -> bool:

@@ -1,4 +1,4 @@
-"""What rm, gc and db do: only what was asked for goes, and nothing of another store's."""
+"""rm, gc and db remove only what was asked for, and nothing of another store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ls, status, trials, best, journal, logs, schema: each in every format, and what they say in trouble."""
+"""ls, status, trials, best, journal, logs, schema: in every format, and their errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_listing_speaks_every_format(sweep: str, shell: Any, words: tuple[
 
 
 def lasting(document: Any) -> Any:
-    """Return a document without what changes from one moment to the next."""
+    """Return a document without the values that change over time."""
     if isinstance(document, list):
         return [lasting(one) for one in document]
     return {name: value for name, value in document.items() if name not in ("elapsed_s", "detail")}

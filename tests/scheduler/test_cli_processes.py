@@ -27,7 +27,7 @@ KERASWEEP = [sys.executable, "-c", "from kerasweep.scheduler.cli.entry import ma
 
 @contextmanager
 def running(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a command; whatever a test does, it is gone in the end."""
+    """Run a command; it is stopped at the end, whatever the test does."""
     process = subprocess.Popen(
         [*KERASWEEP, *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -39,7 +39,7 @@ def running(*words: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return the processes below one, as the kernel knows them."""
+    """Return the descendants of a process, as the kernel knows them."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -190,7 +190,7 @@ def test_flower_answers_with_a_password_and_changes_nothing(
 
 
 def status(port: int, path: str, login: str = "", method: str = "GET") -> int:
-    """Return the status of a request, 0 where nobody answers."""
+    """Return the status code of a request, 0 without a response."""
     import base64
 
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
@@ -291,7 +291,7 @@ def build_model(learning_rate=0.1, units=8):
 def test_a_whole_run_and_one_that_is_cut_off_leave_nothing_behind(
     folder: Path, content: dict[str, Any], until: Callable[..., None], alive: Callable[[int], bool]
 ) -> None:
-    """One sweep: cut off by SIGTERM once a trial has ended, then gone on with to its winner, then fetched."""
+    """One sweep: interrupted by SIGTERM once a trial has ended, resumed to its winner, then fetched."""
     (folder / "train.py").write_text(TRAIN)
     sweep = content | {
         "training": {"epochs": 40, "batch_size": 2},

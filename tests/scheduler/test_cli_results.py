@@ -1,4 +1,4 @@
-"""fetch, plot, show: what they write, check and refuse; evaluate, predict and exports by a real child."""
+"""fetch, plot, show: what they write, check and refuse; evaluate, predict and export in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pause, resume, cancel, retry, extend: what they do to the records, and what they say."""
+"""pause, resume, cancel, retry, extend: their effect on the records, and their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in from Python: what a notebook does."""
+"""The Python client, as used in a notebook."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ model.save(sys.argv[1])
 @pytest.mark.tf
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("plain", "3 parameters"), ("own", "artifact bundles/0.zip must be in")],  # the job's code is asked for
+    [("plain", "3 parameters"), ("own", "artifact bundles/0.zip must be in")],  # the job's code is needed
     ids=["plain", "a class of the job's"],
 )
 def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str, said: str) -> None:

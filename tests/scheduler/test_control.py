@@ -1,4 +1,4 @@
-"""What a person asks of a sweep holds, in every store, whatever workers do at the same moment."""
+"""User requests take effect in every store, whatever workers do concurrently."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def records(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) ->
 
 
 class Between:
-    """Claims a trial right after the first thing that a decision does to it, as a worker may."""
+    """Claims a trial right after a decision first touches it, as a worker may."""
 
     def __init__(self, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
         self.records = records
@@ -52,13 +52,13 @@ class Between:
             if self.claimer is None:
                 self.claimer = threading.Thread(target=self.records.claim, args=(TRIAL, "w1", LEASE_S))
                 self.claimer.start()
-                self.claimer.join(0.3)  # in SQLite it waits for the decision's end
+                self.claimer.join(0.3)  # in SQLite it waits for the decision to finish
             return found
 
         return first
 
     def answer(self) -> Answer | None:
-        """Return what the claimer's attempt is told, None where it got none."""
+        """Return the answer to the claimer's attempt, None if it got none."""
         assert self.claimer is not None
         self.claimer.join(20)
         if self.records.trial(TRIAL).state is not TrialState.RUNNING:
@@ -172,7 +172,7 @@ def test_a_failed_sweep_whose_trials_failed_otherwise_is_extended(records: Recor
 
 
 def test_closing_a_sweep_adds_no_trial(records: Records, clock: FakeClock) -> None:
-    """The number of trials that it may have was lowered a moment ago, in the same decision."""
+    """The maximum number of trials was lowered just before, in the same decision."""
     sweep = timed(records, 5, max_hours=1.0)
     with records.deciding(sweep.id) as decision:
         decision.set_max_trials(8)

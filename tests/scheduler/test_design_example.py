@@ -1,4 +1,4 @@
-"""The sweep file and the job that the design shows, to the letter: a grid over a range, cut by its budget."""
+"""The sweep file and job of the design example, verbatim: a grid over a range, limited by its budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`import kerasweep`: which names there are, how soon they are there, and how what they return reads."""
+"""`import kerasweep`: its public names, its import time, and the reprs of what it returns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def public(kind: type) -> list[str]:
 
 
 def test_public_names() -> None:
-    """A name that is taken away breaks somebody's notebook: it is deprecated first."""
+    """Removing a name breaks users' notebooks: it must be deprecated first."""
     assert kerasweep.__all__ == [
         "Client", "__version__",
         "KerasweepError", "InputError", "SpecError", "ProgramError", "NotFound", "DestinationError",
@@ -67,7 +67,7 @@ def test_the_client_is_the_same_by_either_name() -> None:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    """The quickest of three, since other processes may be busy."""
+    """The fastest of three, since other processes may be busy."""
     found = [
         json.loads(subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True).stdout)
         for _ in range(3)
@@ -91,7 +91,7 @@ def test_flags_win_over_settings_too() -> None:
 
 @pytest.fixture
 def sweep(stage: Any) -> Sweep:
-    """A sweep with two trials that count and one that failed with a message that holds markup."""
+    """A sweep with two trials that count and one that failed with a message containing markup."""
     made = stage.sweep()
     stage.complete(made, 0, [0.5, 0.4])
     stage.complete(made, 1, [0.5, 0.2, 0.3])
@@ -149,7 +149,7 @@ def test_the_sweeps(sweep: Sweep) -> None:
 
 
 def test_what_a_status_is_made_of_is_asked_for_once(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A live table asks twice a second; only what is shown is worth another search by name."""
+    """A live table refreshes twice a second; it must not repeat searches whose results are not shown."""
     asked: list[str] = []
     monkeypatch.setattr(Sweep, "handle", property(lambda self: asked.append(self.name) or self.name))
     sweep.status(kept=True)

@@ -1,4 +1,4 @@
-"""What a container's health check says: by what was done, not by who lives."""
+"""A container's health check judges processes by their work, not by being alive."""
 
 from __future__ import annotations
 

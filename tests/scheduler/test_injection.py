@@ -1,4 +1,4 @@
-"""Values, prints and errors hold markup, control sequences and formulas: every command only shows them."""
+"""Values, prints and errors contain markup, control sequences and formulas: every command only shows them."""
 
 from __future__ import annotations
 

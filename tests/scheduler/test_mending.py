@@ -1,4 +1,4 @@
-"""A sweep keeps the code that was submitted; retry says where the job has changed, and --code takes it."""
+"""A sweep keeps its code as submitted; retry reports a changed job, and --code uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def words(shell: Any, *command: str) -> str:
 
 @pytest.fixture
 def sweep(stage: Any, shell: Any) -> str:
-    """One that was submitted, and whose first trial diverged."""
+    """A submitted sweep whose first trial diverged."""
     found: str = shell("submit", "sweep.yaml").split()[-1]
     stage.fail(found, 0)
     return found

@@ -1,4 +1,4 @@
-"""What a newcomer tries on the first day."""
+"""What a new user tries on the first day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder's git is asked for its commit, and runs nothing that the folder names."""
+"""Git is asked for a folder's commit without running anything that the folder configures."""
 
 from __future__ import annotations
 

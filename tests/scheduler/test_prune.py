@@ -1,4 +1,4 @@
-"""What nothing needs goes, and nothing else: not what a resume or an attempt under way may need."""
+"""Exactly what nothing needs is deleted: nothing that a resume or a running attempt may need."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_what_no_record_names_goes_once_its_attempt_is_over(
 
 
 def test_nothing_of_another_store_is_touched(artifacts: Artifacts, pruner: Pruner) -> None:
-    """Two stores may share a folder: what one does not know may be the other's."""
+    """Two stores may share a folder: what one does not know may belong to the other."""
     keys = ["sweeps/other999/trials/0/1/checkpoint-1-00000000", "bundles/1234.zip"]
     for key in keys:
         artifacts.put(key, b"of another store")

@@ -1,4 +1,4 @@
-"""Lost leases and lost hints are found again, and no single sweep or silent Redis stops the rest."""
+"""Lost leases and lost hints are recovered, and no single sweep or silent Redis stops the rest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = Settings(reconcile_s=5.0)
 
 
 class FakeQueue:
-    """Takes hints, or does not answer."""
+    """Accepts hints, or does not respond."""
 
     def __init__(self) -> None:
         self.sent: list[Hint] = []

@@ -99,7 +99,7 @@ def test_it_ends_and_leaves_no_process(tmp_path: Path, alive: Callable[[int], bo
     server.stop()
     assert not alive(pid)
     assert not server.answers()
-    server.stop()  # a second time does nothing
+    server.stop()  # the second call does nothing
 
 
 def test_a_frozen_server_is_killed(tmp_path: Path, alive: Callable[[int], bool]) -> None:

@@ -1,4 +1,4 @@
-"""The documents that other programs rely on, and the words in tables."""
+"""The documents that other programs rely on, and the wording in tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search methods: what each promises, and what all of them promise together."""
+"""Search methods: what each guarantees, and what all of them guarantee."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def run(
     pick: Callable[[Sequence[int]], int] = lambda running: running[0],
     wanted: Callable[[int], int] = lambda left: left,
 ) -> list[Params]:
-    """Run a sweep: `pick` says which running trial ends next, `wanted` how many are asked for at a time."""
+    """Run a sweep: `pick` chooses which running trial ends next, `wanted` is how many are requested at a
+    time.
+    """
     observations: list[Observation] = []
     while True:
         count = wanted(trials - len(observations))
@@ -179,7 +181,7 @@ def test_the_grid_goes_in_the_files_order_and_ends_with_the_budget() -> None:
 
 
 def rounds(count: int, seed: int, **sizes: int) -> list[Params]:
-    """Return the first points of a grid that is larger, whose values are numbers from 0."""
+    """Return the first points of a larger grid, whose values are numbers from 0."""
     parameters = {name: {"values": list(range(size))} for name, size in sizes.items()}
     return run(sweep("grid", parameters, seed, max_trials=count), count)
 
@@ -252,7 +254,7 @@ def test_tpe_starts_with_the_draws_of_random_search() -> None:
     [([], 0), ([0], 0), ([1, 2, 3], 0), ([0, 1], 1), ([0, 1, 3], 1), ([0, 1, 2], 2), ([0, 1, 2, 3], 3)],
 )
 def test_tpe_waits_for_the_trials_that_it_depends_on(ends: list[int], suggested: int) -> None:
-    """Three may be undecided, the new one among them: trial 4 waits for 0 and 1, trial 5 for 2 as well."""
+    """Three may be undecided, including the new one: trial 4 waits for 0 and 1, trial 5 for 2 as well."""
     spec = SPECS["tpe, mixed"]
     trials = observed(4, TrialState.RUNNING, spec)
     for number in ends:

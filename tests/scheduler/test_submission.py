@@ -1,4 +1,4 @@
-"""What stands when something stops answering in the middle of a submission, and what is said of it."""
+"""The state after something stops responding in the middle of a submission, and its error message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def away(*_: object, **__: object) -> None:
 def test_a_sweep_on_record_stands_though_the_store_is_away_then(
     folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The id is printed, the outage is told as what it is, and nothing says that nothing was submitted."""
+    """The id is printed, the outage is reported as such, and nothing claims that nothing was submitted."""
     monkeypatch.setattr(submission, "advance", away)
     sweep = shell("submit", "sweep.yaml").strip()
     assert shell.code == 0
@@ -70,7 +70,7 @@ def test_where_it_is_not_known_it_is_said(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_the_line_of_a_key_is_told_where_the_job_lies_elsewhere(folder: Path, tmp_path: Path) -> None:
-    """The sweep file is read from where it is, whatever folder the job's path starts in."""
+    """The sweep file is read from where it is, whatever folder the job's path is relative to."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text("def load_data(): ...\ndef build_model(units=1): ...\n")
     with pytest.raises(ProgramError, match=r"learning_rate.* \(line 1 of the sweep file\)"):

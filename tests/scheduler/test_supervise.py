@@ -42,7 +42,7 @@ while True:
 
 
 class Supervised:
-    """A supervisor in a process of its own, and the pid of the child that it started last."""
+    """A supervisor in its own process, and the pid of the child that it started last."""
 
     def __init__(self, program: str, grace_s: float = 60.0) -> None:
         self.process = subprocess.Popen(
@@ -118,7 +118,7 @@ def test_wrong_input_ends_the_supervisor(supervised: Callable[..., Supervised]) 
 def test_what_others_can_bring_about_is_never_given_up(
     tmp_path: Path, until: Callable[..., None], code: int
 ) -> None:
-    """Told to end by somebody else, or Celery gave up: started again, however often."""
+    """Stopped by someone else, or by Celery itself: it is restarted without limit."""
     end = f"os.kill(os.getpid(), {-code})" if code < 0 else f"sys.exit({code})"
     child = Child(
         [sys.executable, "-I", "-S", "-c", f"import os, sys; print('ran', flush=True); {end}"],
@@ -163,7 +163,7 @@ def test_a_second_ctrl_c_kills_at_once(
 
 
 def test_a_second_ctrl_c_counts_however_soon_it_comes(tmp_path: Path, until: Callable[..., None]) -> None:
-    """It may come before the child was asked to end: then it must not be taken for the first."""
+    """It may arrive before the child was asked to end: then it must not be taken for the first."""
     log = tmp_path / "log"
     child = Child([sys.executable, "-c", DEAF], "the worker", 600, log_path=log)
     child.start()
@@ -198,7 +198,7 @@ def test_the_child_hears_no_ctrl_c_of_the_terminal(supervised: Callable[..., Sup
 
 
 class Hands:
-    """A clock that a test moves by hand."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -242,7 +242,7 @@ def test_pauses_grow_and_a_long_life_forgives(tmp_path: Path, until: Callable[..
     assert starts_after(4)
     death_after(1)
     assert starts_after(8)
-    death_after(11)  # lived long: the count begins again
+    death_after(11)  # it lived long: the count starts again
     assert starts_after(4)
     death_after(1)
     assert starts_after(4)

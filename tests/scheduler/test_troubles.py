@@ -1,4 +1,4 @@
-"""What status says of trials that are tried again at no charge, and of workers that are set aside."""
+"""How status reports retries that do not count, and workers that are set aside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small and varied: dense and convolutional models, with and without dropout, a callback that counts."""
+"""Small and varied models: dense and convolutional, with and without dropout, and a stateful callback."""
 
 import time
 
@@ -32,7 +32,7 @@ def build_model(kind="dense", dropout=0.0, learning_rate=0.05, units=16):
 
 
 class Plateaus(keras.callbacks.Callback):
-    """Halves the learning rate after two epochs in a row without a better loss."""
+    """Halves the learning rate after two epochs in a row without improvement of the loss."""
 
     def __init__(self):
         super().__init__()

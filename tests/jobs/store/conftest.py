@@ -1,4 +1,4 @@
-"""The stores that every contract is run on."""
+"""The stores on which every contract is tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kerasweep.jobs.store.records import Records
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, of each kind in turn."""
+    """The URL of an empty store, for each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'records' / 'store.db'}"
     url: str = request.getfixturevalue("postgres_url")

@@ -1,4 +1,4 @@
-"""Whatever happens while an artifact is written, a reader finds the one before or the new one, whole."""
+"""Whatever happens while an artifact is written, a reader finds the old or the new one, complete."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestKilledWriters:
                 writer.kill()
                 whole |= {line.split()[1] for line in writer.stdout if len(line.split()) == 3}
             data = Path(artifacts._path(KEY)).read_bytes()
-            # The last version may have got its name before its digest was printed.
+            # The last version may have been renamed before its digest was printed.
             assert hashlib.sha256(data).hexdigest() in whole or data == data[:1] * len(data), "half a file"
             assert (len(data) - 300_000) % 256 == data[0] or data == OLD
             assert artifacts.keys() == [KEY]

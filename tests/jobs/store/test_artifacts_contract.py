@@ -1,4 +1,4 @@
-"""What anyone may rely on of the artifacts, wherever they lie: a folder, memory, S3."""
+"""The contract of the artifacts, wherever they are stored: a folder, memory, S3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def content(size: int) -> bytes:
 
 @pytest.fixture(params=["folder", "file url", "memory", "s3"])
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    """Empty artifacts, in each kind of place in turn."""
+    """Empty artifacts, in each kind of location in turn."""
     if request.param == "s3":
         return Artifacts(request.getfixturevalue("s3_url"))
     places = {
@@ -39,7 +39,7 @@ def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
 
 
 def overwrite(artifacts: Artifacts, key: str, data: bytes) -> None:
-    """Put other bytes under a key, as damage does."""
+    """Put other bytes under a key, to simulate damage."""
     artifacts._fs.pipe_file(artifacts._path(key), data)
 
 
@@ -164,7 +164,7 @@ class TestS3:
         mine = Artifacts(s3_url)
         others = Artifacts(
             s3_url, skip_instance_cache=True
-        )  # with no listing in common, as in another process
+        )  # without a shared directory cache, as in another process
         assert mine.keys() == []
         others.put("a/b", b"1")
         assert mine.keys() == ["a/b"]
@@ -179,7 +179,7 @@ class TestS3:
             ):
                 call()
 
-    @pytest.mark.slow  # s3fs tries again for some ten seconds
+    @pytest.mark.slow  # s3fs retries for about ten seconds
     def test_a_server_that_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("s3fs")
         pytest.importorskip("moto")

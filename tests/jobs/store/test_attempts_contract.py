@@ -1,4 +1,4 @@
-"""What workers may rely on, in every store: claims, leases, answers and results."""
+"""The contract for workers, in every store: claims, leases, answers and results."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TestRecord:
     def test_the_same_progress_twice_is_kept_once(self, records: Records) -> None:
         put_sweep(records)
         key = claim(records).key
-        for _ in range(2):  # as after an answer that got lost
+        for _ in range(2):  # as after a lost answer
             records.record([Progress(key, (epoch(1),), (checkpoint(key, 1),))], LEASE_S)
         assert len(records.epochs(SWEEP)[0]) == len(records.artifacts(SWEEP)[0]) == 1
 

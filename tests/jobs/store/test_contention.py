@@ -1,4 +1,4 @@
-"""Many threads and many processes on one store: one wins, nobody waits for another without end."""
+"""Many threads and processes on one store: exactly one wins, and nobody waits forever."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestOneWins:
         assert [one.event for one in live_records.journal(SWEEP)].count("completed") == 1
 
     def test_never_both_a_renewal_and_an_expiry(self, live_records: Records) -> None:
-        """A lease that is renewed at the moment when it is taken back is either renewed or taken back."""
+        """A lease that is renewed just as it is taken back is either renewed or taken back."""
         put_sweep(live_records, trials=20)
         for number in range(20):
             key = live_records.claim(TrialKey(SWEEP, number), "w1", 0.001)

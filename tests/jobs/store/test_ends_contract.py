@@ -1,4 +1,4 @@
-"""How attempts end badly, or are given back, in every store: retries and their bounds, pauses and cancels."""
+"""How attempts fail or are released, in every store: retries and their limits, pauses and cancels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRIAL = TrialKey(SWEEP, 0)
 
 
 def with_retries(**retries: int) -> SweepRecord:
-    """Return a sweep whose trials may fail so often."""
+    """Return a sweep whose trials may fail this often."""
     sweep = a_sweep()
     given = sweep.spec.retries.model_copy(update=retries)
     return replace(sweep, spec=sweep.spec.model_copy(update={"retries": given}))

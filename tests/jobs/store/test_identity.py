@@ -1,4 +1,4 @@
-"""A copy of the records deletes nothing of the original's."""
+"""A copy of the records deletes none of the original's artifacts."""
 
 from __future__ import annotations
 

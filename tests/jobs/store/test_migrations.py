@@ -1,4 +1,4 @@
-"""Stores of every earlier version become what a fresh one is, with what they hold."""
+"""Stores of every earlier version become identical to a new one, and keep their content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OLD = Path(__file__).parent / "old"
 
 @pytest.fixture
 def engine(store_url: str) -> Iterator[Engine]:
-    """The store's database, past everything of ours."""
+    """The store's database, bypassing our code."""
     parsed = migration.read_url(store_url)
     if parsed.get_backend_name() == "sqlite":
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def engine(store_url: str) -> Iterator[Engine]:
 
 
 def make_old(engine: Engine, version: int) -> None:
-    """Make a store as that version made it, with a sweep of three trials."""
+    """Create a store of an earlier version, with a sweep of three trials."""
     statements = (
         (OLD / f"version-{version}-{engine.dialect.name}.sql").read_text(encoding="utf-8").split(";\n")
     )
@@ -45,7 +45,7 @@ def make_old(engine: Engine, version: int) -> None:
 
 
 def described(engine: Engine) -> dict[str, Any]:
-    """Return all tables: columns with types, keys, indexes, as the database itself tells them."""
+    """Return all tables: columns with types, keys, indexes, as reported by the database itself."""
     look = inspect(engine)
     return {
         name: {
@@ -67,7 +67,7 @@ def described(engine: Engine) -> dict[str, Any]:
 
 
 def fresh(engine: Engine) -> dict[str, Any]:
-    """Return how a fresh store looks; the database is empty again afterwards."""
+    """Return the tables of a new store; the database is empty again afterwards."""
     with engine.begin() as conn:
         versions.create(conn, 0.0)
     found = described(engine)

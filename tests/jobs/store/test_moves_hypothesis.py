@@ -1,4 +1,4 @@
-"""Any sequence of calls against a simple model: the records and the journal must tell the model's story."""
+"""Any sequence of calls, compared with a simple model: the records and the journal must match it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ TRIALS = 3
 MAX_FAILURES = 2
 
 numbers = st.integers(0, TRIALS - 1)
-# The newest attempt most of the time, else one that is stale, or yet to come.
+# Usually the newest attempt, else one that is stale or does not exist yet.
 behind = st.sampled_from([0, 0, 0, 0, 1, 2, -1])
 
 
 @dataclass
 class Model:
-    """A trial as it ought to be."""
+    """The expected state of a trial."""
 
     state: TrialState = TrialState.QUEUED
     attempt: int = 0
@@ -55,7 +55,7 @@ class Model:
 
 
 class RecordsMachine(RuleBasedStateMachine):
-    """Workers, the scheduler and a person, all at once, on a clock that only this machine moves."""
+    """Workers, the scheduler and a user at once, on a clock that only this machine moves."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class RecordsMachine(RuleBasedStateMachine):
         self.records.close()
         self.folder.cleanup()
 
-    # What workers do.
+    # Workers' actions.
 
     @rule(number=numbers)
     def claim(self, number: int) -> None:
@@ -104,7 +104,7 @@ class RecordsMachine(RuleBasedStateMachine):
         good = result(epochs=model.epochs, state=state, digest=str(key.attempt) * 8)
         if not self.holds(number, back):
             if (model.state, model.digest, back) == (state, good.digest, 0):
-                self.records.finish(key, good)  # as after an answer that got lost
+                self.records.finish(key, good)  # as after a lost answer
             else:
                 with pytest.raises(StaleAttempt):
                     self.records.finish(key, good)
@@ -160,7 +160,7 @@ class RecordsMachine(RuleBasedStateMachine):
             self.records.release(key, goal, "why")
         self.end(number, self.redirected(model, goal))
 
-    # What the scheduler does, and time.
+    # The scheduler's actions, and time.
 
     @rule(seconds=st.sampled_from([1.0, LEASE_S - 1, LEASE_S, LEASE_S + 1]))
     def time_passes(self, seconds: float) -> None:
@@ -183,7 +183,7 @@ class RecordsMachine(RuleBasedStateMachine):
             decision.set_state(state, "why")
         self.sweep = state
 
-    # What a person does.
+    # The user's actions.
 
     @rule(
         answer=st.sampled_from([None, Answer.PAUSE, Answer.STOP, Answer.CANCEL]), number=st.none() | numbers
@@ -225,7 +225,7 @@ class RecordsMachine(RuleBasedStateMachine):
             if slate:
                 model.failures, model.pack_limit = 0, None
 
-    # What must hold, always.
+    # Invariants.
 
     @invariant()
     def records_are_the_model(self) -> None:

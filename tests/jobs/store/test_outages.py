@@ -1,4 +1,4 @@
-"""The store goes away and comes back: OutOfReach and no other error, and no write lost or half made."""
+"""The store goes away and comes back: only OutOfReach is raised, and no write is lost or partial."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRIAL = TrialKey(SWEEP, 0)
 
 
 def out_of_reach(call: Callable[[], object]) -> str:
-    """Return what the call says of a store that is out of reach: what, why, and the remedy."""
+    """Return the parts of a call's OutOfReach error: what, why, and the remedy."""
     with pytest.raises(OutOfReach) as told:
         call()
     message = str(told.value)
@@ -55,7 +55,7 @@ class TestPostgresqlRestarts:
         put_sweep(records, trials=6)
         keys = in_threads(
             lambda number: claim(records, trial=number).key, 4
-        )  # so many connections are pooled
+        )  # this many connections are pooled
         server.stop(how)
         said = out_of_reach(lambda: records.record([progress(keys[0], 1)], LEASE_S))
         assert "KERASWEEP_STORE_URL" in said
@@ -208,7 +208,7 @@ class TestSqliteOutages:
         assert claim(records).key.attempt == 1
 
     def test_a_file_that_may_not_be_written(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="kerasweep-"))  # where any user may look
+        folder = Path(tempfile.mkdtemp(prefix="kerasweep-"))  # where any user may read
         try:
             url = f"sqlite:///{folder / 'store.db'}"
             Records(url).close()

@@ -1,4 +1,4 @@
-"""Who is there, in every store: signed in, signed off, grown silent, dead."""
+"""Presence of processes, in every store: registered, signed off, silent, dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sick worker is set aside in every store, and what failed on it alone is tried by the others."""
+"""A sick worker is set aside in every store, and what failed on it alone is retried by the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sweep(records: Records) -> SweepRecord:
 
 
 def take(records: Records, trial: int, worker: str) -> bool:
-    """Claim a trial and leave it running; tell whether it could be claimed."""
+    """Claim a trial and leave it running; return whether it could be claimed."""
     return records.claim(TrialKey(SWEEP, trial), worker, LEASE_S) is not None
 
 

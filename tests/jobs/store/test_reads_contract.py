@@ -1,4 +1,4 @@
-"""What anyone may read, in every store: names, the best, odd values, and thousands of trials."""
+"""The contract for readers, in every store: names, the best, odd values, and thousands of trials."""
 
 from __future__ import annotations
 
@@ -189,7 +189,9 @@ class TestLogTail:
         assert tail.read() == of_one.read() == []
 
     def test_skips_no_line_that_is_committed_late_in_postgresql(self, postgres_url: str) -> None:
-        """The line with the lower id is seen after those with the higher ones, and nothing twice."""
+        """A line that becomes visible after lines with higher ids is still returned, and none is returned
+        twice.
+        """
         records = Records(postgres_url)
         put_sweep(records, 3)
         keys = [claim(records, trial=number).key for number in range(3)]
@@ -209,7 +211,7 @@ class TestLogTail:
 
 
 def quickest(call: Callable[[], object]) -> float:
-    """Return the seconds of the quickest of three calls."""
+    """Return the duration of the fastest of three calls, in seconds."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the scheduler may rely on, in every store: decisions, lost leases, hints and the journal."""
+"""The contract for the scheduler, in every store: decisions, lost leases, hints and the journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def states(records: Records) -> list[str]:
 
 
 def one_of_each(records: Records) -> None:
-    """Put a trial of every state on record, in the order of `TrialState`."""
+    """Record a trial in every state, in the order of `TrialState`."""
     put_sweep(records, trials=len(TrialState))
     claim(records, trial=1)
     with records.deciding(SWEEP) as decision:

@@ -1,4 +1,4 @@
-"""A file system whose folders cannot be synced is used, with a word."""
+"""A file system whose folders cannot be synced is used, with a warning."""
 
 from __future__ import annotations
 

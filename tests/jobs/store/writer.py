@@ -1,4 +1,4 @@
-"""A process that writes artifacts until it is killed, or until it dies at the stage that it was told.
+"""Writes artifacts until it is killed, or until it dies at a given stage.
 
 python writer.py FOLDER KEY [STAGE]
 """
@@ -17,12 +17,12 @@ SIZE = 300_000
 
 
 def version(number: int) -> bytes:
-    """Return content of which a reader can tell that it is whole, and which it is."""
+    """Return content that reveals whether it is complete, and which version it is."""
     return bytes([number % 256]) * (SIZE + number)
 
 
 def _die(*_: object) -> NoReturn:
-    os._exit(9)  # as SIGKILL: nothing is cleaned up
+    os._exit(9)  # like SIGKILL: no cleanup
 
 
 def _after(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""An EarlyStopping made at import, which stops each trial after its third epoch."""
+"""An EarlyStopping created at import, which stops each trial after its third epoch."""
 #: params: [{rate: 0.01}, {rate: 0.02}, {rate: 0.03}]
 #: training: {epochs: 5}
 

@@ -1,4 +1,4 @@
-"""Functions change what they are given: each call gets the file's value."""
+"""Functions modify their arguments: each call still gets the file's value."""
 #: params: [{shape: {units: 2, more: [3, 4]}}, {shape: {units: 5, more: [6]}}]
 
 import keras

@@ -1,4 +1,4 @@
-"""A connection to SQLite made at import, which belongs to one thread, read later on."""
+"""An SQLite connection created at import, which belongs to one thread, is read later."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import sqlite3

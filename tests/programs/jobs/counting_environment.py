@@ -1,4 +1,4 @@
-"""Counts in the environment, in the path and in its arguments: each trial begins at nothing."""
+"""Counts in the environment, in the path and in its arguments: each trial starts from zero."""
 #: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
 
 import os

@@ -1,4 +1,4 @@
-"""A generator of random numbers made at import, drawn from by load_data and by build_model."""
+"""A random generator created at import, used by load_data and by build_model."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import keras

@@ -1,4 +1,4 @@
-"""A layer and a backbone made at import, trained by each trial."""
+"""A layer and a backbone created at import, trained by each trial."""
 #: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
 
 import keras

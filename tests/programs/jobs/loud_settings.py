@@ -1,4 +1,4 @@
-"""Settings of the whole process, made at import and while the model is built."""
+"""Process-wide settings, changed at import and while the model is built."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import logging

@@ -1,4 +1,4 @@
-"""A dtype policy set at import holds for each trial, whichever thread trains it."""
+"""A dtype policy set at import applies to each trial, whichever thread trains it."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import keras

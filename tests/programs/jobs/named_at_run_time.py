@@ -1,4 +1,4 @@
-"""Modules imported by a name made at run time, pickled functions, a folder called like a library."""
+"""Modules imported by a name computed at run time, pickled functions, a folder named like a library."""
 #: params: [{net: small}, {net: large}]
 
 import importlib

@@ -1,4 +1,4 @@
-"""load_data uses a layer and a metric of its own, so that the names of the model's are the second ones."""
+"""load_data uses its own layer and metric, so that the model's automatic names are the second ones."""
 #: params: [{units: 2}, {units: 3}, {units: 4}]
 
 import keras

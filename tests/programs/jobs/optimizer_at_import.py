@@ -1,4 +1,4 @@
-"""An optimizer, a metric and a schedule made at import."""
+"""An optimizer, a metric and a schedule created at import."""
 #: params: [{units: 2}, {units: 3}]
 
 import keras

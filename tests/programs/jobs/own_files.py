@@ -1,4 +1,4 @@
-"""Files by relative path: the data are read from beside the job, and what is written is read again."""
+"""Files with relative paths: data is read from beside the job, and written files are read back."""
 #: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
 #: training: {epochs: 3, batch_size: 3}
 

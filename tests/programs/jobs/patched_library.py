@@ -1,4 +1,4 @@
-"""A program that puts a function of its own into Keras and NumPy."""
+"""A program that patches Keras and NumPy."""
 
 import keras
 import numpy as np

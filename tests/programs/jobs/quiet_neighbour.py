@@ -1,4 +1,4 @@
-"""A plain program that any setting of another would change: after a loud one it is the same."""
+"""A plain program that any leaked setting would change: after a loud one its result is the same."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import os

@@ -1,4 +1,4 @@
-"""Classes that are registered with Keras, in a model that is built from its own description."""
+"""Classes registered with Keras, in a model built from its own configuration."""
 #: params: [{units: 2}, {units: 3}]
 
 import keras

@@ -1,4 +1,4 @@
-"""load_data leaves the mean and a class's attribute behind, and build_model uses both."""
+"""load_data leaves the mean and a class attribute behind, and build_model uses both."""
 #: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
 
 import keras

@@ -1,4 +1,4 @@
-"""The streams are asked and set up at import as in a program, and written to in several ways."""
+"""The output streams are inspected and configured at import, and written to in several ways."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import contextlib

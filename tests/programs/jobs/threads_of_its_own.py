@@ -1,4 +1,4 @@
-"""A thread and a pool of threads of the job's own, which read files and print."""
+"""A job with its own thread and thread pool, which read files and print."""
 #: params: [{rate: 0.01}, {rate: 0.1}]
 
 import threading

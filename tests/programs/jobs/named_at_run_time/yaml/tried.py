@@ -1,1 +1,1 @@
-"""Notes, in a folder that is called like a library."""
+"""Notes, in a folder named like a library."""
