@@ -400,19 +400,30 @@ def test_what_is_logged_meanwhile_stands_above_the_live_table(
 @pytest.fixture
 def long(stage: Any) -> Any:
     """A sweep of 10,000 trials, the first of which have ended."""
-    values = {"learning_rate": {"values": [number / 1e4 for number in range(1, 10_001)]}}
+    hundred = list(range(1, 101))
+    values = {"learning_rate": {"values": [n / 1e4 for n in hundred]}, "units": {"values": hundred}}
     sweep = stage.sweep(parameters=values, training={"epochs": 10}, budget={"max_trials": 10_000})
     for trial in range(5):
         stage.complete(sweep, trial)
     return Client().sweep(sweep)
 
 
+def processor_s(work: Callable[[], object]) -> float:
+    """Return the processor time of the cheapest of three calls: other processes may disturb one."""
+
+    def once() -> float:
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    return min(once() for _ in range(3))
+
+
 def test_a_long_sweep_is_looked_at_quickly(long: Any) -> None:
-    long.status()
-    began = time.process_time()
+    """Its 10,000 trials are counted, never read: that costs many times as much."""
     assert long.status().trials[TrialState.QUEUED] == 9_995
     assert len(take(long, 20).rows) == 5
-    assert time.process_time() - began < 0.5
+    assert processor_s(lambda: take(long, 20)) < processor_s(long.trial_records) / 4
 
 
 def test_of_a_long_sweep_every_end_is_told(long: Any, stage: Any) -> None:
