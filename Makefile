@@ -9,8 +9,9 @@ BIN    := $(VENV)/bin
 DEMO      ?= demo
 DEMO_JOB  ?= mlp
 # How `make test` calls pytest: three test processes, since half of a test is waiting for other processes,
-# and each file in one of them, since what some files train for all of their tests takes minutes.
-PYTEST    ?= -n 3 --dist loadfile
+# and each file in one of them, since what some files train for all of their tests takes minutes. Files with
+# slow tests begin first (tests/conftest.py).
+PYTEST    ?= -n 3 --dist loadfile --no-loadscope-reorder
 CHAOS     ?=
 BENCH     ?=
 RESULTS   ?= benchmarks/results

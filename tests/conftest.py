@@ -16,6 +16,14 @@ from kerasweep.scheduler.local.redis_server import RedisServer
 Until = Callable[..., None]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first, then those that train: the last ones to run should be quick."""
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    items.sort(key=lambda item: (not marks[item.path] & {"slow"}, not marks[item.path] & {"tf"}))
+
+
 @pytest.fixture
 def until() -> Until:
     """Return a function that waits until a condition holds, and fails the test if it does not in time."""
