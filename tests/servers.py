@@ -39,13 +39,14 @@ class PostgresServer:
 
     Args:
         tcp: listen on a free port of 127.0.0.1 too.
+        address: listen there too, on port 5432, and let in whoever has a role's password.
     """
 
-    def __init__(self, *, tcp: bool = False) -> None:
+    def __init__(self, *, tcp: bool = False, address: str | None = None) -> None:
         self._user = "nobody" if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="kerasweep-pg-"))
         self.port = free_port() if tcp else 5432
-        self._tcp = tcp
+        self._address = address or ("127.0.0.1" if tcp else "")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -77,6 +78,8 @@ class PostgresServer:
         command = [*self._leash(), *map(str, initdb)]
         subprocess.run(command, check=True, capture_output=True, timeout=_START_S, cwd=self.folder)
         (data / "postgresql.auto.conf").write_text(_CONFIG, encoding="utf-8")
+        with (data / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
         self.start()
 
     def __exit__(
@@ -101,8 +104,7 @@ class PostgresServer:
 
     def _starts(self, deadline: float) -> bool:
         """Launch it once; False if it exited, as it does while children of a killed one are still ending."""
-        host = "127.0.0.1" if self._tcp else ""
-        options = ["-D", self.folder / "data", "-k", self.folder, "-h", host, "-p", self.port]
+        options = ["-D", self.folder / "data", "-k", self.folder, "-h", self._address, "-p", self.port]
         command = [*self._leash(), *map(str, [self._binaries / "postgres", *options])]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -154,20 +156,24 @@ class PostgresServer:
 class S3Server:
     """A local S3 server (moto), with one bucket.
 
+    Args:
+        address: where it listens.
+        bucket: its name.
+
     Raises:
         ModuleNotFoundError: moto is not installed.
     """
 
-    bucket = "sweeps"
-
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1", bucket: str = "sweeps") -> None:
+        self.bucket = bucket
         if find_spec("moto") is None:
             raise ModuleNotFoundError("moto")
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self._address = address
+        self.url = f"http://{address}:{free_port()}"
 
     def __enter__(self) -> Self:
         port = self.url.rpartition(":")[2]
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+        command = [sys.executable, "-m", "moto.server", "-H", self._address, "-p", port]
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen([*_pdeathsig(), *command], stdout=quiet, stderr=quiet)
         deadline = time.monotonic() + _START_S

@@ -17,6 +17,8 @@ from kerasweep.jobs.trial import TrialState
 
 #: Seconds without a heartbeat before a process counts as gone.
 ALIVE_S = 30.0
+#: What a run's facts have that a scheduler's have not: it keeps both a scheduler and a worker.
+_RUNS = "runs"
 
 
 class PresenceRecords:
@@ -47,7 +49,15 @@ class PresenceRecords:
 
     def schedulers(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
         """Return the schedulers that signed in within the last `within_s` seconds."""
-        return self._alive(t.schedulers, within_s)
+        return [one for one in self._alive(t.schedulers, within_s) if not one.facts.get(_RUNS)]
+
+    def run_seen(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Record that a `kerasweep run` keeps a scheduler and a worker, until `scheduler_gone`."""
+        self._sign_in(t.schedulers, run, {**facts, _RUNS: True})
+
+    def runs(self, within_s: float = ALIVE_S) -> list[ProcessRecord]:
+        """Return the runs that signed in within the last `within_s` seconds."""
+        return [one for one in self._alive(t.schedulers, within_s) if one.facts.get(_RUNS)]
 
     def bury_the_dead(self) -> list[str]:
         """Sign off those whose process died on this machine; return their names.

@@ -12,6 +12,7 @@ from kerasweep.jobs.store.overview import OverviewRecords
 from kerasweep.jobs.store.presence import PresenceRecords
 from kerasweep.jobs.store.reads import RecordReads
 from kerasweep.jobs.store.retention import RetentionRecords
+from kerasweep.jobs.store.spent import TimeRecords
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sweeps import SweepRecords
 
@@ -25,6 +26,7 @@ class Records(
     IdentityRecords,
     RetentionRecords,
     OverviewRecords,
+    TimeRecords,
     RecordReads,
 ):
     """The records of sweeps, trials and attempts. Safe to share between threads.

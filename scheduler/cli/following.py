@@ -19,6 +19,7 @@ from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import DocumentStream, OutputFormat, console, emit, line, say, show
 from kerasweep.scheduler.cli.submitting import EngineName, NewName, file_in
 from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.attendance import Attendance
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.local.children import expect_keras
@@ -89,14 +90,17 @@ def run(
     """
     sweep = _begin(client, file, resume, name, engine)
     if not sweep.state.final:
-        _train(client, sweep, (*worker.words, f"--engine={engine}"), output)
+        with Attendance(client) as attendance:
+            if sweep.record.state is SweepState.PAUSED:
+                sweep.resume()
+            _train(client, sweep, (*worker.words, f"--engine={engine}"), output, attendance)
     _conclude(sweep.refresh(), output)
 
 
 def _begin(
     client: Client, file: Path | None, resume: str | None, name: str | None, engine: EngineName
 ) -> Sweep:
-    """Submit the sweep, or find the one to resume."""
+    """Submit the sweep, or find the one to resume, which may be paused."""
     if (file is None) == (resume is None):
         raise InputError(
             "a run needs a sweep file, or --resume SWEEP, and not both; see `kerasweep run --help`"
@@ -104,13 +108,12 @@ def _begin(
     expect_keras()
     if file is not None:
         return client.submit(file_in(file), name=name, engine=engine)
-    sweep = client.sweep(str(resume))
-    if sweep.record.state is SweepState.PAUSED:
-        sweep.resume()
-    return sweep
+    return client.sweep(str(resume))
 
 
-def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat) -> None:
+def _train(
+    client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat, attendance: Attendance
+) -> None:
     """Run everything that the sweep needs until it has ended, or a signal asks to stop.
 
     Raises:
@@ -129,6 +132,7 @@ def _train(client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: 
 
             def tick() -> bool:
                 local.check()
+                attendance.tell()
                 return bool(interrupts)
 
             live.follow(_view(here.sweep(sweep.id), output, kept=True), tick)
@@ -221,9 +225,12 @@ def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def _failure(sweep: Sweep) -> Halted:
+    named = [str(one.number) for one in sweep.trial_records([TrialState.FAILED])]
+    more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    which = f"failed trials: {', '.join(named[:_NAMED])}{more}; " if named else ""
     return Halted(
         f"sweep {sweep.name} failed: {sweep.record.message}\n"
-        f"`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` say more"
+        f"{which}`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` say more"
     )
 
 

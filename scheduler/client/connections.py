@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kerasweep.jobs.errors import NotFound, OutOfReach, without_password
+from kerasweep.jobs.kernel import has_ended
 from kerasweep.jobs.settings import Settings, from_env, to_env
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ class Connections:
     def schedulers(self) -> list[ProcessRecord]:
         """Return the schedulers with a heartbeat in the last half minute."""
         return self.records.schedulers() if self.has_store() else []
+
+    def runs(self) -> list[ProcessRecord]:
+        """Return the runs (`kerasweep run`) that keep a scheduler and a worker; both may be starting."""
+        found = self.records.runs() if self.has_store() else []
+        return [one for one in found if not has_ended(one.facts.get("process"))]
 
     def has_store(self) -> bool:
         """Whether there is a store to read; reading must not create an empty one in every folder."""

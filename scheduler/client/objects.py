@@ -5,7 +5,7 @@ The documents of the command line are made from them; see `report`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,8 @@ class Status:
         troubles: problems outside the job: retries that do not count, and workers set aside.
         created_at: when it was submitted.
         finished_at: when it ended.
-        elapsed_s: the seconds since it was submitted, or until it ended.
+        elapsed_s: for how many seconds it has been trained; time in which no trial ran counts for nothing.
+        failed: the trials that failed, by number.
     """
 
     sweep: str
@@ -131,6 +132,7 @@ class Status:
     created_at: datetime
     finished_at: datetime | None
     elapsed_s: float
+    failed: tuple[Trial, ...] = ()
 
     @classmethod
     def of(
@@ -139,9 +141,10 @@ class Status:
         counts: Mapping[TrialState, int],
         best: TrialRecord | None,
         *,
-        now: float,
+        elapsed_s: float = 0.0,
         waiting: str | None = None,
         troubles: tuple[str, ...] = (),
+        failed: Sequence[TrialRecord] = (),
     ) -> Status:
         """Return the status of a sweep as recorded.
 
@@ -149,9 +152,10 @@ class Status:
             sweep: the sweep.
             counts: the number of its trials in each state; absent ones count 0.
             best: the best trial that counts, if any.
-            now: seconds since 1970.
+            elapsed_s: for how many seconds it has been trained.
             waiting: why nothing happens, if something keeps its trials from starting.
             troubles: problems outside the job.
+            failed: the trials that failed, by number.
         """
         return cls(
             sweep=sweep.id,
@@ -166,7 +170,8 @@ class Status:
             troubles=troubles,
             created_at=datetime.fromtimestamp(sweep.created_at, UTC),
             finished_at=moment(sweep.finished_at),
-            elapsed_s=max(0.0, (sweep.finished_at or now) - sweep.created_at),
+            elapsed_s=elapsed_s,
+            failed=tuple(map(Trial.of, failed)),
         )
 
     @property
@@ -192,7 +197,7 @@ class Status:
             ("trials", f"{self.ended} of {self.max_trials} ended ({counted or 'none yet'})"),
             ("best", self._best),
             ("parameters", wording.params(self.best.params) if self.best else ""),
-            ("elapsed", wording.duration(self.elapsed_s)),
+            ("elapsed", wording.duration(self.elapsed_s or None)),
             ("message", self.message),
             ("waiting", self.waiting or ""),
         ]

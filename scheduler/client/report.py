@@ -33,6 +33,8 @@ Document = dict[str, Any]
 NO_WORKER = "no worker is alive; `kerasweep worker` starts one"
 NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep scheduler` starts one"
 STARTING = "the worker is starting"
+#: So many failed trials a status lists; `kerasweep trials --state failed` lists all.
+MOST_FAILURES = 10
 
 
 def status_document(status: Status) -> Document:
@@ -51,6 +53,11 @@ def status_document(status: Status) -> Document:
         "created_at": timestamp(status.created_at),
         "finished_at": timestamp(status.finished_at),
         "elapsed_s": round(status.elapsed_s, 3),
+        "failures": [
+            {"trial": one.number, "class": str(one.failure.cls), "message": one.failure.message}
+            for one in status.failed[:MOST_FAILURES]
+            if one.failure
+        ],
     }
 
 
@@ -195,6 +202,15 @@ def worker_documents(workers: Iterable[ProcessRecord], quarantines: Iterable[Qua
         {"worker": one.id, "seen_s": round(one.age_s, 1), "set_aside": aside.get(one.id), **one.facts}
         for one in workers
     ]
+
+
+def ending_reason(sweep: SweepRecord, counts: Mapping[TrialState, int]) -> str | None:
+    """Say what is still to happen to a sweep that has ended, or return None where it has."""
+    running = counts.get(TrialState.RUNNING, 0)
+    if not sweep.state.final or not running:
+        return None
+    still = "1 trial still runs and stops" if running == 1 else f"{running} trials still run and stop"
+    return f"{still} at the next step, or when the lease of a lost worker ends"
 
 
 def waiting_reason(

@@ -83,7 +83,8 @@ class Sweep:
             kept: whether this process keeps a worker and a scheduler running for it.
         """
         sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
-        reason, told = None, tuple[str, ...]()
+        kept = kept or bool(self.client.runs())
+        reason, told = report.ending_reason(sweep, counts), tuple[str, ...]()
         if not sweep.state.final:
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
@@ -94,7 +95,16 @@ class Sweep:
             reason = reason or troubles.waiting_for(setbacks, time.time())
             aside = [one for one in self.client.records.quarantines() if one.worker in names]
             told = troubles.troubles_of(setbacks, aside, sweep.spec.retries)
-        return Status.of(sweep, counts, best, now=time.time(), waiting=reason, troubles=told)
+        failed = self.trial_records([TrialState.FAILED]) if counts.get(TrialState.FAILED) else []
+        return Status.of(
+            sweep,
+            counts,
+            best,
+            elapsed_s=self.client.records.spent(self.id).seconds,
+            waiting=reason,
+            troubles=told,
+            failed=failed,
+        )
 
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()

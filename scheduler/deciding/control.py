@@ -64,12 +64,15 @@ def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
     with records.deciding(sweep) as decision:
         if trial is not None:
             _expect_open(decision, trial, "cancelled")
-            decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, trial, _BY_HAND)
-            return f"trial {trial} is cancelled"
+            moved = decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, trial, _BY_HAND)
+            return f"trial {trial} {'is cancelled' if moved else 'will be cancelled at its next step'}"
         _expect_state(decision, "cancelled", SweepState.RUNNING, SweepState.PAUSED)
         decision.move(TrialState.CANCELLED, _BY_HAND)
         decision.set_state(SweepState.CANCELLED, _BY_HAND, "cancelled by hand")
-        return f"sweep {decision.sweep.name} is cancelled"
+        running = decision.counts().get(TrialState.RUNNING, 0)
+        still = "the trial that runs stops" if running == 1 else f"the {running} trials that run stop"
+        rest = f"; {still} at the next step" if running else ""
+        return f"sweep {decision.sweep.name} is cancelled{rest}"
 
 
 def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCode | None = None) -> str:

@@ -137,7 +137,7 @@ def _all_begin(snapshot: Snapshot) -> bool:
 
 
 def _head(status: Mapping[str, Any]) -> Text:
-    elapsed = wording.duration(status["elapsed_s"])
+    elapsed = wording.duration(status["elapsed_s"] or None)
     state = (status["state"], tables.STYLES.get(status["state"], ""))
     return _line(
         (status["name"], "bold"), "  ", (status["sweep"], "dim"), "  ", state, (" · ", "dim"), elapsed

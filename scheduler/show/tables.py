@@ -73,14 +73,24 @@ def status(document: Mapping[str, Any]) -> RenderableType:
             "best", f"{name} {wording.metric(best['value'])} · trial {best['trial']} · epoch {best['epoch']}"
         )
         facts.add_row("", wording.params(best["params"]))
-    facts.add_row("elapsed", wording.duration(document["elapsed_s"]))
+    facts.add_row("elapsed", wording.duration(document["elapsed_s"] or None))
     if document["message"]:
         facts.add_row("message", Text(document["message"], "red" if document["state"] == "failed" else ""))
+    failures = document.get("failures", ())
+    for number, one in enumerate(failures):
+        line = f"trial {one['trial']}  {one['class']}: {_first_line(one['message'])}"
+        facts.add_row("" if number else "failed", Text(line, "red", no_wrap=True, overflow="ellipsis"))
+    if document["trials"]["failed"] > len(failures):
+        facts.add_row("", Text(f"and {document['trials']['failed'] - len(failures)} more", "red"))
     if document["waiting"]:
         facts.add_row("waiting", Text(document["waiting"], "yellow"))
     for trouble in document.get("troubles", ()):
         facts.add_row("trouble", Text(trouble, "yellow"))
     return facts
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.splitlines()), "")
 
 
 def workers(documents: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -190,7 +190,7 @@ class Pages:
 
     def _row(self, sweep: Sweep) -> Status:
         def read() -> Status:
-            return Status.of(sweep.record, sweep.counts(), sweep.best_record(), now=sweep.record.created_at)
+            return Status.of(sweep.record, sweep.counts(), sweep.best_record())
 
         return self._shelf.kept(sweep.id, "row", read)
 

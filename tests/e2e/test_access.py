@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import socket
-import ssl
-import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,73 +12,19 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from guarded_redis import PASSWORD, QUOTED, TlsFront, start_guarded
 from servers import free_port
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue, new_app
 from kerasweep.scheduler.cli.processes import flower_command, flower_environ
-from kerasweep.scheduler.local.redis_server import find_binary
-
-DOC = Path(__file__).parents[2] / "docs" / "security.md"
-#: As a user may choose it, and as it is written in a URL.
-PASSWORD, QUOTED = "p@ss:w/rd#%25", "p%40ss%3Aw%2Frd%23%2525"
-
-
-class TlsFront:
-    """Terminates TLS in front of a server that cannot.
-
-    Args:
-        port: of the server behind.
-        authority: the CA that signs its certificate.
-    """
-
-    def __init__(self, port: int, authority: trustme.CA) -> None:
-        self._behind = port
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self._context)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                line, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(line,), daemon=True).start()
-
-    def _serve(self, line: socket.socket) -> None:
-        with contextlib.suppress(OSError), line:
-            secret = self._context.wrap_socket(line, server_side=True)
-            with secret, socket.create_connection(("127.0.0.1", self._behind)) as plain:
-                threading.Thread(target=_pump, args=(plain, secret), daemon=True).start()
-                _pump(secret, plain)
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_RDWR)
-
-
-def acl_of_the_doc() -> str:
-    [block] = re.findall(r"```acl\n(.*?)```", DOC.read_text(encoding="utf-8"), re.S)
-    return str(block).replace("user default off\n", "").replace("PASSWORD", PASSWORD)
 
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Any]:
     """A Redis under the documented ACL; an administrator's client."""
-    users = tmp_path / "users.acl"
-    users.write_text(f"user admin on nopass ~* &* +@all\nuser default off\n{acl_of_the_doc()}")
-    binary, port = find_binary(), free_port()
-    assert binary is not None
-    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--aclfile", str(users)]
-    process = subprocess.Popen([binary, *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    port = free_port()
+    process = start_guarded(tmp_path, port)
     with redis.Redis(port=port, username="admin", password="x") as admin:
         admin.port = port
         yield admin

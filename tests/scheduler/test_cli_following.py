@@ -86,6 +86,19 @@ def test_run_shows_the_winner_and_how_to_fetch_it(local: type[LocalStandIn], she
     assert made.ended
 
 
+def test_what_is_asked_while_a_run_starts_asks_for_no_worker(
+    local: type[LocalStandIn], shell: Any, stage: Any
+) -> None:
+    stage.sweep()
+    shell("pause", "mlp")
+    told: list[str | None] = []
+    local.rounds.append(lambda _: told.append(Client().sweep("mlp").status().waiting))
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "--resume", "mlp")
+    assert (shell.code, told) == (0, ["the worker is starting"])
+    assert stage.records.runs() == []
+
+
 def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) -> None:
     local.rounds.append(LocalStandIn.complete)
     document = json.loads(shell("run", "sweep.yaml", "-o", "json"))

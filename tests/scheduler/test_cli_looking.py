@@ -80,6 +80,17 @@ def test_trials_sorts_filters_and_limits(sweep: str, shell: Any) -> None:
     assert shell.code == 2
 
 
+def test_status_lists_the_failed_trials(sweep: str, stage: Any, shell: Any) -> None:
+    document = json.loads(shell("status", "mlp", "-o", "json"))
+    assert document["failures"] == [
+        {"trial": 2, "class": "diverged", "message": "the loss became NaN in epoch 2"}
+    ]
+    stage.end(sweep, SweepState.FAILED, "too many failed")
+    assert "trial 2  diverged: the loss became NaN in epoch 2" in shell("status", "mlp")
+    shell("run", "--resume", "mlp")
+    assert "failed trials: 2; `kerasweep logs mlp`" in shell.err
+
+
 def test_the_table_of_trials_is_readable(sweep: str, shell: Any) -> None:
     lines = shell("trials", "mlp").splitlines()
     heading = lines[0].split()

@@ -39,10 +39,22 @@ def test_pause_resume_and_cancel_one_trial(stage: Any, shell: Any) -> None:
 def test_cancel_keeps_what_is_done(stage: Any, shell: Any) -> None:
     sweep = stage.sweep()
     stage.complete(sweep, 0)
-    shell("cancel", "mlp")
+    assert shell("cancel", "mlp") == "sweep mlp is cancelled\n"
     assert shell.code == 0
     assert state(stage, sweep, 0) is TrialState.COMPLETED
     assert state(stage, sweep, 1) is TrialState.CANCELLED
+    assert json.loads(shell("status", "mlp", "-o", "json"))["waiting"] is None
+
+
+def test_cancel_says_what_is_still_to_happen(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep()
+    keys = [stage.claim(sweep, trial)[0] for trial in (0, 1)]
+    assert shell("cancel", "mlp", "0") == "trial 0 will be cancelled at its next step\n"
+    assert shell("cancel", "mlp") == "sweep mlp is cancelled; the 2 trials that run stop at the next step\n"
+    stage.records.release(keys[0], TrialState.CANCELLED, "as asked")
+    assert "1 trial still runs and stops at the next step" in shell("status", "mlp")
+    stage.records.release(keys[1], TrialState.CANCELLED, "as asked")
+    assert "still runs" not in shell("status", "mlp")
 
 
 def test_retry_queues_failed_trials_again(stage: Any, shell: Any) -> None:

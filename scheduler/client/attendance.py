@@ -1,0 +1,56 @@
+"""A run says that it is there before its worker and its scheduler can: loading TensorFlow takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import time
+from types import TracebackType
+from typing import Self
+
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.kernel import process_mark
+from kerasweep.scheduler.client.connections import Connections
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 10.0
+
+
+class Attendance:
+    """Signs this process in as one that keeps a worker and a scheduler running, until it is closed.
+
+    Args:
+        client: the way to the store, which must be there.
+    """
+
+    def __init__(self, client: Connections) -> None:
+        self._client = client
+        self._name = f"run-{secrets.token_hex(3)}@{platform.node()}"
+        self._told_at: float | None = None
+
+    def __enter__(self) -> Self:
+        self.tell()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._client.records.scheduler_gone(self._name)
+        except OutOfReach as exc:  # it counts as gone half a minute later
+            log.warning("could not sign off: %s", str(exc).splitlines()[0])
+
+    def tell(self) -> None:
+        """Sign in again where that is due; a store that is out of reach is told the next time."""
+        now = time.monotonic()
+        if self._told_at is not None and now - self._told_at < _EVERY_S:
+            return
+        self._told_at = now
+        facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
+        try:
+            self._client.records.run_seen(self._name, facts)
+        except OutOfReach as exc:
+            log.warning("could not sign in: %s", str(exc).splitlines()[0])
