@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
 
-from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
@@ -164,17 +163,6 @@ class Ownership:
         if marker.generation > mine.generation and not moved:
             return f"the records are older than the artifacts, as after restoring a backup; {_ADOPT}"
         return None
-
-
-def expect_ownership(ownership: Ownership) -> None:
-    """Check that this store may delete.
-
-    Raises:
-        InputError: it may not; the message says why.
-    """
-    doubt = ownership.doubt()
-    if doubt is not None:
-        raise InputError(f"only the store that made artifacts may delete them; {doubt}")
 
 
 def _key(store: str) -> str:

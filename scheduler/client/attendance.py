@@ -1,4 +1,4 @@
-"""A run says that it is there before its worker and its scheduler can: loading TensorFlow takes seconds."""
+"""Announces a run before its worker and scheduler can: loading TensorFlow takes seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Self
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.kernel import process_mark
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.scheduler.client.connections import Connections
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Attendance:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._client.records.scheduler_gone(self._name)
+            self._client.records.gone(self._name, ProcessKind.RUN)
         except OutOfReach as exc:  # it counts as gone half a minute later
             log.warning("could not sign off: %s", str(exc).splitlines()[0])
 
@@ -51,6 +52,6 @@ class Attendance:
         self._told_at = now
         facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
         try:
-            self._client.records.run_seen(self._name, facts)
+            self._client.records.seen(self._name, facts, ProcessKind.RUN)
         except OutOfReach as exc:
             log.warning("could not sign in: %s", str(exc).splitlines()[0])

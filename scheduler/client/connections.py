@@ -107,7 +107,7 @@ class Connections:
 
     def workers(self) -> list[ProcessRecord]:
         """Return the workers with a heartbeat in the last half minute."""
-        return self.records.workers() if self.has_store() else []
+        return self._alive("worker")
 
     def quarantines(self) -> list[Quarantine]:
         """Return the workers that are set aside, by name."""
@@ -125,12 +125,16 @@ class Connections:
 
     def schedulers(self) -> list[ProcessRecord]:
         """Return the schedulers with a heartbeat in the last half minute."""
-        return self.records.schedulers() if self.has_store() else []
+        return self._alive("scheduler")
 
     def runs(self) -> list[ProcessRecord]:
         """Return the runs (`kerasweep run`) that keep a scheduler and a worker; both may be starting."""
-        found = self.records.runs() if self.has_store() else []
-        return [one for one in found if not has_ended(one.facts.get("process"))]
+        return [one for one in self._alive("run") if not has_ended(one.facts.get("process"))]
+
+    def _alive(self, kind: str) -> list[ProcessRecord]:
+        from kerasweep.jobs.store.models import ProcessKind
+
+        return self.records.alive(ProcessKind(kind)) if self.has_store() else []
 
     def has_store(self) -> bool:
         """Whether there is a store to read; reading must not create an empty one in every folder."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.models import ProcessKind
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import ProcessRecord
@@ -33,7 +34,7 @@ def healthy(records: Records, settings: Settings, part: str) -> str:
         OutOfReach: the store does not respond.
     """
     within_s = _WORKER_S if part == "worker" else max(_WORKER_S, _ROUNDS * settings.reconcile_s)
-    found = records.workers(within_s) if part == "worker" else records.schedulers(within_s)
+    found = records.alive(ProcessKind(part), within_s)
     here = [one for one in found if one.facts.get("host") == platform.node()]
     if not here:
         raise KerasweepError(

@@ -26,6 +26,7 @@ from kerasweep.jobs.queue.watchdog import watch
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.identity import Ownership
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sql.database import wait_for
 from kerasweep.scheduler.deciding.advance import advance, send_hints
@@ -80,7 +81,7 @@ def keep_reconciling(
     while not ended.wait(pause_s):
         pause_s = settings.reconcile_s
         try:
-            records.scheduler_seen(name, facts)
+            records.seen(name, facts, ProcessKind.SCHEDULER)
             reconcile(records, queue, settings)
             if time.monotonic() >= next_prune:
                 pruner.round()
@@ -119,7 +120,7 @@ def main() -> int:
     ended.set()
     rounds.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):
-        records.scheduler_gone(name)
+        records.gone(name, ProcessKind.SCHEDULER)
         pruner.round()  # the last trials may just have ended
     return 0
 

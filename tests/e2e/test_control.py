@@ -160,7 +160,7 @@ def test_a_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, unti
     first, second = running_trials(cluster, running)
     app = Celery(broker=cluster.settings.broker_url, set_as_current=False)  # Flower's, so no app of ours
     try:
-        [worker] = [one.id for one in cluster.records.workers()]
+        [worker] = [one.id for one in cluster.records.alive()]
         # The scheduler answers too, and may be the first to.
         found = app.control.inspect([worker], timeout=15.0).active()
         tasks = {int(task["id"].split(".")[1]): task["id"] for task in found[worker]}

@@ -12,7 +12,7 @@ TRIALS = 30
 def test_no_trial_is_lost_to_a_sick_worker(cluster: Any, until: Any) -> None:
     cluster.stub_worker("--name=sick@here", "--slots=2", STUB_SICK="1")
     cluster.stub_worker("--name=sound@here", "--slots=2")
-    until(lambda: len(cluster.records.workers()) == 2, 40)
+    until(lambda: len(cluster.records.alive()) == 2, 40)
     cluster.scheduler()
     sweep = cluster.submit_stub(epochs=1, epoch_s=0.2, parameters={"copy": {"values": list(range(TRIALS))}})
     until(cluster.ended(sweep), 90)

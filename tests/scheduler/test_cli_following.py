@@ -16,6 +16,7 @@ from rich.console import Console
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli.entry import StderrHandler
 from kerasweep.scheduler.client.client import Client
@@ -96,7 +97,7 @@ def test_what_is_asked_while_a_run_starts_asks_for_no_worker(
     local.rounds.append(LocalStandIn.complete)
     shell("run", "--resume", "mlp")
     assert (shell.code, told) == (0, ["the worker is starting"])
-    assert stage.records.runs() == []
+    assert stage.records.alive(ProcessKind.RUN) == []
 
 
 def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) -> None:
@@ -289,7 +290,7 @@ def test_following_a_long_outage_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def busy(stage: Any) -> Any:
     """A sweep with three running trials, two completed ones and one that failed."""
     stage.records.seen("worker-1@here", {})
-    stage.records.scheduler_seen("scheduler-1@here", {})
+    stage.records.seen("scheduler-1@here", {}, ProcessKind.SCHEDULER)
     sweep = stage.sweep()
     stage.complete(sweep, 0, [0.5, 0.4])
     stage.complete(sweep, 1, [0.5, 0.2, 0.3])

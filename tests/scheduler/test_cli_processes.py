@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.errors import InputError, KerasweepError
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.scheduler.cli.processes import check_flower, expect_free, flower_command, flower_environ
 from kerasweep.scheduler.local.redis_server import RedisServer
 
@@ -247,7 +248,7 @@ def test_doctor_knows_the_workers_and_what_waits(stage: Any, shell: Any) -> None
     stage.sweep(resources={"gpus": 4})
     offer = {"trainers": 1, "slots": 8, "devices": ["cpu"], "gpus_per_trial": 0, "queues": ["train.cpu"]}
     stage.records.seen("worker-7@here", offer)
-    stage.records.scheduler_seen("scheduler-7@here", {})
+    stage.records.seen("scheduler-7@here", {}, ProcessKind.SCHEDULER)
     findings = json.loads(shell("doctor", "-o", "json"))
     details = {one["check"]: one["detail"] for one in findings}
     assert "worker-7@here: 1 trainer of 8 slots (cpu)" in details["worker"]

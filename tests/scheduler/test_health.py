@@ -10,6 +10,7 @@ import pytest
 
 from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.store.records import Records
 from kerasweep.scheduler.client.health import healthy
 
@@ -29,7 +30,7 @@ def facts(**changes: object) -> dict[str, object]:
 
 def test_who_has_written_of_late_is_healthy(records: Records) -> None:
     records.seen("w0", facts())
-    records.scheduler_seen("s0", facts())
+    records.seen("s0", facts(), ProcessKind.SCHEDULER)
     assert healthy(records, SETTINGS, "worker").startswith("1 of 1 on ")
     assert healthy(records, SETTINGS, "scheduler").startswith("1 of 1 on ")
 

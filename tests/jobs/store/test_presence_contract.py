@@ -11,7 +11,7 @@ import pytest
 from recorded import LEASE_S, FakeClock, claim, put_sweep
 
 from kerasweep.jobs.kernel import process_mark
-from kerasweep.jobs.store.models import Progress
+from kerasweep.jobs.store.models import ProcessKind, Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer
 
@@ -25,27 +25,30 @@ class TestWorkers:
         records.seen("w2", {"slots": 1})
         records.seen("w1", {"slots": 2})
         clock.pass_s(25)
-        assert [(one.id, one.facts, one.age_s) for one in records.workers()] == [
+        assert [(one.id, one.facts, one.age_s) for one in records.alive()] == [
             ("w1", {"slots": 2}, 25),
             ("w2", {"slots": 1}, 25),
         ]
-        assert records.schedulers() == []
+        assert records.alive(ProcessKind.SCHEDULER) == []
         records.gone("w1")
-        assert [one.id for one in records.workers()] == ["w2"]
+        assert [one.id for one in records.alive()] == ["w2"]
         clock.pass_s(10)
-        assert records.workers() == []
+        assert records.alive() == []
 
 
 class TestSchedulers:
     def test_are_seen_and_gone(self, records: Records, clock: FakeClock) -> None:
-        records.scheduler_seen("s1", {"host": "here"})
+        records.seen("s1", {"host": "here"}, ProcessKind.SCHEDULER)
         clock.pass_s(20)
-        records.scheduler_seen("s2", {})
-        assert [(one.id, one.age_s) for one in records.schedulers()] == [("s1", 20), ("s2", 0)]
-        assert records.workers() == []
-        records.scheduler_gone("s2")
+        records.seen("s2", {}, ProcessKind.SCHEDULER)
+        assert [(one.id, one.age_s) for one in records.alive(ProcessKind.SCHEDULER)] == [
+            ("s1", 20),
+            ("s2", 0),
+        ]
+        assert records.alive() == []
+        records.gone("s2", ProcessKind.SCHEDULER)
         clock.pass_s(20)
-        assert records.schedulers() == []
+        assert records.alive(ProcessKind.SCHEDULER) == []
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ class TestTheDead:
         put_sweep(records, trials=2)
         records.seen("dead", {"process": process_mark(process.pid)})
         records.seen("alive", {"process": process_mark()})
-        records.scheduler_seen("dead too", {"process": process_mark(process.pid)})
+        records.seen("dead too", {"process": process_mark(process.pid)}, ProcessKind.SCHEDULER)
         lost, kept = claim(records, trial=0, worker="dead").key, claim(records, trial=1, worker="alive").key
         clock.pass_s(1)
         assert records.bury_the_dead() == []
@@ -72,8 +75,8 @@ class TestTheDead:
         process.wait()
         assert records.bury_the_dead() == ["dead", "dead too"]
         assert records.bury_the_dead() == []
-        assert [one.id for one in records.workers()] == ["alive"]
-        assert records.schedulers() == []
+        assert [one.id for one in records.alive()] == ["alive"]
+        assert records.alive(ProcessKind.SCHEDULER) == []
         assert records.expire_leases() == [lost.of_trial]
         (attempt,) = records.attempts(SWEEP, 0)
         assert (attempt.outcome, attempt.message) == ("failed: lost", "dead has died")
@@ -93,4 +96,4 @@ class TestTheDead:
     ) -> None:
         records.seen("w1", facts)
         assert records.bury_the_dead() == []
-        assert [one.id for one in records.workers()] == ["w1"]
+        assert [one.id for one in records.alive()] == ["w1"]

@@ -1,10 +1,11 @@
-"""How long a sweep has been trained, in every store: the time in which attempts ran, and no other."""
+"""The training time of a sweep, in every store: only the time during which attempts ran."""
 
 from __future__ import annotations
 
 from recorded import LEASE_S, FakeClock, claim, progress, put_sweep, result
 
 from kerasweep.jobs.kernel import process_mark
+from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialState
 
@@ -58,12 +59,12 @@ class TestTheTimeSpent:
 
 
 def test_a_run_is_told_from_a_scheduler(records: Records, clock: FakeClock) -> None:
-    records.scheduler_seen("s1", {})
-    records.run_seen("run-1", {"process": process_mark()})
-    assert [one.id for one in records.schedulers()] == ["s1"]
-    assert [one.id for one in records.runs()] == ["run-1"]
+    records.seen("s1", {}, ProcessKind.SCHEDULER)
+    records.seen("run-1", {"process": process_mark()}, ProcessKind.RUN)
+    assert [one.id for one in records.alive(ProcessKind.SCHEDULER)] == ["s1"]
+    assert [one.id for one in records.alive(ProcessKind.RUN)] == ["run-1"]
     clock.pass_s(31)
-    assert records.runs() == []
-    records.run_seen("run-1", {"process": process_mark()})
-    records.scheduler_gone("run-1")
-    assert records.runs() == []
+    assert records.alive(ProcessKind.RUN) == []
+    records.seen("run-1", {"process": process_mark()}, ProcessKind.RUN)
+    records.gone("run-1", ProcessKind.RUN)
+    assert records.alive(ProcessKind.RUN) == []
