@@ -77,6 +77,8 @@ class TrainOrder(OfRun):
         engine: auto, fit or pack.
         decisions: choices measured once for the sweep, by key.
         bar: a value worse than this does not get its model kept; None while there are too few trials.
+        rung: the epoch at which the run is held; None: it trains to its end.
+        ends: whether it ends at its rung, with a result.
     """
 
     kind = "train"
@@ -93,6 +95,8 @@ class TrainOrder(OfRun):
     engine: str
     decisions: Mapping[str, Any]
     bar: float | None
+    rung: int | None
+    ends: bool
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,24 @@ class DoneEvent(OfRun):
 
 
 @dataclass(frozen=True)
+class HeldEvent(OfRun):
+    """The run has reached its rung and left its slot; its checkpoint is durable.
+
+    The fields are those of `DoneEvent`, for what has been reached so far; a model is written only at the end.
+    """
+
+    kind = "held"
+    digest: str
+    value: float
+    best_epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+    checkpoint: ArtifactRef
+    facts: Mapping[str, Any]
+    rss_bytes: int
+
+
+@dataclass(frozen=True)
 class FailedEvent(OfRun):
     """The run has failed.
 
@@ -277,7 +299,7 @@ class ReleasedEvent(OfRun):
 
 Order = TrainOrder | StopOrder | DecidedOrder | ExitOrder
 #: Events that end a run.
-EndEvent = DoneEvent | FailedEvent | ReleasedEvent
+EndEvent = DoneEvent | HeldEvent | FailedEvent | ReleasedEvent
 RunEvent = (
     EngineEvent
     | PhaseEvent

@@ -12,6 +12,7 @@ class TrialState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
+    WAITING = "waiting"
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -70,7 +71,10 @@ COUNTED = frozenset({TrialState.COMPLETED, TrialState.STOPPED})
 #: The allowed transitions. Only a user's `retry` leads out of `failed` and `cancelled`.
 MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.PAUSED, TrialState.CANCELLED}),
-    TrialState.RUNNING: frozenset({TrialState.QUEUED, TrialState.PAUSED, *FINAL}),
+    TrialState.RUNNING: frozenset({TrialState.QUEUED, TrialState.PAUSED, TrialState.WAITING, *FINAL}),
+    TrialState.WAITING: frozenset(
+        {TrialState.QUEUED, TrialState.PAUSED, TrialState.STOPPED, TrialState.CANCELLED}
+    ),
     TrialState.PAUSED: frozenset({TrialState.QUEUED, TrialState.CANCELLED}),
     TrialState.COMPLETED: frozenset(),
     TrialState.STOPPED: frozenset(),

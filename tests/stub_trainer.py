@@ -25,6 +25,7 @@ from kerasweep.jobs.pipe import (
     EpochEvent,
     ExitOrder,
     FailedEvent,
+    HeldEvent,
     LogEvent,
     ReadyEvent,
     ReleasedEvent,
@@ -73,6 +74,11 @@ class Run:
         engine = "fit" if self.order.engine == "fit" else "pack"
         self.send(EngineEvent(self.name, engine, "a stub"))
         while self.epoch < self.epochs and not (self.epoch and self.asked == "stop"):
+            if self.epoch == self.order.rung:
+                if self.order.ends:
+                    break
+                self.hold()
+                return
             if self.misbehave() or not self.train_epoch():
                 return
         self.finish()
@@ -197,6 +203,14 @@ class Run:
                 rss_bytes=(1 << 40) if self.act == "grow" else 0,
             )
         )
+
+    def hold(self) -> None:
+        """Wait at the rung."""
+        checkpoint, value = self.save(), min(self.history)
+        assert checkpoint is not None
+        best = self.history.index(value) + 1
+        metrics = {"loss": value, "val_loss": value}
+        self.send(HeldEvent(self.name, self.chain, value, best, self.epoch, metrics, checkpoint, {}, 0))
 
     def log(self, text: str) -> None:
         """Write a line into the trial's log."""

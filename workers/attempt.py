@@ -18,6 +18,7 @@ from kerasweep.jobs.pipe import (
     EngineEvent,
     EpochEvent,
     FailedEvent,
+    HeldEvent,
     LogEvent,
     NoteEvent,
     PhaseEvent,
@@ -170,6 +171,8 @@ class Attempt:
             engine=self._engine if claim.sweep.engine == "auto" else claim.sweep.engine,
             decisions=dict(claim.decisions),
             bar=claim.bar,
+            rung=claim.rung,
+            ends=claim.ends,
         )
 
     def _heard(self, event: Heard) -> Ending | None:
@@ -177,6 +180,8 @@ class Attempt:
         match event:
             case DoneEvent():
                 return self._finishing(event)
+            case HeldEvent():
+                return self._holding(event)
             case FailedEvent():
                 return self._failed(event)
             case ReleasedEvent():
@@ -226,7 +231,7 @@ class Attempt:
         self.slot.trainer.tell(str(self.key), event.key, binding)
 
     def _finishing(self, event: DoneEvent) -> Ending:
-        cut_short = Answer.STOP in self._heard_of and event.stopped_early
+        cut_short = (Answer.STOP in self._heard_of or self.claim.ends) and event.stopped_early
         result = Result(
             state=TrialState.STOPPED if cut_short else TrialState.COMPLETED,
             value=event.value,
@@ -238,6 +243,18 @@ class Attempt:
             facts={**event.facts, "code": self.claim.sweep.bundle.sha256},
         )
         return lambda progress: self._records.finish(self.key, result, progress)
+
+    def _holding(self, event: HeldEvent) -> Ending:
+        result = Result(
+            state=TrialState.WAITING,
+            value=event.value,
+            best_epoch=event.best_epoch,
+            epochs=event.epochs,
+            metrics=event.metrics,
+            digest=event.digest,
+            facts={**event.facts, "code": self.claim.sweep.bundle.sha256},
+        )
+        return lambda progress: self._records.hold(self.key, result, event.checkpoint, progress)
 
     def _failed(self, event: FailedEvent) -> Ending:
         if event.traceback:

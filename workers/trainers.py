@@ -32,6 +32,7 @@ from kerasweep.jobs.pipe import (
     EndEvent,
     Event,
     ExitOrder,
+    HeldEvent,
     Order,
     PipeReader,
     PipeWriter,
@@ -310,7 +311,7 @@ class Trainer:
             return
         with self._lock:
             run = self._runs.get(event.run or "")
-        if isinstance(event, (StepEvent, DoneEvent)):
+        if isinstance(event, (StepEvent, DoneEvent, HeldEvent)):
             self.rss_bytes = event.rss_bytes
         if isinstance(event, StepEvent) and event.steps_in_all != self.steps.made:
             self.steps = StepCount(event.steps_in_all, self._last_sign)

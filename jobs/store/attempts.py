@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from kerasweep.jobs.errors import IllegalMove
 from kerasweep.jobs.excerpt import MESSAGE_CHARS, excerpt
 from kerasweep.jobs.queue.hints import encode_metrics
+from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.quarantines import MAY_CLAIM, begin_probe, take_back
 from kerasweep.jobs.store.faults.setbacks import count_alike
 from kerasweep.jobs.store.faults.verdict import Record, Verdict, judge
@@ -25,6 +26,7 @@ from kerasweep.jobs.store.progress import (
     renew_leases,
     write_artifacts,
     write_progress,
+    write_rung,
 )
 from kerasweep.jobs.store.ranking import bar_of
 from kerasweep.jobs.store.sql import schema as t
@@ -57,6 +59,8 @@ from kerasweep.jobs.trial import (
 )
 
 _RELEASED = (TrialState.QUEUED, TrialState.PAUSED, TrialState.CANCELLED)
+#: A trial that failed does not count, whatever it had reached at a rung.
+_NOTHING_REACHED: dict[str, Any] = {"value": None, "best_epoch": None, "digest": None, "metrics": {}}
 
 
 _CLAIM = (
@@ -166,6 +170,39 @@ class AttemptRecords:
             ended = {"outcome": str(result.state), "event": str(result.state), "reason": reason}
             end_attempt(conn, key, result.state, now, **ended, **_columns_of(result))
 
+    def hold(self, key: AttemptKey, result: Result, checkpoint: ArtifactRef, progress: Progress) -> None:
+        """Let a trial wait at its rung, which is the result's last epoch. Idempotent.
+
+        Args:
+            key: the attempt.
+            result: what the trial has reached, without a model; it counts if the trial is stopped here.
+            checkpoint: of that epoch, durable already: put on record in the same transaction.
+            progress: what is still to be written.
+
+        Raises:
+            IllegalMove: the result is not that of a trial at its rung, or the checkpoint is of another epoch.
+            StaleAttempt: another attempt, or nobody, may write.
+        """
+        if result.state is not TrialState.WAITING or checkpoint.epoch != result.epochs:
+            rule = "a trial waits with a checkpoint of its rung"
+            raise IllegalMove(f"{rule}, got {checkpoint} from attempt {key}")
+        outcome = f"held: {result.epochs}"
+        with self._db.writing() as conn:
+            now = self._db.now(conn)
+            lock_sweep(conn, key.sweep)
+            row = lock_held(conn, key)
+            if row is None:
+                _state_after_end(conn, key, outcome)
+                return
+            write_progress(conn, [progress], now)
+            forget_epochs_after(conn, key.of_trial, result.epochs)
+            write_artifacts(conn, [(key, checkpoint)], now)
+            write_rung(conn, key.of_trial, result.epochs, result.value)
+            reason = f"value {result.value:g} of epoch {result.best_epoch}, at epoch {result.epochs}"
+            ended = {"outcome": outcome, "event": "waiting", "reason": reason}
+            state = state_after(row, TrialState.WAITING)
+            end_attempt(conn, key, state, now, **ended, **_columns_of(result))
+
     def fail(
         self, key: AttemptKey, failure: Failure, *, pack: int = 1, progress: Progress | None = None
     ) -> TrialState:
@@ -243,6 +280,8 @@ def _claimed(conn: Connection, key: TrialKey, worker: str, now: float) -> Claim:
         checkpoints=read_checkpoints(conn, key),
         decisions={decision.key: decision.value for decision in decisions},
         bar=bar_of(conn, sweep),
+        rung=row.rung,
+        ends=bool(row.ends),
     )
 
 
@@ -258,7 +297,8 @@ def _end_badly(
 ) -> TrialState:
     state = state_after(row, verdict.state)
     ended = {"outcome": outcome, "event": event, "reason": verdict.reason, "message": message}
-    end_attempt(conn, key, state, now, **ended, **verdict.changes)
+    changes = {**verdict.changes, **(_NOTHING_REACHED if state is TrialState.FAILED else {})}
+    end_attempt(conn, key, state, now, **ended, **changes)
     return state
 
 

@@ -6,16 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.fleet import Fleet
 from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
+from kerasweep.jobs.store.ranking import among_best
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
 from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
-from kerasweep.jobs.trial import FINAL, Answer, SweepState, TrialState, sources_of
+from kerasweep.jobs.trial import COUNTED, FINAL, Answer, SweepState, TrialState, sources_of
 
 #: What may replace an earlier request: a cancel is final, and a resume replaces only a pause.
 _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
@@ -41,10 +42,54 @@ class Decision:
         """Return the number of trials in each state."""
         return count_states(self._conn, self.sweep.id)
 
-    def trials(self) -> list[TrialRecord]:
-        """Return every trial, by number."""
-        query = select(t.trials).where(self._mine).order_by(t.trials.c.number)
+    def trials(self, first: int = 0) -> list[TrialRecord]:
+        """Return every trial from number `first` on, by number."""
+        query = select(t.trials).where(self._mine, t.trials.c.number >= first).order_by(t.trials.c.number)
         return [trial_of(row) for row in self._conn.execute(query)]
+
+    def settled(self) -> int:
+        """Return how many of the first trials have ended, up to the first that has not."""
+        return count_settled(self._conn, self.sweep.id)
+
+    def numbers(self, state: TrialState, *, to_go_on: bool = False) -> list[int]:
+        """Return the trials in a state; with `to_go_on`, without those that only end at their rung."""
+        where = [self._mine, t.trials.c.state == state, *([~t.trials.c.ends] if to_go_on else [])]
+        query = select(t.trials.c.number).where(*where).order_by(t.trials.c.number)
+        return list(self._conn.execute(query).scalars())
+
+    def values(self, count: int) -> list[float | None]:
+        """Return what the first `count` trials ended with, by number; None where it does not count."""
+        counted = case((t.trials.c.state.in_(COUNTED), t.trials.c.value))
+        query = select(counted).where(self._mine, t.trials.c.number < count).order_by(t.trials.c.number)
+        return list(self._conn.execute(query).scalars())
+
+    def rung_values(self, first: int = 0) -> dict[int, dict[int, float]]:
+        """Return what the trials from number `first` on had reached at their rungs, by number and epoch."""
+        return read_rungs(self._conn, self.sweep.id, first)
+
+    def bind(self, key: str, value: Any, reason: str) -> bool:
+        """Keep a choice of the scheduler's, with a line in the journal; tell whether it is a new one."""
+        mine = (t.decisions.c.sweep == self.sweep.id, t.decisions.c.key == key)
+        bound = self._conn.execute(select(t.decisions.c.value).where(*mine)).one_or_none()
+        if bound is not None and bound.value == value:
+            return False
+        choice = {"value": value, "reason": storable(reason)}
+        if bound is None:
+            self._conn.execute(t.decisions.insert().values(sweep=self.sweep.id, key=key, **choice))
+        else:
+            self._conn.execute(t.decisions.update().where(*mine).values(choice))
+        self.note("decided", f"{key} = {value}: {reason}")
+        return True
+
+    def among_best(self, numbers: Collection[int]) -> set[int]:
+        """Return those of the trials whose models would be kept if they ended now."""
+        return among_best(self._conn, self.sweep, numbers)
+
+    def end_at(self, number: int, epoch: int, reason: str) -> None:
+        """Let a queued trial end at an epoch that it has reached, in place of training on."""
+        mine = and_(self._mine, t.trials.c.number == number, t.trials.c.state == TrialState.QUEUED)
+        self._conn.execute(t.trials.update().where(mine).values(rung=epoch, ends=True))
+        self.note("ends", reason, trial=number)
 
     def first_ended(self, wanted: int) -> list[TrialRecord]:
         """Return the `wanted` trials that ended first, or fewer."""
@@ -81,7 +126,14 @@ class Decision:
             "created_at": self.now,
         }
         rows = [
-            {**fresh, "number": trial.number, "params": dict(trial.params), "seed": trial.seed}
+            {
+                **fresh,
+                "number": trial.number,
+                "params": dict(trial.params),
+                "seed": trial.seed,
+                "rung": trial.rung,
+                "by_hand": trial.by_hand,
+            }
             for trial in trials
         ]
         line = {"sweep": self.sweep.id, "at": self.now, "event": "suggested", "state": TrialState.QUEUED}
@@ -96,6 +148,7 @@ class Decision:
         trial: int | None = None,
         *,
         among: Collection[TrialState] | None = None,
+        reached: bool | None = None,
         **values: Any,
     ) -> int:
         """Move every trial that may go to `target`, except running ones; return the number of trials moved.
@@ -107,6 +160,7 @@ class Decision:
             reason: why, for the journal.
             trial: only this trial.
             among: only trials in these states.
+            reached: only those that have reached a value at a rung, or only those that have not.
             values: other columns to change.
         """
         idle = [
@@ -115,6 +169,8 @@ class Decision:
             if state is not TrialState.RUNNING and (among is None or state in among)
         ]
         where = self._mine if trial is None else and_(self._mine, t.trials.c.number == trial)
+        if reached is not None:
+            where = and_(where, t.trials.c.value.is_not(None) if reached else t.trials.c.value.is_(None))
         return move_trials(
             self._conn, where, target, self.now, reason=storable(reason), sources=idle, **values
         )
@@ -198,6 +254,23 @@ def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
     """Return the number of a sweep's trials in each state that occurs."""
     query = select(t.trials.c.state, func.count()).where(t.trials.c.sweep == sweep).group_by(t.trials.c.state)
     return {TrialState(state): count for state, count in conn.execute(query)}
+
+
+def count_settled(conn: Connection, sweep: str) -> int:
+    """Return how many of a sweep's first trials have ended, up to the first that has not."""
+    going = [state for state in TrialState if not state.final]
+    open_ = (t.trials.c.sweep == sweep, t.trials.c.state.in_(going))
+    first = conn.execute(select(func.min(t.trials.c.number)).where(*open_)).scalar()
+    return sum(count_states(conn, sweep).values()) if first is None else int(first)
+
+
+def read_rungs(conn: Connection, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:
+    """Return what a sweep's trials from number `first` on had reached at their rungs, by number and epoch."""
+    query = select(t.rungs).where(t.rungs.c.sweep == sweep, t.rungs.c.trial >= first)
+    found: dict[int, dict[int, float]] = {}
+    for row in conn.execute(query.order_by(t.rungs.c.trial, t.rungs.c.epoch)):
+        found.setdefault(row.trial, {})[row.epoch] = row.value
+    return found
 
 
 def no_such_trial(conn: Connection, sweep: str, number: int) -> NotFound:

@@ -41,12 +41,14 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A trial that the scheduler decided to add, and why."""
+    """A trial that the scheduler decided to add, why, and its first rung, if it has one."""
 
     number: int
     params: Mapping[str, Any]
     seed: int
     reason: str
+    rung: int | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class TrialRecord:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    rung: int | None = None
+    ends: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Claim:
     """What a worker needs to train a trial that it has just claimed.
 
     `checkpoints` come newest first; `decisions` bind every attempt of the sweep; a value worse than `bar`
-    does not get its model kept.
+    does not get its model kept. At epoch `rung` the trial waits, or ends if it `ends`.
     """
 
     key: AttemptKey
@@ -90,6 +95,8 @@ class Claim:
     checkpoints: tuple[ArtifactRef, ...]
     decisions: Mapping[str, Any]
     bar: float | None = None
+    rung: int | None = None
+    ends: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,15 @@ def forget_epochs_after(conn: Connection, key: TrialKey, epoch: int) -> None:
     conn.execute(t.epochs.delete().where(of_trial, t.epochs.c.epoch > epoch))
 
 
+def write_rung(conn: Connection, key: TrialKey, epoch: int, value: float) -> None:
+    """Write what a trial had reached at a rung; one that is trained again takes the place of the first."""
+    insert = insert_into(conn.dialect.name, t.rungs).values(
+        sweep=key.sweep, trial=key.trial, epoch=epoch, value=value
+    )
+    same = ["sweep", "trial", "epoch"]
+    conn.execute(insert.on_conflict_do_update(index_elements=same, set_={"value": value}))
+
+
 def read_checkpoints(conn: Connection, key: TrialKey) -> tuple[ArtifactRef, ...]:
     """Return a trial's checkpoints, newest epoch first."""
     found = conn.execute(_CHECKPOINTS, {"of_sweep": key.sweep, "of_trial": key.trial})

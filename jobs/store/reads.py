@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.queue.hints import decode_metrics
 from kerasweep.jobs.store.artifacts import ArtifactRef
-from kerasweep.jobs.store.decision import count_states, no_such_trial
+from kerasweep.jobs.store.decision import count_settled, count_states, no_such_trial, read_rungs
 from kerasweep.jobs.store.models import (
     AttemptRecord,
     EpochRecord,
@@ -92,9 +92,12 @@ class RecordReads:
         waiting = max(0, planned - busy)
         return waiting * (math.inf if each_s is None else float(each_s)) if waiting else 0.0
 
-    def trials(self, sweep: str, states: Sequence[TrialState] | None = None) -> list[TrialRecord]:
-        """Return the trials of a sweep, by number."""
-        query = select(t.trials).where(t.trials.c.sweep == sweep).order_by(t.trials.c.number)
+    def trials(
+        self, sweep: str, states: Sequence[TrialState] | None = None, first: int = 0
+    ) -> list[TrialRecord]:
+        """Return the trials of a sweep from number `first` on, by number."""
+        mine = (t.trials.c.sweep == sweep, t.trials.c.number >= first)
+        query = select(t.trials).where(*mine).order_by(t.trials.c.number)
         with self._db.reading() as conn:
             return [trial_of(row) for row in conn.execute(_among(query, t.trials.c.state, states))]
 
@@ -110,6 +113,16 @@ class RecordReads:
             if row is None:
                 raise no_such_trial(conn, key.sweep, key.trial)
             return trial_of(row)
+
+    def settled(self, sweep: str) -> int:
+        """Return how many of the first trials have ended, up to the first that has not."""
+        with self._db.reading() as conn:
+            return count_settled(conn, sweep)
+
+    def rung_values(self, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:
+        """Return what the trials from number `first` on had reached at their rungs, by number and epoch."""
+        with self._db.reading() as conn:
+            return read_rungs(conn, sweep, first)
 
     def best(self, sweep: SweepRecord, limit: int | None = 1) -> list[TrialRecord]:
         """Return the best trials that count, up to `limit`, best first; ties by lower number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
@@ -76,13 +76,6 @@ class Stopping(Block):
     patience: Count | None = Field(
         default=None, description="The sweep ends once nothing has got better for so many trials"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_words(cls, raw: Any) -> Any:
-        if isinstance(raw, dict):
-            return {k: {} if v is None and k in ("halving", "median") else v for k, v in raw.items()}
-        return raw
 
     @model_validator(mode="after")
     def _check_rules(self) -> Stopping:

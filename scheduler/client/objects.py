@@ -113,6 +113,7 @@ class Status:
         message: why it failed or was cancelled; empty otherwise.
         waiting: why nothing happens, if something keeps its trials from starting.
         troubles: problems outside the job: retries that do not count, and workers set aside.
+        awaited: the trials that must reach a rung, or end, before those that wait there are decided on.
         created_at: when it was submitted.
         finished_at: when it ended.
         elapsed_s: for how many seconds it has been trained; time in which no trial ran counts for nothing.
@@ -133,6 +134,7 @@ class Status:
     finished_at: datetime | None
     elapsed_s: float
     failed: tuple[Trial, ...] = ()
+    awaited: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -145,6 +147,7 @@ class Status:
         waiting: str | None = None,
         troubles: tuple[str, ...] = (),
         failed: Sequence[TrialRecord] = (),
+        awaited: tuple[int, ...] = (),
     ) -> Status:
         """Return the status of a sweep as recorded.
 
@@ -156,6 +159,7 @@ class Status:
             waiting: why nothing happens, if something keeps its trials from starting.
             troubles: problems outside the job.
             failed: the trials that failed, by number.
+            awaited: the trials that those at a rung wait for.
         """
         return cls(
             sweep=sweep.id,
@@ -172,6 +176,7 @@ class Status:
             finished_at=moment(sweep.finished_at),
             elapsed_s=elapsed_s,
             failed=tuple(map(Trial.of, failed)),
+            awaited=awaited,
         )
 
     @property

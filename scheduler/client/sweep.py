@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,7 @@ class Sweep:
         sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
         kept = kept or bool(self.client.runs())
         reason, told = report.ending_reason(sweep, counts), tuple[str, ...]()
+        awaited = tuple[int, ...]()
         if not sweep.state.final:
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
@@ -95,6 +96,10 @@ class Sweep:
             reason = reason or troubles.waiting_for(setbacks, time.time())
             aside = [one for one in self.client.records.quarantines() if one.worker in names]
             told = troubles.troubles_of(setbacks, aside, sweep.spec.retries)
+            awaited, held_up = self._awaited(counts)
+            if held_up and (reason or counts.get(TrialState.RUNNING) or counts.get(TrialState.QUEUED)):
+                told = (*told, held_up)
+            reason = reason or (None if held_up in told else held_up)
         failed = self.trial_records([TrialState.FAILED]) if counts.get(TrialState.FAILED) else []
         return Status.of(
             sweep,
@@ -104,7 +109,18 @@ class Sweep:
             waiting=reason,
             troubles=told,
             failed=failed,
+            awaited=awaited,
         )
+
+    def _awaited(self, counts: Mapping[TrialState, int]) -> tuple[tuple[int, ...], str | None]:
+        """Return the trials that those at a rung wait for, and what is to be said where some are paused."""
+        if not counts.get(TrialState.WAITING):
+            return (), None
+        from kerasweep.scheduler.deciding.rungs import awaited
+
+        found = tuple(awaited(self.client.records, self.record))
+        paused = self.trial_records([TrialState.PAUSED]) if counts.get(TrialState.PAUSED) else []
+        return found, report.paused_words(found, [one.number for one in paused], lambda: self.handle)
 
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()

@@ -6,10 +6,8 @@ kept in memory. Any number of processes may advance the same sweep: the second f
 A search method may think for longer than a transaction may last, so it thinks outside the lock, on what was
 read under it (a `Basis`). What it suggests is written only where the results that it saw still stand.
 
-Rules that stop a trial because others do better (successive halving, the median of the others) join in
-`_decide`: they read the curves, and `decision.ask(Answer.STOP, number, reason)` ends the trial after its
-epoch as `stopped`, with the value that it reached, which counts. A spent `budget.max_hours` ends running
-trials that way. Until there is such a rule no curve is read here.
+A stopping rule decides which of the trials that wait at a rung go on, and how many may be under way. A spent
+`budget.max_hours` ends running trials after their epoch, with the value that they reached.
 """
 
 from __future__ import annotations
@@ -20,14 +18,16 @@ from dataclasses import dataclass
 
 from kerasweep.jobs import seeds
 from kerasweep.jobs.queue.broker import HintQueue
-from kerasweep.jobs.store.models import NewTrial, TrialRecord
+from kerasweep.jobs.store.models import NewTrial
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
-from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent
+from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, open_until
+from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting, observed
 from kerasweep.scheduler.deciding.suspicion import judge_workers
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
+from kerasweep.scheduler.stopping import StoppingRule, rule_for
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ class Basis:
     spec: SweepSpec
     trials: tuple[Observation, ...]
     wanted: int
+    learned: int | None = None
 
     def suggest(self) -> Thought:
         """Ask the search method."""
-        return Thought(self, sampler_for(self.spec).suggest(self.trials, self.wanted))
+        return Thought(self, sampler_for(self.spec).suggest(self.trials, self.wanted, self.learned))
 
     def still_holds(self, now: Basis) -> bool:
         """Tell whether suggestions made on this basis may be written on the basis that is there now.
@@ -117,41 +118,83 @@ def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
         return None
     if reason := hours_spent(decision):
         _close(decision, reason)
-    counts = decision.counts()
-    wanted = decision.sweep.max_trials - sum(counts.values())
-    added = 0
-    if wanted > 0:
-        basis = Basis(decision.sweep.spec, tuple(map(_observed, decision.trials())), wanted)
-        if thought is None or not thought.basis.still_holds(basis):
-            return basis
-        added = _add(decision, thought)
-        if not added and thought.basis.is_outdated(basis):
-            return basis
-    if not added and all(state.final for state in counts):
-        _conclude(decision, counts)
-    return None
+    rule = rule_for(decision.sweep.spec)
+    if rule is not None:
+        judge_waiting(decision, rule)
+    added, basis = _begin(decision, rule, thought)
+    if basis is None and not added and all(state.final for state in decision.counts()):
+        _conclude(decision, decision.counts())
+    return basis
 
 
-def _add(decision: Decision, thought: Thought) -> int:
-    """Queue the suggested trials; return how many."""
-    spec, first = decision.sweep.spec, len(thought.basis.trials)
+def _begin(
+    decision: Decision, rule: StoppingRule | None, thought: Thought | None
+) -> tuple[int, Basis | None]:
+    """Queue the trials that may begin now; return how many, and what is to be thought about first."""
+    total, limit = sum(decision.counts().values()), open_until(decision, rule)
+    added = _add_start(decision, rule, total, limit)
+    if limit <= total + added:
+        return added, None
+    basis = _basis(decision, rule, total + added, limit)
+    if thought is None or not thought.basis.still_holds(basis):
+        return added, basis
+    suggested = _add(decision, rule, thought)
+    if suggested == basis.wanted < limit - total:
+        return added + suggested, _basis(decision, rule, total + added + suggested, limit)
+    if not suggested and thought.basis.is_outdated(basis):
+        return added, basis
+    if not suggested and basis.learned is not None:
+        _close_spent(decision, total + added)
+    return added + suggested, None
+
+
+def _basis(decision: Decision, rule: StoppingRule | None, total: int, limit: int) -> Basis:
+    """Return what the search method is asked: trials that are drawn from the same results."""
+    learned = rule.learned(total) if rule else None
+    until = total
+    while until < limit and (rule is None or rule.learned(until) == learned):
+        until = limit if rule is None or learned is None else until + 1
+    rungs = decision.rung_values() if learned else {}
+    trials = observed(decision.sweep.spec, decision.trials(), rungs, learned)
+    return Basis(decision.sweep.spec, trials, until - total, learned)
+
+
+def _close_spent(decision: Decision, total: int) -> None:
+    """Plan no more trials than there are: the space holds no further point, so the last cohort is smaller."""
+    if total < decision.sweep.max_trials and total:
+        decision.set_max_trials(total)
+        decision.note("space spent", f"the search method has no further point after {total} trials")
+
+
+def _add_start(decision: Decision, rule: StoppingRule | None, total: int, limit: int) -> int:
+    """Queue the points that the sweep file says to try first; return how many."""
+    spec = decision.sweep.spec
+    points = spec.start_points()[total:limit] if total < len(spec.start) else []
+    reason = f"of {len(spec.start)} start points in the sweep file"
     decision.add_trials(
         [
-            NewTrial(number, suggestion.params, seeds.trial_seed(spec.seed, number), suggestion.reason)
-            for number, suggestion in enumerate(thought.suggestions, start=first)
+            _trial(decision, rule, number, Suggestion(point, f"number {number + 1} {reason}"), by_hand=True)
+            for number, point in enumerate(points, start=total)
         ]
     )
-    return len(thought.suggestions)
+    return len(points)
 
 
-def _observed(trial: TrialRecord) -> Observation:
-    return Observation(
-        trial.number,
-        dict(trial.params),
-        trial.state,
-        trial.value if trial.state in COUNTED else None,
-        trial.failure.cls if trial.failure and trial.state is TrialState.FAILED else None,
+def _trial(
+    decision: Decision, rule: StoppingRule | None, number: int, made: Suggestion, *, by_hand: bool = False
+) -> NewTrial:
+    seed = seeds.trial_seed(decision.sweep.spec.seed, number)
+    rung = rule.first_rung(number) if rule else None
+    return NewTrial(number, made.params, seed, made.reason, rung, by_hand)
+
+
+def _add(decision: Decision, rule: StoppingRule | None, thought: Thought) -> int:
+    """Queue the suggested trials; return how many."""
+    first = len(thought.basis.trials)
+    decision.add_trials(
+        [_trial(decision, rule, number, made) for number, made in enumerate(thought.suggestions, start=first)]
     )
+    return len(thought.suggestions)
 
 
 def _halt(decision: Decision, reason: str, message: str) -> None:
@@ -160,8 +203,9 @@ def _halt(decision: Decision, reason: str, message: str) -> None:
 
 
 def _close(decision: Decision, reason: str) -> None:
-    """Begin no further trial, and let the running ones end with the value that they have reached."""
-    decision.move(TrialState.CANCELLED, reason)
+    """Begin no further trial, and let all others end with the value that they have reached."""
+    end_at_rungs(decision, reason)
+    decision.move(TrialState.CANCELLED, reason, reached=False)
     decision.ask(Answer.STOP, reason=reason)
     decision.set_max_trials(sum(decision.counts().values()))
 

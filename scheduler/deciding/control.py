@@ -5,11 +5,13 @@ Each writes its decision under the sweep's lock; running attempts are told with 
 
 from __future__ import annotations
 
+from typing import Any
+
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Answer, SweepState, TrialState
-from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent
+from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, patience_spent
 from kerasweep.scheduler.deciding.mending import FreshCode
 
 _BY_HAND = "asked for by hand"
@@ -90,7 +92,12 @@ def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCod
         NotFound: the sweep has no such trial.
     """
     with records.deciding(sweep) as decision:
-        slate = {"failures": 0, "failure_class": None, "failure_message": None, "pack_limit": None}
+        slate: dict[str, Any] = {
+            "failures": 0,
+            "failure_class": None,
+            "failure_message": None,
+            "pack_limit": None,
+        }
         if trial is not None:
             decision.trial_state(trial)  # tells which numbers there are
         moved = decision.move(TrialState.QUEUED, "retry " + _BY_HAND, trial, among=_RETRIED, **slate)
@@ -122,6 +129,11 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         name, now = decision.sweep.name, decision.sweep.max_trials
         if max_trials <= now:
             raise InputError(f"--max-trials must be above {now}, which sweep {name} has, got {max_trials}")
+        if spent := patience_spent(decision):
+            raise InputError(
+                f"sweep {name} would begin no further trial: {spent}\n"
+                "Submit it again, with more patience under stopping in the sweep file"
+            )
         size = decision.sweep.spec.space().grid_size()
         if size is not None and max_trials > size:
             raise InputError(

@@ -10,6 +10,7 @@ import re
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Failure, FailureClass, TrialState
 from kerasweep.scheduler.deciding.suspicion import only_one_says
+from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
 #: This many first trials that all fail the same way halt a sweep.
 _SAME_FAILURES = 3
@@ -35,6 +36,27 @@ def failures_spent(decision: Decision) -> str | None:
     return (
         f"{len(counted)} trials have failed, budget.max_failed is {allowed}; the last: {counted[-1].message}"
     )
+
+
+def open_until(decision: Decision, rule: StoppingRule | None) -> int:
+    """Return up to which number, exclusive, trials may begin; plan no more where the patience is used up."""
+    patience, planned = patience_for(decision.sweep.spec, rule), decision.sweep.max_trials
+    settled = decision.settled()
+    last = patience.ends_at(decision.values(settled), planned) if patience.patience else None
+    if last is not None and last < planned:
+        decision.set_max_trials(last)
+        told = f"nothing has got better for {patience.patience} trials, of which the sweep has {last}"
+        decision.note("patience spent", told)
+    return patience.open_until(settled, planned if last is None else last)
+
+
+def patience_spent(decision: Decision) -> str | None:
+    """Return why no further trial may begin, where `stopping.patience` is used up."""
+    patience = patience_for(decision.sweep.spec, rule_for(decision.sweep.spec))
+    values = decision.values(decision.settled()) if patience.patience else []
+    if patience.ends_at(values, decision.sweep.max_trials) is None:
+        return None
+    return f"stopping.patience = {patience.patience} is used up: nothing has got better for so many trials"
 
 
 def common_failure(decision: Decision) -> str | None:

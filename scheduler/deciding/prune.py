@@ -113,6 +113,8 @@ def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
     keys: list[str] = []
     for trial, refs in records.artifacts(sweep.id, kind="checkpoint").items():
         kept = 0 if states.get(trial) in COUNTED else _KEPT_CHECKPOINTS
+        if states.get(trial) is TrialState.WAITING:
+            kept = 1
         keys += [ref.key for ref in refs[kept:]]
     best = {trial.number for trial in records.best(sweep, sweep.spec.checkpoints.kept)}
     for trial, refs in records.artifacts(sweep.id, kind="model").items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerasweep.jobs.code.bundle import Bundle, bundle
 from kerasweep.jobs.code.program import check, read_program
-from kerasweep.jobs.errors import InputError, OutOfReach
+from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
@@ -88,19 +88,10 @@ def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]
         InputError: it does not fit, or a file cannot travel.
     """
     check(spec, read_program(job), lines)
-    _expect_runnable(spec)
     packed = bundle(job, spec.files)
     for note in packed.notes:
         log.warning("%s", note)
     return packed
-
-
-def _expect_runnable(spec: SweepSpec) -> None:
-    for key, value in (("stopping", spec.stopping), ("start", spec.start)):
-        if value:
-            raise InputError(
-                f"`{key}` is read, but not acted on by this version\nRemove it from the sweep file"
-            )
 
 
 def _record(

@@ -8,6 +8,7 @@ last worker that is left is never set aside, so a sweep never waits for a worker
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from kerasweep.jobs.store.faults.fleet import FAILED_HERE, End, Fleet
 from kerasweep.jobs.store.faults.quarantines import Quarantine
@@ -22,7 +23,12 @@ IN_A_ROW = 3
 PROBE_S = 300.0
 
 _USER = FAILED_HERE[0]
-_CLEAN_SLATE = {"failures": 0, "failure_class": None, "failure_message": None, "pack_limit": None}
+_CLEAN_SLATE: dict[str, Any] = {
+    "failures": 0,
+    "failure_class": None,
+    "failure_message": None,
+    "pack_limit": None,
+}
 
 
 def judge_workers(decision: Decision) -> None:

@@ -101,7 +101,7 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
     left_out = {
         "running": counts["running"] - len(going),
         "ended": counts["completed"] + counts["stopped"] - len(ended),
-        **{name: counts[name] for name in ("queued", "paused", "failed", "cancelled")},
+        **{name: counts[name] for name in ("queued", "paused", "waiting", "failed", "cancelled")},
     }
     varied = tuple(sweep.spec.space().varied)
     return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown), varied)

@@ -21,6 +21,7 @@ STYLES = {
     "running": "cyan",
     "queued": "dim",
     "paused": "yellow",
+    "waiting": "cyan",
     "failed": "red",
     "cancelled": "dim",
     "ok": "green",

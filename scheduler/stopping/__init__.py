@@ -5,9 +5,10 @@ from __future__ import annotations
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.scheduler.stopping.halving import HalvingRule
 from kerasweep.scheduler.stopping.median import MedianRule
+from kerasweep.scheduler.stopping.patience import Restraint
 from kerasweep.scheduler.stopping.ruling import Ruling, StoppingRule, Track
 
-__all__ = ["Track", "Ruling", "StoppingRule", "rule_for"]
+__all__ = ["Track", "Ruling", "StoppingRule", "Restraint", "rule_for", "patience_for"]
 
 
 def rule_for(spec: SweepSpec) -> StoppingRule | None:
@@ -20,3 +21,9 @@ def rule_for(spec: SweepSpec) -> StoppingRule | None:
     if spec.stopping.median is not None:
         return MedianRule(spec.stopping.median, spec.most_epochs(), maximize)
     return None
+
+
+def patience_for(spec: SweepSpec, rule: StoppingRule | None) -> Restraint:
+    """Return what says how many trials may begin, and whether the sweep's patience is used up."""
+    patience = spec.stopping.patience if spec.stopping is not None else None
+    return Restraint(rule, patience, spec.metric.goal == "maximize")

@@ -67,6 +67,16 @@ class HalvingRule:
     def open_until(self, settled: int, planned: int) -> int:
         return min(planned, self.cohort(self.cohort_of(settled).index + UNDER_WAY - 1).stop)
 
+    def awaited(self, curves: Mapping[int, Track], planned: int) -> list[int]:
+        found: list[int] = []
+        indices = {self.cohort_of(one.number).index for one in curves.values() if one.stands is not None}
+        for cohort in map(self.cohort, sorted(indices)):
+            members = range(cohort.start, min(cohort.stop, planned))
+            tracks = [curves.get(number, Track(number)) for number in members]
+            rung = min(one.stands for one in tracks if one.stands is not None)
+            found += [one.number for one in tracks if not one.ended and rung not in one.at]
+        return found
+
     def learned(self, number: int) -> int | None:
         index = self.cohort_of(number).index
         return self.cohort(index - UNDER_WAY).stop if index >= UNDER_WAY else 0
@@ -84,13 +94,17 @@ class HalvingRule:
         """Yield the rulings of a cohort, as far as its rungs can be decided."""
         numbers = range(cohort.start, min(cohort.stop, planned))
         members = [curves[number] for number in numbers if number in curves]
-        if len(members) < len(numbers):
+        size = len(numbers)
+        if len(members) < size:
             return
         for place, rung in enumerate(cohort.rungs):
             if any(not one.ended and rung not in one.at for one in members):
                 return
-            share = max(1, len(members) // self._factor ** (place + 1))
-            yield from self._rank(members, cohort.rungs, place, share)
+            share = max(1, size // self._factor ** (place + 1))
+            rulings = list(self._rank(members, cohort.rungs, place, share))
+            yield from rulings
+            if any(ruling.goes_on for ruling in rulings):
+                return  # the next rung waits for it
             members = [one for one in members if one.stands != rung]
 
     def _rank(self, members: list[Track], rungs: tuple[int, ...], place: int, share: int) -> Iterator[Ruling]:

@@ -40,6 +40,14 @@ class MedianRule:
     def open_until(self, settled: int, planned: int) -> int:
         return planned
 
+    def awaited(self, curves: Mapping[int, Track], planned: int) -> list[int]:
+        found: set[int] = set()
+        for curve in curves.values():
+            if curve.stands is not None:
+                before = [curves[number] for number in range(self.base(curve.number), curve.number)]
+                found |= {one.number for one in before if not one.ended and curve.stands not in one.at}
+        return sorted(found)
+
     def learned(self, number: int) -> int | None:
         return None
 

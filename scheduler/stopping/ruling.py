@@ -65,6 +65,15 @@ class StoppingRule(Protocol):
         """
         ...
 
+    def awaited(self, curves: Mapping[int, Track], planned: int) -> list[int]:
+        """Return the variants that must reach a rung, or end, before those that wait can be ruled on.
+
+        Args:
+            curves: by number, from `base` of the lowest that has not ended.
+            planned: how many variants there will be at most.
+        """
+        ...
+
     def learned(self, number: int) -> int | None:
         """Return from how many of the first variants variant `number` is drawn; None: the sampler says."""
         ...

@@ -33,7 +33,8 @@ COUNTED = ("completed", "stopped")
 MOVES = {
     None: {"queued"},
     "queued": {"running", "paused", "cancelled"},
-    "running": {"queued", "paused", "completed", "stopped", "failed", "cancelled"},
+    "running": {"queued", "paused", "waiting", "completed", "stopped", "failed", "cancelled"},
+    "waiting": {"queued", "paused", "stopped", "cancelled"},
     "paused": {"queued", "cancelled"},
     "completed": set(),
     "stopped": set(),
@@ -175,6 +176,8 @@ def every_trial_once(story: Story) -> Iterator[str]:
         elif ends != [trial["attempt"]]:
             yield f"trial {number} was completed by attempt {ends[0]}, its newest is {trial['attempt']}"
         good = [row["number"] for row in attempts[number] if row["outcome"] in COUNTED]
+        if not good and trial["state"] == "stopped":  # where it waited, by a decision
+            good = [row["number"] for row in attempts[number][-1:] if row["outcome"].startswith("held: ")]
         if good != ends:
             yield f"trial {number}: the journal has ends by attempts {ends}, the attempts say {good}"
 

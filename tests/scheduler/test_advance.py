@@ -118,7 +118,9 @@ class Thinker:
         self.disturb = disturb
         self.thoughts = 0
 
-    def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+    def suggest(
+        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+    ) -> list[Suggestion]:
         self.thoughts += 1
         self.disturb(self.thoughts)
         if not all(trial.state.final for trial in trials):
@@ -173,7 +175,9 @@ def test_a_suggestion_outlasts_a_trial_that_ends_meanwhile(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bold(Thinker):
-        def suggest(self, trials: Sequence[Observation], wanted: int) -> list[Suggestion]:
+        def suggest(
+            self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        ) -> list[Suggestion]:
             super().suggest(trials, wanted)
             return [Suggestion({"learning_rate": 0.01}, "whatever the others do")]
 

@@ -17,7 +17,7 @@ from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.show import tables
 from kerasweep.scheduler.show.curves import Curve, draw, pair_up, spread
 
-STATES = ["queued", "running", "paused", "completed", "stopped", "failed", "cancelled"]
+STATES = ["queued", "running", "paused", "waiting", "completed", "stopped", "failed", "cancelled"]
 
 
 def test_status_has_the_promised_keys(stage: Any) -> None:

@@ -109,6 +109,8 @@ def an_order(trial: int = 0, **params: object) -> TrainOrder:
         engine="fit",
         decisions={},
         bar=None,
+        rung=None,
+        ends=False,
     )
 
 

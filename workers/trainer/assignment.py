@@ -36,6 +36,8 @@ class Assignment:
         engine: auto, fit or pack.
         decisions: what was measured once for the sweep, by key.
         bar: a value worse than this is behind the trials whose models are kept; None where there are too few.
+        rung: the epoch at which the run is held; None: it trains to its end.
+        ends: whether it ends at its rung, with a result.
     """
 
     run: str
@@ -52,6 +54,8 @@ class Assignment:
     engine: str = "auto"
     decisions: Mapping[str, Any] = field(default_factory=dict)
     bar: float | None = None
+    rung: int | None = None
+    ends: bool = False
 
     @property
     def training(self) -> Training:
@@ -91,4 +95,6 @@ def read_order(order: TrainOrder) -> Assignment:
         engine=order.engine,
         decisions=order.decisions,
         bar=order.bar,
+        rung=order.rung,
+        ends=order.ends,
     )

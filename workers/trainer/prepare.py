@@ -175,7 +175,7 @@ class Workshop:
         """Give the trial its working folder, and the arguments and path of a program that runs there."""
         folder = self._folders / order.sweep / str(order.trial)
         fill(folder, order.bundle)
-        enclave.ends.callback(lambda: None if stop.leaving and not stop.at_once else remove(folder))
+        enclave.ends.callback(lambda: None if stop.resumes else remove(folder))
         shared = self._folders / "jobs" / order.bundle.name
         fill(shared, order.bundle)
         leave_the_process_in(shared)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras.src.saving import saving_lib
@@ -20,6 +21,7 @@ from kerasweep.jobs.pipe import (
     EngineEvent,
     EpochEvent,
     FailedEvent,
+    HeldEvent,
     LogEvent,
     NoteEvent,
     PhaseEvent,
@@ -86,7 +88,7 @@ class Session:
         self.stop = StopFlag()
         self._equipment = equipment
         #: How it ended: sent once nothing of the trial is left here, for another attempt may follow at once.
-        self.end: DoneEvent | FailedEvent | None = None
+        self.end: DoneEvent | HeldEvent | FailedEvent | None = None
         self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
         self._unsaved = False
@@ -136,14 +138,17 @@ class Session:
             self._tell_notes(run)
             self._send(PhaseEvent(self.order.run, "training"))
             self._saved_at_s = time.monotonic()
-            while not run.over:
+            while not run.over and not self._at_rung(run):
                 self._leave_if_asked(run)
                 run.begin_epoch()
                 found = engine.train_epoch(run)
                 self._tell_notes(run)  # what the first trace showed
                 logs = run.end_epoch(found)
                 self._after_epoch(run, logs)
-        self._finish(run, logs, engine.name)
+        if run.over or self.order.ends:
+            self._finish(run, logs, engine.name)
+        else:
+            self._hold(run, engine.name)
 
     def _tell_notes(self, run: TrialRun) -> None:
         """Send the notes that the host has not heard yet."""
@@ -228,30 +233,54 @@ class Session:
             raise JobError(
                 FailureClass.DIVERGED, f"{metric} must be finite in one epoch at least, and never was"
             )
+        held = digest(run.model, run.captured()) if self.order.ends and not run.over else None
         if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights take their place
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)
-        final = digest(run.model, run.captured())
+        reached = self._reached(run, engine)
+        if held is not None:  # one that ends at a rung is the trial that was held there
+            reached["digest"] = held
         model = None if self._is_outdone(run) else self._save_model(run)
-        self._send(
-            DoneEvent(
-                run=self.order.run,
-                digest=final,
-                value=run.best.value,
-                best_epoch=run.best.epoch,
-                epochs=run.epoch,
-                metrics=run.best.metrics,
-                model=model,
-                stopped_early=run.stopped_early,
-                facts={
-                    "device": self._equipment.workshop.devices.description,
-                    "versions": versions(),
-                    "engine": engine,
-                    "notes": run.notes,
-                },
-                rss_bytes=rss_bytes(),
-            )
-        )
+        self._send(DoneEvent(run=self.order.run, model=model, stopped_early=run.stopped_early, **reached))
+
+    def _at_rung(self, run: TrialRun) -> bool:
+        return self.order.rung is not None and run.epoch >= self.order.rung
+
+    def _hold(self, run: TrialRun, engine: str) -> None:
+        """Leave the slot with a checkpoint, from which the trial is resumed.
+
+        Raises:
+            JobError: it has no value to be compared by.
+            OutOfReach: the artifacts did not answer, or the run was asked to leave meanwhile.
+        """
+        if run.best.epoch == 0:
+            rule = f"{run.best.metric} must be finite in one epoch at least before a rung"
+            raise JobError(FailureClass.DIVERGED, f"{rule}, and was not in epochs 1 to {run.epoch}")
+        if self._saved is None or self._saved.epoch != run.epoch:
+            checkpoint = run.take().to_bytes()
+            key, artifacts = self._key("checkpoint", run.epoch, "npz"), self._equipment.artifacts
+            written = self._insist(lambda: (key, *artifacts.put(key, checkpoint)), "its checkpoint")
+            _, sha256, size = written
+            self._saved = ArtifactRef("checkpoint", key, sha256, size, run.epoch)
+        self.stop.held = True
+        self._send(HeldEvent(run=self.order.run, checkpoint=self._saved, **self._reached(run, engine)))
+
+    def _reached(self, run: TrialRun, engine: str) -> dict[str, Any]:
+        """Return what a result says of a run, but for its model."""
+        return {
+            "digest": digest(run.model, run.captured()),
+            "value": run.best.value,
+            "best_epoch": run.best.epoch,
+            "epochs": run.epoch,
+            "metrics": run.best.metrics,
+            "facts": {
+                "device": self._equipment.workshop.devices.description,
+                "versions": versions(),
+                "engine": engine,
+                "notes": run.notes,
+            },
+            "rss_bytes": rss_bytes(),
+        }
 
     def _is_outdone(self, run: TrialRun) -> bool:
         """Whether so many trials are better already that the model would be thrown away."""
@@ -275,7 +304,9 @@ class Session:
         key, sha256, size = self._insist(lambda: with_room(artifacts, write))
         return ArtifactRef("model", key, sha256, size, run.best.epoch)
 
-    def _insist(self, put: Callable[[], tuple[str, str, int]]) -> tuple[str, str, int]:
+    def _insist(
+        self, put: Callable[[], tuple[str, str, int]], what: str = "its model"
+    ) -> tuple[str, str, int]:
         """Write, trying again for a while: a result is worth more than the time that it took.
 
         Raises:
@@ -291,9 +322,9 @@ class Session:
                     raise
                 if str(exc) != told:
                     told = str(exc)
-                    self._log(f"the model is not saved yet: {told}")
+                    self._log(f"{what} is not saved yet: {told}")
                 # Said again each time: it shows that the run is alive.
-                self._send(WaitEvent(self.order.run, f"its model is not saved yet: {told.splitlines()[0]}"))
+                self._send(WaitEvent(self.order.run, f"{what} is not saved yet: {told.splitlines()[0]}"))
                 time.sleep(_PAUSE_S)
 
     def _key(self, kind: str, epoch: int, suffix: str) -> str:
@@ -305,7 +336,7 @@ class Session:
         self._send(LogEvent(self.order.run, text))
 
     def _send(self, event: RunEvent) -> None:
-        if isinstance(event, (DoneEvent, FailedEvent)):
+        if isinstance(event, (DoneEvent, HeldEvent, FailedEvent)):
             self.end = event
             return
         if isinstance(event, ReleasedEvent):  # at once: a preempted worker has little time

@@ -199,6 +199,9 @@ def state_after(row: TrialRow, wanted: TrialState) -> TrialState:
     A worker that dies before it hears of a pause must not undo it, and one that pauses after the pause was
     withdrawn must not keep it.
     """
+    if wanted is TrialState.WAITING:
+        held = {Answer.CANCEL: TrialState.CANCELLED}
+        return held.get(answer_to(row), TrialState.PAUSED if row.asked == Answer.PAUSE else wanted)
     if wanted not in (TrialState.QUEUED, TrialState.PAUSED):
         return wanted
     asked = {Answer.PAUSE: TrialState.PAUSED, Answer.CANCEL: TrialState.CANCELLED}

@@ -62,6 +62,9 @@ def trial_of(row: Row[tuple[object, ...]]) -> TrialRecord:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        rung=row.rung,
+        ends=bool(row.ends),
+        by_hand=bool(row.by_hand),
     )
 
 

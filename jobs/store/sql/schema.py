@@ -15,14 +15,15 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 #: The newest migration in `jobs/store/migrations`. docs/migrations.md explains how to add one.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: The oldest code that works with these tables; raised by a migration that removes something or allows values
 #: that older code does not know. It is kept in the store, so that older code can tell.
-COMPATIBLE_FROM = 4
+COMPATIBLE_FROM = 5
 
 metadata = MetaData()
 
@@ -78,6 +79,12 @@ trials = Table(
     Column("pack_limit", Integer),
     # The request to the running attempt: pause, stop or cancel.
     Column("asked", String(16)),
+    # The epoch at which the next attempt stands still, or the trial waits; none: it trains to its end.
+    Column("rung", Integer),
+    # Whether the trial ends at its rung, with the value that it has there.
+    Column("ends", Boolean, nullable=False, default=False, server_default=false()),
+    # Whether a person chose the point.
+    Column("by_hand", Boolean, nullable=False, default=False, server_default=false()),
     Column("lease_until", Float),
     Column("worker", String),
     Column("hinted_at", Float),
@@ -123,6 +130,17 @@ epochs = Table(
     Column("metrics", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("at", Float, nullable=False),
+    ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+)
+
+#: What trials had reached when they stood still at a rung.
+rungs = Table(
+    "rungs",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("trial", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("value", Float, nullable=False),
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
 )
 

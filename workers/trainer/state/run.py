@@ -53,6 +53,8 @@ class StopFlag:
     def __init__(self) -> None:
         self.why: str | None = None
         self.asked_at_s = 0.0
+        #: Whether the run waits at a rung.
+        self.held = False
 
     def ask(self, why: str) -> None:
         """Ask the run to stop; of several reasons the most urgent counts, and the first of equal ones."""
@@ -69,6 +71,11 @@ class StopFlag:
     def leaving(self) -> bool:
         """Whether to leave the trial."""
         return self.why is not None and not self.ending
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the trial is to be resumed, so that its files stay."""
+        return self.held or (self.leaving and not self.at_once)
 
     @property
     def at_once(self) -> bool:

@@ -1,0 +1,247 @@
+"""Trials that wait at rungs: what is decided on them, whoever is faster, and what a person may ask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import FakeClock, a_sweep
+
+from kerasweep.jobs.errors import IllegalMove, InputError
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.models import Claim, Progress, Result
+from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.spec import parse_spec
+from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
+from kerasweep.scheduler.deciding import control
+from kerasweep.scheduler.deciding.advance import advance
+from kerasweep.scheduler.deciding.rungs import awaited
+from kerasweep.scheduler.stopping.patience import UNDER_WAY_AT_ONCE, exhausted_at
+
+LEASE_S = 60.0
+HALVING = {"halving": {"rungs": [1, 3], "cohort": 6}}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def records(tmp_path: Path, clock: FakeClock) -> Iterator[Records]:
+    found = Records(f"sqlite:///{tmp_path / 'store.db'}", clock=clock)
+    yield found
+    found.close()
+
+
+def begin(records: Records, sweep: str = "abcd1234", **changes: Any) -> str:
+    """Put a sweep with a stopping rule on record, and decide its first trials."""
+    record = a_sweep(sweep)
+    written = record.spec.model_dump(mode="json")
+    written |= {"stopping": HALVING, "budget": {"max_trials": 20}} | changes
+    spec = parse_spec(written)
+    records.create_sweep(replace(record, spec=spec, max_trials=spec.planned_trials()))
+    advance(records, sweep)
+    return sweep
+
+
+def loss(number: int, epoch: int) -> float:
+    """Return a loss that falls, and that another trial has not."""
+    chance = int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:4], "big")
+    return chance / 2**32 / epoch + number * 1e-6
+
+
+def reach(records: Records, claim: Claim) -> None:
+    """Train a claimed trial to its rung, or to its end, as a worker writes it."""
+    until = claim.rung or 9
+    value = loss(claim.key.trial, until)
+    state = TrialState.WAITING if claim.rung else TrialState.COMPLETED
+    state = TrialState.STOPPED if claim.ends else state
+    result = Result(state, value, until, until, {"val_loss": value}, f"{claim.key.trial:064d}")
+    if state is not TrialState.WAITING:
+        records.finish(claim.key, result)
+        return
+    checkpoint = ArtifactRef("checkpoint", f"{claim.key}-{until}", "c" * 64, 1, until)
+    records.hold(claim.key, result, checkpoint, Progress(claim.key))
+    records.hold(claim.key, result, checkpoint, Progress(claim.key))  # its answer got lost
+
+
+def train(records: Records, sweep: str, slots: int = 1, pick: Callable[[Sequence[int]], int] = min) -> None:
+    """Train what is queued until nothing is; `pick` says which running trial ends next."""
+    running: dict[int, Claim] = {}
+    while True:
+        queued = [one.number for one in records.trials(sweep, [TrialState.QUEUED])]
+        for number in queued[: slots - len(running)]:
+            claim = records.claim(TrialKey(sweep, number), "worker", LEASE_S)
+            assert claim is not None
+            running[number] = claim
+        if not running:
+            return
+        reach(records, running.pop(pick(sorted(running))))
+        advance(records, sweep)
+
+
+def table(records: Records, sweep: str) -> list[Any]:
+    return [(one.number, one.params, one.state, one.value, one.epochs) for one in records.trials(sweep)]
+
+
+@pytest.mark.parametrize("method", ["random", "auto"])
+def test_the_same_file_and_seed_decide_the_same_on_any_number_of_slots(records: Records, method: str) -> None:
+    tables = []
+    for sweep, slots, pick in (("one1", 1, min), ("eight8", 8, max)):
+        begin(records, sweep, method=method)
+        train(records, sweep, slots, pick)
+        assert records.sweep(sweep).state is SweepState.COMPLETED
+        tables.append(table(records, sweep))
+    assert tables[0] == tables[1]
+    states = [state for _, _, state, _, _ in tables[0]]
+    assert (len(states), states.count(TrialState.COMPLETED)) == (20, 4)
+    assert {one[4] for one in tables[0] if one[2] is TrialState.STOPPED} == {1, 3}
+    assert all(value is not None for *_, value, _ in tables[0])
+
+
+def test_the_median_and_start_points_decide_the_same_too(records: Records) -> None:
+    start = [{"learning_rate": 0.05}, {"learning_rate": 0.002}]
+    tables = []
+    for sweep, slots, pick in (("one1", 1, min), ("eight8", 8, max)):
+        begin(records, sweep, start=start, stopping={"median": {"min_epochs": 3, "startup_trials": 2}})
+        train(records, sweep, slots, pick)
+        tables.append(table(records, sweep))
+    assert tables[0] == tables[1]
+    assert [one[1] for one in tables[0][:2]] == start
+    assert TrialState.STOPPED in {one[2] for one in tables[0]}
+
+
+def test_two_cohorts_are_under_way_at_a_time(records: Records) -> None:
+    assert len(records.trials(begin(records))) == 12
+
+
+def test_the_sweep_ends_where_nothing_gets_better_whoever_is_faster(records: Records) -> None:
+    """Those that may be under way by then are trained to their ends."""
+    for sweep, slots, pick in (("one1", 1, min), ("eight8", 8, max)):
+        begin(records, sweep, stopping={"patience": 2})
+        train(records, sweep, slots, pick)
+        found = records.sweep(sweep)
+        values = [loss(number, 9) for number in range(20)]
+        spent = exhausted_at(values, 2, maximize=False)
+        assert spent is not None
+        assert (found.state, found.max_trials) == (SweepState.COMPLETED, spent - 1 + UNDER_WAY_AT_ONCE)
+        assert len(records.trials(sweep)) == found.max_trials
+    with pytest.raises(InputError, match=r"stopping.patience = 2 is used up"):
+        control.extend(records, sweep, 20)
+
+
+def test_spent_hours_end_what_waits_with_the_values_that_it_has(records: Records, clock: FakeClock) -> None:
+    sweep = begin(records, budget={"max_trials": 20, "max_hours": 1.0})
+    hold_first(records, sweep, range(8))  # one cohort is decided, and two trials of the next one wait
+    going = [one.number for one in records.trials(sweep, [TrialState.QUEUED]) if one.rung == 3]
+    assert len(going) == 2
+    clock.pass_s(3601.0)
+    advance(records, sweep)
+    train(records, sweep)
+    assert records.sweep(sweep).state is SweepState.COMPLETED
+    trials = records.trials(sweep)
+    assert [one.state for one in trials] == ["stopped"] * 8 + ["cancelled"] * 4
+    assert [one.value for one in trials[:8]] == [loss(number, 1) for number in range(8)]
+
+
+def test_the_best_of_those_that_are_stopped_write_their_models(records: Records) -> None:
+    sweep = begin(records)
+    hold_first(records, sweep, range(6))
+    ranked = sorted(range(6), key=lambda number: loss(number, 1))
+    found = {one.number: one for one in records.trials(sweep)}
+    assert [found[number].state for number in ranked] == ["queued"] * 5 + ["stopped"]
+    assert [found[number].ends for number in ranked] == [False] * 2 + [True] * 3 + [False]
+    hold_first(records, sweep, ranked[2:5])
+    assert [records.trials(sweep)[number].state for number in ranked[2:5]] == ["stopped"] * 3
+
+
+def test_a_finite_space_that_is_spent_ends_with_a_smaller_cohort(records: Records) -> None:
+    sweep = begin(records, parameters={"learning_rate": {"values": [0.1 * n for n in range(1, 9)]}})
+    train(records, sweep)
+    advance(records, sweep)
+    assert len(records.trials(sweep)) == 8
+    assert records.sweep(sweep).state is SweepState.COMPLETED
+
+
+def hold_first(records: Records, sweep: str, among: Sequence[int]) -> None:
+    for number in among:
+        claim = records.claim(TrialKey(sweep, number), "worker", LEASE_S)
+        assert claim is not None
+        reach(records, claim)
+    advance(records, sweep)
+
+
+def states(records: Records, sweep: str) -> list[str]:
+    return [one.state for one in records.trials(sweep)][:6]
+
+
+def test_a_cohort_waits_for_a_paused_trial_and_goes_on_with_it(records: Records) -> None:
+    sweep = begin(records)
+    control.pause(records, sweep, 5)
+    hold_first(records, sweep, range(5))
+    assert states(records, sweep) == ["waiting"] * 5 + ["paused"]
+    assert awaited(records, records.sweep(sweep)) == [5]
+    control.resume(records, sweep, 5)
+    hold_first(records, sweep, [5])
+    assert "waiting" not in states(records, sweep)
+
+
+def test_one_that_is_paused_while_it_waits_has_reached_its_rung(records: Records) -> None:
+    sweep = begin(records)
+    hold_first(records, sweep, [0])
+    control.pause(records, sweep, 0)
+    hold_first(records, sweep, range(1, 6))
+    assert states(records, sweep)[0] == "paused"
+    assert "waiting" not in states(records, sweep)
+    control.resume(records, sweep, 0)
+    hold_first(records, sweep, [0])
+    assert states(records, sweep)[0] in ("queued", "stopped")
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail"])
+def test_one_that_was_cancelled_or_failed_is_no_longer_waited_for(records: Records, end: str) -> None:
+    sweep = begin(records)
+    hold_first(records, sweep, range(5))
+    if end == "cancel":
+        control.cancel(records, sweep, 5)
+    else:
+        claim = records.claim(TrialKey(sweep, 5), "worker", LEASE_S)
+        assert claim is not None
+        records.fail(claim.key, Failure(FailureClass.DIVERGED, "the loss is NaN"))
+    advance(records, sweep)
+    assert "waiting" not in states(records, sweep)
+    control.retry(records, sweep, 5)
+    hold_first(records, sweep, [5])
+    assert states(records, sweep)[5] in ("queued", "stopped")
+
+
+def test_a_sweep_that_is_cancelled_takes_those_that_wait_with_it(records: Records) -> None:
+    sweep = begin(records)
+    hold_first(records, sweep, range(3))
+    control.cancel(records, sweep)
+    assert set(states(records, sweep)) == {"cancelled"}
+
+
+def test_an_extended_sweep_goes_on_with_further_cohorts(records: Records) -> None:
+    sweep = begin(records, budget={"max_trials": 6})
+    train(records, sweep)
+    assert records.sweep(sweep).state is SweepState.COMPLETED
+    control.extend(records, sweep, 12)
+    advance(records, sweep)
+    train(records, sweep)
+    assert [one.state for one in records.trials(sweep)].count(TrialState.COMPLETED) == 2
+
+
+def test_nothing_waits_without_a_checkpoint_of_its_rung(records: Records) -> None:
+    sweep = begin(records)
+    claim = records.claim(TrialKey(sweep, 0), "worker", LEASE_S)
+    assert claim is not None
+    result = Result(TrialState.WAITING, 0.5, 1, 1, {}, "d" * 64)
+    with pytest.raises(IllegalMove, match="a checkpoint of its rung"):
+        records.hold(claim.key, result, ArtifactRef("checkpoint", "k", "c" * 64, 1, 2), Progress(claim.key))
+    assert records.trial(TrialKey(sweep, 0)).state is TrialState.RUNNING
