@@ -73,7 +73,7 @@ def ours() -> dict[str, set[str]]:
     }
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_there_are_modules_to_check() -> None:
     assert {folder_of(name) for name in modules() if name.count(".") > 1} == set(FOLDERS)
     assert any(edges for edges in ours().values())
 
@@ -171,12 +171,12 @@ def test_a_folder_holds_some_dozen_modules() -> None:
     } == {}
 
 
-def test_a_files_name_stands_once_in_the_house() -> None:
+def test_file_names_are_unique() -> None:
     names = Counter(path.name for path in modules().values() if path.name != "__init__.py")
     assert {name: count for name, count in names.items() if count > 1} == {}
 
 
-def test_a_classes_name_stands_once_in_the_house() -> None:
+def test_class_names_are_unique() -> None:
     names = Counter(
         node.name
         for path in modules().values()

@@ -16,7 +16,7 @@ KINDS = (
 @pytest.mark.tf
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_sweep_under_faults_ends_as_one_that_was_left_alone(tmp_path: Path) -> None:
+def test_a_sweep_under_faults_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     file = rounds.write_job(tmp_path / "job", small=True)
     reference = rounds.run_reference(tmp_path / "left-alone", file, print)
     assert reference.trials == 16

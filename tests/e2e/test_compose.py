@@ -280,14 +280,14 @@ def test_only_flower_is_published_and_to_this_machine_alone() -> None:
     assert published == {"flower": ["127.0.0.1:5555:5555"]}
 
 
-def test_images_have_exact_versions_and_what_stays_has_a_limit_of_memory() -> None:
+def test_images_are_pinned_and_services_have_memory_limits() -> None:
     images = [service["image"] for service in SERVICES.values() if "build" not in service]
     bases = re.findall(r"^FROM (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
     assert all(re.search(r":\d+\.\d+(\.\d+)?-", image) for image in [*images, *bases])
     assert all("mem_limit" in service for service in SERVICES.values() if "restart" in service)
 
 
-def test_whoever_needs_redis_or_postgres_waits_until_it_is_healthy() -> None:
+def test_services_wait_until_redis_and_postgres_are_healthy() -> None:
     for name, service in SERVICES.items():
         if name in ("redis", "postgres"):
             assert service["healthcheck"]["test"][0] == "CMD"
@@ -327,7 +327,7 @@ def test_the_image_is_built_from_what_the_context_holds() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_container_runs_as_no_root() -> None:
+def test_the_container_does_not_run_as_root() -> None:
     users = re.findall(r"^USER (.*)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.M)
     assert users
     assert users[-1] not in ("root", "0")

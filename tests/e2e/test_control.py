@@ -73,7 +73,7 @@ def expect_untouched(cluster: Any, sweep: Any, digest_of: Any, epochs: int = 12)
         assert epochs_on_record == [*range(1, epochs + 1)]
 
 
-def test_a_sweep_pauses_and_goes_on_where_it_stopped(
+def test_a_sweep_pauses_and_resumes_where_it_stopped(
     cluster: Any, running: Any, kerasweep: Any, until: Any, digest_of: Any
 ) -> None:
     assert kerasweep("pause", running.name)["state"] == "paused"
@@ -92,7 +92,7 @@ def test_a_sweep_pauses_and_goes_on_where_it_stopped(
         assert writers[:epochs] == [1] * epochs
 
 
-def test_a_trial_pauses_and_goes_on_while_the_others_train(
+def test_a_trial_pauses_and_resumes_while_the_others_train(
     cluster: Any, running: Any, kerasweep: Any, until: Any, digest_of: Any
 ) -> None:
     number = running_trials(cluster, running)[0]
@@ -106,7 +106,7 @@ def test_a_trial_pauses_and_goes_on_while_the_others_train(
     expect_untouched(cluster, running, digest_of)
 
 
-def test_a_pause_may_be_taken_back_before_it_was_heard(cluster: Any, running: Any, until: Any) -> None:
+def test_a_pause_may_be_withdrawn_before_it_takes_effect(cluster: Any, running: Any, until: Any) -> None:
     first, second = running_trials(cluster, running)
     control.pause(cluster.records, running.id, first)
     control.resume(cluster.records, running.id, first)
@@ -118,7 +118,7 @@ def test_a_pause_may_be_taken_back_before_it_was_heard(cluster: Any, running: An
     assert "asked to go on" in cluster.events(running, first)
 
 
-def test_a_cancelled_trial_ends_and_the_others_go_on(
+def test_a_cancelled_trial_ends_and_the_others_continue(
     cluster: Any, running: Any, kerasweep: Any, until: Any, digest_of: Any
 ) -> None:
     number = running_trials(cluster, running)[0]

@@ -221,7 +221,7 @@ def test_postponed_hints_are_dropped_unheld(cluster: Any, until: Any) -> None:
     assert psutil.Process(worker.pid).memory_info().rss - before < 30e6
 
 
-def test_a_worker_whose_connection_went_deaf_connects_anew(cluster: Any, until: Any) -> None:
+def test_a_worker_with_a_deaf_connection_reconnects(cluster: Any, until: Any) -> None:
     """Its slots are free and trials are queued, but it receives none, as after a client library bug."""
     cluster.scheduler()
     worker = cluster.stub_worker(KERASWEEP_STALL_S="2", KERASWEEP_TEST_DEAF="1")

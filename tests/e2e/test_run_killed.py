@@ -55,7 +55,7 @@ SWEEP = {
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_and_goes_on_with_resume(tmp_path: Path, until: Any) -> None:
+def test_a_killed_run_leaves_no_process_and_can_be_resumed(tmp_path: Path, until: Any) -> None:
     (tmp_path / "train.py").write_text(JOB)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     home = tmp_path / "home"

@@ -51,7 +51,7 @@ def test_a_sweep_waits_for_a_worker_and_two_workers_share_it(cluster: Any, until
     assert workers == {"one@here", "two@here"}
 
 
-def test_tpe_runs_the_whole_circle(cluster: Any, until: Any) -> None:
+def test_tpe_runs_end_to_end(cluster: Any, until: Any) -> None:
     cluster.scheduler()
     cluster.worker()
     sweep = cluster.submit(

@@ -78,7 +78,7 @@ def test_every_entry_has_bounds_and_a_bound_on_the_sweeps_metric(tmp_path: Path)
         assert list(rules[metric.name]) == [how]
 
 
-def test_the_sweep_file_fits_the_job(entry: str, tmp_path: Path) -> None:
+def test_the_sweep_file_matches_the_job(entry: str, tmp_path: Path) -> None:
     copy_entry(entry, tmp_path)
     spec = load_spec(tmp_path / "sweep.yaml")
     program = read_program(tmp_path / spec.job)

@@ -94,7 +94,7 @@ def test_other_brokers_are_refused(url: str) -> None:
         "redis://:a:b@h",
     ],
 )
-def test_brokers_that_can_be_meant_are_taken(url: str) -> None:
+def test_valid_brokers_are_accepted(url: str) -> None:
     assert from_env({"KERASWEEP_BROKER_URL": url}).broker_url == url
 
 

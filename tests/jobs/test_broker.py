@@ -33,7 +33,7 @@ def taken(queue: HintQueue, name: str = QUEUE) -> list[TrialKey]:
         return [TrialKey(one.payload[1]["sweep"], one.payload[1]["trial"]) for one in found]
 
 
-def test_those_that_wait_are_seen_among_whatever_else_is_there(queue: HintQueue) -> None:
+def test_queued_hints_are_found_among_other_entries(queue: HintQueue) -> None:
     queue.send(hints("abcd1234", *range(1100)))
     queue.send(hints("abcd1234", 7, gpus=1))
     for entry in (b"\xff{", b"[" * 10_000, b'{"headers": {"id": "../../etc"}}', b'{"id": "abcd1234.9999"}'):
@@ -43,7 +43,7 @@ def test_those_that_wait_are_seen_among_whatever_else_is_there(queue: HintQueue)
     assert queue.waiting("train.8gpu") == set()
 
 
-def test_late_ones_go_before_the_others_in_their_own_order(queue: HintQueue) -> None:
+def test_late_hints_are_put_first_in_their_own_order(queue: HintQueue) -> None:
     queue.send(hints("efab5678", 0, 1))
     queue.send([*hints("abcd1234", 0, 1), *hints("abcd1234", 2, gpus=1)], ahead=True)
     assert taken(queue) == [

@@ -57,7 +57,7 @@ def files_under(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_the_job_imports_from_beside_it_goes_in(tmp_path: Path) -> None:
+def test_modules_that_the_job_imports_from_beside_it_are_bundled(tmp_path: Path) -> None:
     packed = bundle(write(tmp_path, FILES))
     assert packed.files == TAKEN
     assert packed.entry == "train.py"
@@ -91,7 +91,7 @@ def test_a_link_inside_the_folder_is_followed(tmp_path: Path) -> None:
         assert archive.read("model.py") == b"x = 1\n"
 
 
-def test_packages_that_hold_themselves_end(tmp_path: Path) -> None:
+def test_packages_that_contain_themselves_are_finite(tmp_path: Path) -> None:
     path = write(tmp_path, {"train.py": "import nets\n", "nets/__init__.py": ""})
     (tmp_path / "nets" / "again").symlink_to(".")
     assert bundle(path).files == ("nets/__init__.py", "train.py")
@@ -116,7 +116,7 @@ def test_a_job_that_is_itself_such_a_link_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_pipe_is_no_code(tmp_path: Path) -> None:
+def test_a_pipe_is_not_code(tmp_path: Path) -> None:
     path = write(tmp_path, {"train.py": "import nets\n", "nets/__init__.py": ""})
     os.mkfifo(tmp_path / "nets" / "pipe.py")
     assert refusal(path).startswith("a job's code is regular files, 'nets/pipe.py' is not one")
@@ -164,7 +164,7 @@ def archive(
     ],
     ids=["up", "through", "root", "backslash", "drive", "folder", "link", "bomb", "large", "empty", "cut"],
 )
-def test_what_is_no_bundle_of_ours_leaves_no_trace(
+def test_an_invalid_bundle_leaves_no_trace(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kerasweep.jobs.code.bundle.DATA_BYTES", 0)
@@ -183,7 +183,7 @@ def test_a_folder_that_leads_elsewhere_is_not_written_through(tmp_path: Path) ->
 
 
 @given(data=st.data())
-def test_damaged_bytes_are_told_and_nothing_else_is_raised(data: Any, tmp_path_factory: Any) -> None:
+def test_damaged_bytes_raise_only_damaged(data: Any, tmp_path_factory: Any) -> None:
     whole = bytearray(archive({"train.py": b"import model\n" * 9, "model.py": b"x = 1\n"}))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

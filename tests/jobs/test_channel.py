@@ -54,9 +54,7 @@ def taken(connection: Any, count: int) -> list[Any]:
     return messages
 
 
-def test_a_connection_that_broke_closes_twice_without_a_word(
-    app: Celery, queue: HintQueue, redis_server: Any
-) -> None:
+def test_a_broken_connection_closes_twice_silently(app: Celery, queue: HintQueue, redis_server: Any) -> None:
     connection = app.connection_for_read()
     queue.send(hints(3))
     messages = taken(connection, 3)
@@ -132,12 +130,12 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
     ],
     ids=lambda junk: repr(junk[:24]),
 )
-def test_what_is_no_hint_is_refused_whatever_it_is(junk: bytes) -> None:
+def test_anything_but_a_hint_is_refused(junk: bytes) -> None:
     with pytest.raises(InputError):
         read_envelope(QUEUE, junk)
 
 
-def test_a_hint_is_rebuilt_from_what_is_known_of_it() -> None:
+def test_a_hint_is_rebuilt_from_its_known_parts() -> None:
     def burden(one: dict[str, Any]) -> None:
         one["headers"].update(timelimit="x", retries="y", stamps=[[]], compression="zlib", group={}, chord=1)
         one["properties"].update(delivery_tag=["no", "tag"], delivery_info=None, reply_to={})
@@ -151,7 +149,7 @@ def test_a_hint_is_rebuilt_from_what_is_known_of_it() -> None:
     assert found["properties"]["taken"] == [QUEUE, text.decode()]
 
 
-def test_a_redis_without_room_is_out_of_reach(queue: HintQueue, client: Any) -> None:
+def test_a_redis_out_of_memory_is_out_of_reach(queue: HintQueue, client: Any) -> None:
     client.config_set("maxmemory", 1)
     with pytest.raises(OutOfReach, match="maxmemory"):
         queue.send(hints(1))

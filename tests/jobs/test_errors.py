@@ -9,7 +9,7 @@ from kerasweep.jobs.errors import InputError, JobError, KerasweepError, OutOfRea
 from kerasweep.jobs.trial import FailureClass
 
 
-def test_the_tree_at_the_head_is_the_tree() -> None:
+def test_the_documented_tree_matches_the_classes() -> None:
     assert errors.__doc__
     drawn = {
         line.split()[1] if "──" in line else line.split()[0]
@@ -24,7 +24,7 @@ def test_the_tree_at_the_head_is_the_tree() -> None:
     assert drawn == real
 
 
-def test_what_the_user_mends_is_input() -> None:
+def test_user_errors_are_input_errors() -> None:
     mendable = {errors.SpecError, errors.ProgramError, errors.NotFound, errors.DestinationError}
     assert set(InputError.__subclasses__()) == mendable
 

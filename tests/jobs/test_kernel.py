@@ -9,14 +9,14 @@ import sys
 from kerasweep.jobs.kernel import cpu_seconds, has_ended, process_mark
 
 
-def test_a_process_is_told_from_any_other() -> None:
+def test_a_process_is_distinguished_from_any_other() -> None:
     mine = process_mark()
     assert mine == process_mark(os.getpid())
     assert mine != process_mark(os.getppid())
     assert not has_ended(mine)
 
 
-def test_a_process_that_nobody_has_reaped_has_ended() -> None:
+def test_a_zombie_has_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         mark = process_mark(child.pid)
         assert not has_ended(mark)
@@ -26,12 +26,12 @@ def test_a_process_that_nobody_has_reaped_has_ended() -> None:
     assert has_ended(mark)
 
 
-def test_a_number_that_is_used_again_is_another_process() -> None:
+def test_a_reused_number_is_another_process() -> None:
     head, _, started = str(process_mark()).rpartition("/")
     assert has_ended(f"{head}/{int(started) - 1}")
 
 
-def test_what_cannot_be_known_from_here_has_not_ended() -> None:
+def test_a_process_elsewhere_has_not_ended() -> None:
     boot, space, pid, started = str(process_mark()).split("/")
     assert not has_ended(None)
     assert not has_ended(f"{boot[::-1]}/{space}/{pid}/1"), "another machine, or before it was started again"

@@ -33,13 +33,13 @@ def run(redis_server: Any, deed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_celery_that_gives_up_is_no_end_like_any_other(redis_server: Any) -> None:
+def test_celery_giving_up_is_not_a_normal_end(redis_server: Any) -> None:
     done = run(redis_server, "raise RuntimeError('of its own')")
     assert done.returncode == 1
     assert "error: Celery ended without being told to" in done.stderr
     assert "of its own" in done.stderr
 
 
-def test_a_celery_that_was_told_to_end_just_ends(redis_server: Any) -> None:
+def test_celery_ends_normally_when_told_to(redis_server: Any) -> None:
     done = run(redis_server, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     assert (done.returncode, done.stderr.count("error:")) == (0, 0), done.stderr

@@ -75,18 +75,18 @@ def test_lines_may_be_cut_anywhere(texts: list[str], cuts: list[int]) -> None:
         (b'3 log {"run":"s1/0/1","text":"a"}', "message 0 to 3 was lost", None),
     ],
 )
-def test_what_does_not_fit_is_told_by_name(line: bytes, told: str, run: str | None) -> None:
+def test_invalid_messages_are_reported_by_name(line: bytes, told: str, run: str | None) -> None:
     [defect] = read(line + b"\n")
     assert isinstance(defect, PipeDefect)
     assert told in str(defect)
     assert defect.run == run
 
 
-def test_a_message_behind_what_a_job_wrote_into_the_pipe_is_read() -> None:
+def test_a_message_after_a_jobs_own_output_is_read() -> None:
     assert read(b"printed by a job" + lines(EPOCH)) == [EPOCH]
 
 
-def test_a_line_without_an_end_is_not_kept() -> None:
+def test_an_endless_line_is_not_kept() -> None:
     reader = PipeReader(EVENTS)
     found = [one for _ in range(LONGEST_LINE_BYTES // (1 << 20) + 1) for one in reader.feed(b"x" * (1 << 20))]
     assert "is no message" in str(found[0])
@@ -99,7 +99,7 @@ def test_texts_are_bounded_and_can_be_encoded() -> None:
     assert "characters left out" in back.traceback
 
 
-def test_a_message_of_wrong_fields_is_not_sent() -> None:
+def test_a_message_with_wrong_fields_is_not_sent() -> None:
     with pytest.raises(PipeDefect, match="released cannot be sent"):
         PipeWriter().line(ReleasedEvent("s1/0/1", 3, None))  # type: ignore[arg-type]
     with pytest.raises(PipeDefect, match="epoch"):

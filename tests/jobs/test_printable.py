@@ -12,7 +12,7 @@ from kerasweep.jobs.printable import PrintableFormatter, escaped, is_printable, 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[31mred\x1b[2J\x9b31m\x7f\u202egnp.exe\u2066\ud800\u2028\r\b"
 
 
-def test_each_character_that_steers_is_replaced_by_one_that_shows_it() -> None:
+def test_control_characters_are_replaced_by_visible_ones() -> None:
     shown = printable(HOSTILE)
     assert is_printable(shown)
     assert not is_printable(HOSTILE)

@@ -129,7 +129,7 @@ def test_an_import_is_followed_through_packages(write: Any) -> None:
     assert build_model_of(write(LOAD + "from nets import build_model")).required == ("units",)
 
 
-def test_files_that_import_each_other_are_no_endless_path(write: Any) -> None:
+def test_circular_imports_are_resolved(write: Any) -> None:
     write("from train import build_model\n", "model.py")
     assert build_model_of(write(LOAD + "from model import build_model")).any_keyword
 
@@ -155,7 +155,7 @@ def test_files_that_import_each_other_are_no_endless_path(write: Any) -> None:
     ],
     ids=["syntax", "latin", "nul", "deep", "large", "empty", "half", "misspelt", "args", "order", "async"],
 )  # fmt: skip
-def test_what_cannot_be_a_job_is_refused(source: str | bytes, message: str, write: Any) -> None:
+def test_invalid_jobs_are_refused(source: str | bytes, message: str, write: Any) -> None:
     assert refusal(write(source)).startswith(message)
 
 
@@ -163,7 +163,7 @@ def test_another_encoding_may_be_declared(write: Any) -> None:
     assert read_program(write(b"# -*- coding: latin-1 -*-\n# caf\xe9\n" + JOB.encode())).functions
 
 
-def test_an_escape_that_python_frowns_at_is_the_jobs_own_business(write: Any) -> None:
+def test_an_invalid_escape_is_accepted(write: Any) -> None:
     assert read_program(write("x = '\\d'\n" + JOB)).functions
 
 
@@ -179,7 +179,7 @@ def test_a_file_that_may_not_be_read_is_refused(write: Any) -> None:
     assert "cannot be read: Permission denied" in refusal(path)
 
 
-def test_a_sweep_that_fits_passes(write: Any) -> None:
+def test_a_matching_sweep_passes(write: Any) -> None:
     check(sweep(units={"values": [1, 2]}, activation="relu", scaler="minmax"), read_program(write(JOB)))
 
 
@@ -211,7 +211,7 @@ CONDITIONAL = {"value": 1, "when": {"scaler": ["standard"]}}
         ),
     ],
 )
-def test_a_sweep_that_does_not_fit_is_refused(parameters: Any, rule: str, remedy: str, write: Any) -> None:
+def test_a_mismatched_sweep_is_refused(parameters: Any, rule: str, remedy: str, write: Any) -> None:
     assert misfit(sweep(**parameters), write(JOB)) == f"{rule}\n{remedy}"
 
 

@@ -152,7 +152,7 @@ def test_points_are_distinct_in_order_and_hold_both_bounds(kind: str, data: st.D
         ({"distribution": "uniform", "min": 0, "max": 1, "point": 3}, "unknown key 'point'", "'points'?"),
     ],
 )
-def test_points_stand_only_beside_a_range_and_are_two_or_more(raw: Any, rule: str, remedy: str) -> None:
+def test_points_need_a_range_and_are_at_least_two(raw: Any, rule: str, remedy: str) -> None:
     found = refusal(raw)
     assert rule in found.rule
     assert remedy in found.remedy
@@ -188,7 +188,7 @@ def test_points_stand_only_beside_a_range_and_are_two_or_more(raw: Any, rule: st
         ([1, 2], "a list of choices stands under 'values', got [1, 2]"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused(raw: Any, rule: str) -> None:
+def test_invalid_dimensions_are_refused(raw: Any, rule: str) -> None:
     found = refusal(raw)
     assert found.rule.startswith(rule)
     assert found.remedy
@@ -341,7 +341,7 @@ def test_conditions_are_checked(raw: Any, rule: str, at: tuple[str, ...]) -> Non
     assert (caught.value.rule, caught.value.at) == (rule, at)
 
 
-def test_a_circle_of_two_is_refused() -> None:
+def test_a_circular_condition_is_refused() -> None:
     with pytest.raises(RuleError, match="must not be circular, got a, b"):
         space(a={"values": [1], "when": {"b": [1]}}, b={"values": [1], "when": {"a": [1]}}, c=1)
 

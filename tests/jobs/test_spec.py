@@ -134,7 +134,7 @@ def test_any_parameters_come_back_equal_from_json(some: dict[str, Any]) -> None:
     assert SweepSpec.model_validate(json.loads(spec.model_dump_json())) == spec
 
 
-def test_the_least_sweep_is_one_trial() -> None:
+def test_the_minimal_sweep_is_one_trial() -> None:
     spec = parse_spec(LEAST)
     assert spec.planned_trials() == 1
     assert (spec.seed, spec.resources.gpus, spec.retries.max_failures, spec.checkpoints.every_s) == (
@@ -262,7 +262,7 @@ def test_a_mistake_is_named_with_its_line_and_remedy(
         "many",
     ],
 )
-def test_what_is_no_sweep_file_is_refused(content: str | bytes, message: str, write: Any) -> None:
+def test_invalid_sweep_files_are_refused(content: str | bytes, message: str, write: Any) -> None:
     assert refusal(write(content)).startswith(message)
 
 
@@ -278,7 +278,7 @@ def test_aliases_that_stay_small_are_read(write: Any) -> None:
     assert load_spec(write(text)).space().dimensions["training.early_stopping.patience"].grid() == [50, 100]
 
 
-def test_a_byte_order_mark_is_overlooked(write: Any) -> None:
+def test_a_byte_order_mark_is_ignored(write: Any) -> None:
     assert load_spec(write(b"\xef\xbb\xbf" + FILE.encode())).name == "fashion-mlp"
 
 
@@ -401,18 +401,18 @@ def test_no_text_raises_anything_but_a_readable_error(data: st.DataObject) -> No
         assert isinstance(parse_sheet(text).data, dict)
 
 
-def test_what_is_no_mapping_at_all_is_refused() -> None:
+def test_anything_but_a_mapping_is_refused() -> None:
     with pytest.raises(SpecError, match="a sweep is a mapping of keys"):
         parse_spec([1])  # type: ignore[arg-type]
 
 
-def test_values_that_do_not_go_together_are_refused_for_a_trial() -> None:
+def test_inconsistent_values_are_refused_for_a_trial() -> None:
     spec = parse_spec({**LEAST, "training": {"epochs": {"values": [1, 2]}}})
     with pytest.raises(SpecError, match="epochs must be at least 1, got 0"):
         spec.training_for({"training.epochs": 0})
 
 
-def test_the_schema_knows_every_key_and_lets_distributions_stand_under_training() -> None:
+def test_the_schema_has_every_key_and_allows_distributions_under_training() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == set(SweepSpec.model_fields)
     assert schema["additionalProperties"] is False

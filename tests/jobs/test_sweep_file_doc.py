@@ -71,7 +71,7 @@ def test_every_key_of_the_schema_is_mentioned() -> None:
     assert keys - words == set()
 
 
-def test_every_key_stands_in_a_table_with_its_default() -> None:
+def test_every_key_is_in_a_table_with_its_default() -> None:
     told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows("key")}
     known = {}
     for prefix, block in BLOCKS.items():
@@ -153,7 +153,7 @@ def test_the_first_sweep_of_the_readme_suits_its_job(tmp_path: Path) -> None:
     assert set(found.space().dimensions) >= {"learning_rate", "units", "training.early_stopping.patience"}
 
 
-def test_a_whole_path_may_stand_under_when() -> None:
+def test_when_accepts_a_full_path() -> None:
     swept = {"epochs": 3, "batch_size": {"values": [16, 32]}}
     rate = {"values": [0.1, 0.2], "when": {"training.batch_size": [16]}}
     found = parse_spec({**BASE, "parameters": {"rate": rate}, "training": swept, "method": "grid"})

@@ -57,6 +57,6 @@ def test_a_word_of_another_tool_is_translated(changes: dict[str, Any], told: str
     assert told in str(caught.value)
 
 
-def test_no_word_of_ours_is_taken_for_another_s() -> None:
+def test_no_valid_word_is_translated() -> None:
     assert not set(TRAINING) & set(Training.model_fields)
     assert not set(SWEEP) & set(SweepSpec.model_fields)

@@ -69,7 +69,7 @@ def test_a_warmup_rises_to_one_and_then_falls(epochs: int, warmup: int) -> None:
 
 
 @given(st.floats(1e-300, 1, exclude_min=True), st.integers(1, 10_000))
-def test_no_decay_leaves_the_floats(rate: float, epoch: int) -> None:
+def test_no_decay_overflows(rate: float, epoch: int) -> None:
     for schedule in ({"exponential": {"rate": rate}}, {"step_decay": {"every": 1, "factor": rate}}):
         factor = Schedule.model_validate(schedule).factor(epoch, 10_000)
         assert math.isfinite(factor)
@@ -91,13 +91,13 @@ def test_no_decay_leaves_the_floats(rate: float, epoch: int) -> None:
         ([1, 2], "must be a mapping of keys, got [1, 2]", "known here: constant, step_decay"),
     ],
 )  # fmt: skip
-def test_a_schedule_that_cannot_be_meant_is_refused(raw: Any, rule: str, remedy: str) -> None:
+def test_an_invalid_schedule_is_refused(raw: Any, rule: str, remedy: str) -> None:
     found = refusal(Schedule, raw)
     assert found.rule.startswith(rule)
     assert found.remedy.startswith(remedy)
 
 
-def test_the_least_block_has_the_defaults_of_keras() -> None:
+def test_the_minimal_block_has_keras_defaults() -> None:
     least = Training.model_validate({"epochs": 3})
     assert (least.batch_size, least.shuffle, least.xla) == (32, True, "auto")
     assert least.learning_rate_schedule.factor(2, 3) == 1
@@ -137,7 +137,7 @@ def test_a_whole_number_may_be_written_as_a_float(epochs: float) -> None:
         ({"epochs": 3, "tensorboard": {"histogram": True}}, "unknown key 'histogram'"),
     ],
 )  # fmt: skip
-def test_a_block_that_cannot_be_meant_is_refused(raw: Any, rule: str) -> None:
+def test_an_invalid_block_is_refused(raw: Any, rule: str) -> None:
     assert refusal(Training, raw).rule == rule
 
 
@@ -198,7 +198,7 @@ def test_a_conditional_value_that_a_trial_lacks_keeps_its_default() -> None:
         ),
     ],
 )  # fmt: skip
-def test_whatever_a_distribution_may_give_is_tried_in_its_place(raw: Any, rule: str) -> None:
+def test_every_possible_value_is_checked_in_its_place(raw: Any, rule: str) -> None:
     with pytest.raises(RuleError) as caught:
         template.check(raw, template.swept(raw))
     assert caught.value.rule.startswith(rule)

@@ -60,12 +60,12 @@ def test_a_package_imported_by_name_travels(name: str, tmp_path: Path) -> None:
     assert taken(job) == {"nets/__init__.py", "nets/small.py", "nets/large.py"}
 
 
-def test_modules_that_share_a_beginning_travel(tmp_path: Path) -> None:
+def test_modules_with_a_common_prefix_travel(tmp_path: Path) -> None:
     files = {"net_a.py": "", "net_b.py": "", "other.py": ""}
     assert taken(write(tmp_path, '__import__("net_" + name)\n', files)) == {"net_a.py", "net_b.py"}
 
 
-def test_a_name_without_a_beginning_takes_every_module(tmp_path: Path) -> None:
+def test_a_name_without_a_prefix_takes_every_module(tmp_path: Path) -> None:
     files = {
         **NETS,
         "deep/er/one.py": "",
@@ -94,7 +94,7 @@ def test_the_folder_data_and_what_files_names_travel(tmp_path: Path) -> None:
     assert bundle(job, ("points.csv",)) == bundle(job, ("points.csv", "points.csv"))
 
 
-def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_pattern_without_matches_is_refused(tmp_path: Path) -> None:
     assert "got 'pionts.csv', which matches none" in refusal(
         write(tmp_path, "", {"points.csv": ""}), "pionts.csv"
     )
@@ -110,7 +110,7 @@ def test_patterns_stay_in_the_folder(pattern: str) -> None:
         parse_spec(sweep)
 
 
-def test_data_that_cannot_travel_are_told_where_the_job_names_them(
+def test_data_that_cannot_travel_are_refused_if_the_job_names_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kerasweep.jobs.code.travel.DATA_BYTES", 3 << 20)
@@ -123,7 +123,7 @@ def test_data_that_cannot_travel_are_told_where_the_job_names_them(
     assert "data/ does not travel" in packed.notes[0]
 
 
-def test_a_link_out_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused_when_read(tmp_path: Path) -> None:
     write(tmp_path / "elsewhere", "", {"a.npz": ""})
     job = write(tmp_path / "job", 'np.load("data/a.npz")\n')
     (tmp_path / "job" / "data").symlink_to(tmp_path / "elsewhere")
@@ -131,7 +131,7 @@ def test_a_link_out_of_the_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     job = write(tmp_path, "", {"points.csv": ""})
     (tmp_path / "points.csv").chmod(0)
     assert "'points.csv' cannot be" in refusal(job, "points.csv")
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_is_opened_and_stays_behind_is_told(source: str, pattern: str, tmp_path: Path) -> None:
+def test_an_opened_file_that_does_not_travel_is_refused(source: str, pattern: str, tmp_path: Path) -> None:
     job = write(tmp_path, source, {"points.npz": "", "images/1.png": ""})
     said = refusal(job)
     assert f'add `files: ["{pattern}"]` to the sweep file' in said
@@ -177,11 +177,11 @@ def test_a_file_that_is_opened_and_stays_behind_is_told(source: str, pattern: st
         'def load_data():\n    return pd.read_csv("https://example.org/points.npz")\n',
     ],
 )
-def test_what_a_trial_does_not_need_from_here_is_no_matter(source: str, tmp_path: Path) -> None:
+def test_files_that_no_trial_needs_are_ignored(source: str, tmp_path: Path) -> None:
     assert taken(write(tmp_path, source, {"points.npz": ""})) == set()
 
 
-def test_a_file_that_is_looked_for_is_mentioned(tmp_path: Path) -> None:
+def test_a_file_that_is_probed_is_noted(tmp_path: Path) -> None:
     source = 'def load_data():\n    if os.path.exists("cache.npz"):\n        return np.load("cache.npz")\n'
     packed = bundle(write(tmp_path, source, {"cache.npz": ""}))
     assert packed.files == ("train.py",)

@@ -54,7 +54,7 @@ def test_every_state_can_end() -> None:
     assert reached == set(TrialState)
 
 
-def test_failure_classes_are_told_apart() -> None:
+def test_failure_classes_are_distinct() -> None:
     assert not UNCOUNTED & HOPELESS
     assert {FailureClass.CRASH, FailureClass.HANG, FailureClass.MEMORY}.isdisjoint(UNCOUNTED | HOPELESS)
 
@@ -72,6 +72,6 @@ def test_keys_are_read_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "abcd", "abcd/1", "abcd/x/1", "abcd/1/"])
-def test_other_texts_are_no_keys(text: str) -> None:
+def test_other_texts_are_not_keys(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         AttemptKey.parse(text)

@@ -42,7 +42,7 @@ def world() -> World:
     return World()
 
 
-def test_first_it_connects_anew_then_it_ends(world: World) -> None:
+def test_it_reconnects_first_and_then_ends(world: World) -> None:
     assert world.pass_s(11) == []
     assert world.pass_s(1) == ["reconnect"]
     assert world.pass_s(9) == ["reconnect"]
@@ -52,16 +52,14 @@ def test_first_it_connects_anew_then_it_ends(world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("waiting", 0), ("room", False), ("away", True)], ids=["empty", "full", "no Redis"]
 )
-def test_where_there_is_nothing_to_take_it_rests(world: World, name: str, value: object) -> None:
+def test_it_does_nothing_while_nothing_is_queued(world: World, name: str, value: object) -> None:
     world.pass_s(8)
     setattr(world, name, value)
     assert world.pass_s(40) == []
     assert world.dog.stalled_s == 0
 
 
-def test_whoever_takes_something_now_and_then_is_left_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_takes_something_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for taken in range(10):
         monkeypatch.setattr(TolerantChannel, "taken", TolerantChannel.taken + 1 + taken)
         assert world.pass_s(8) == []

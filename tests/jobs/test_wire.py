@@ -17,11 +17,11 @@ from kerasweep.jobs.trial import TrialKey
 HINT = wire.Hint(TrialKey("abcd1234", 7), 2, "digits", 1, {"units": 50, "training.epochs": 3, "act": "relu"})
 
 
-def test_queues_tell_the_devices_apart() -> None:
+def test_queues_differ_by_devices() -> None:
     assert [wire.train_queue(gpus) for gpus in (0, 1, 4)] == ["train.cpu", "train.1gpu", "train.4gpu"]
 
 
-def test_a_fresh_sweep_id_is_one_that_is_read() -> None:
+def test_a_new_sweep_id_is_valid() -> None:
     ids = {wire.new_sweep_id() for _ in range(100)}
     assert len(ids) == 100
     for sweep in ids:
@@ -57,7 +57,7 @@ def test_the_trial_is_read_back_from_the_task_id() -> None:
         "7a0f9c3e-1111-2222-3333-444455556666",
     ],
 )
-def test_other_task_ids_lead_to_no_trial(task_id: str) -> None:
+def test_other_task_ids_give_no_trial(task_id: str) -> None:
     assert wire.trial_of_hint_id(task_id) is None
 
 
@@ -77,14 +77,14 @@ def test_other_task_ids_lead_to_no_trial(task_id: str) -> None:
         b"abcd1234",
     ],
 )
-def test_what_is_no_sweep_id_is_refused(sweep: object) -> None:
+def test_invalid_sweep_ids_are_refused(sweep: object) -> None:
     with pytest.raises(InputError, match="a sweep id is 4 to 32 of a-z and 0-9") as told:
         wire.read_hint(sweep, 0)
     assert len(str(told.value)) < 200
 
 
 @pytest.mark.parametrize("trial", [-1, 2**31, 1.0, "1", None, True, [], "x" * 10_000_000])
-def test_what_is_no_trial_number_is_refused(trial: object) -> None:
+def test_invalid_trial_numbers_are_refused(trial: object) -> None:
     with pytest.raises(InputError, match="a trial is a number from 0") as told:
         wire.read_hint("abcd1234", trial)
     assert len(str(told.value)) < 200
@@ -99,6 +99,6 @@ def test_metrics_come_back_to_the_last_bit(metrics: dict[str, float]) -> None:
         assert back[name] == value or (math.isnan(value) and math.isnan(back[name]))
 
 
-def test_numbers_of_numpy_are_metrics_too() -> None:
+def test_numpy_numbers_are_metrics() -> None:
     metrics = {"a": np.float32(0.5), "b": np.float64("nan"), "c": np.int64(3)}
     assert json.loads(json.dumps(wire.encode_metrics(metrics))) == {"a": 0.5, "b": "nan", "c": 3.0}  # type: ignore[arg-type]

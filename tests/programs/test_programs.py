@@ -41,7 +41,7 @@ def test_trials_side_by_side_in_a_warm_trainer_are_as_plain_keras_alone(
     assert [result(warm, run) for run in runs] == wanted
 
 
-def test_after_all_others_each_is_the_same_again(where: Path, warm: Peer) -> None:
+def test_each_is_the_same_after_all_others(where: Path, warm: Peer) -> None:
     for name in reversed(names()):
         program = prepared(name, where)
         first = [f"{name}/{number}/1" for number in range(len(program.params))]

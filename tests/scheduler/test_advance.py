@@ -202,7 +202,7 @@ def test_a_trial_that_ends_meanwhile_does_not_end_the_sweep(
     assert suggested(records, sweep.id)[-1] == "after a sum of 0.5"
 
 
-def test_a_sweep_that_never_stands_still_is_left_for_later(
+def test_a_sweep_that_keeps_changing_is_postponed(
     records: Records, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def disturb(_: int) -> None:

@@ -87,7 +87,7 @@ def test_run_shows_the_winner_and_how_to_fetch_it(local: type[LocalStandIn], she
     assert made.ended
 
 
-def test_what_is_asked_while_a_run_starts_asks_for_no_worker(
+def test_while_a_run_starts_status_asks_for_no_worker(
     local: type[LocalStandIn], shell: Any, stage: Any
 ) -> None:
     stage.sweep()
@@ -108,7 +108,7 @@ def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) 
     assert "trial 7 completed" in shell.err, "progress is told beside the document"
 
 
-def test_hints_name_a_sweep_by_its_id_where_its_name_means_another(
+def test_messages_name_a_sweep_by_id_if_its_name_is_taken(
     local: type[LocalStandIn], shell: Any, stage: Any
 ) -> None:
     older = stage.sweep()
@@ -145,7 +145,7 @@ def test_a_cancelled_run_has_no_winner(local: type[LocalStandIn], shell: Any) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_run_in_order(local: type[LocalStandIn], shell: Any, number: signal.Signals) -> None:
+def test_a_signal_ends_a_run_cleanly(local: type[LocalStandIn], shell: Any, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     local.rounds.append(lambda _: signal.raise_signal(number))
     shell("run", "sweep.yaml")
@@ -221,7 +221,7 @@ def test_a_run_without_tensorflow_says_what_to_install(
     assert local.made == []
 
 
-def test_watch_tells_each_end_and_why_nothing_happens(stage: Any, shell: Any) -> None:
+def test_watch_reports_each_end_and_why_nothing_happens(stage: Any, shell: Any) -> None:
     sweep = stage.sweep()
     stage.complete(sweep, 1)
     stage.fail(sweep, 2)
@@ -244,7 +244,7 @@ def test_watch_as_json_is_a_line_for_each_end(stage: Any, shell: Any) -> None:
     assert shell.code == 1
 
 
-def test_lines_say_once_what_a_sweep_waits_for(stage: Any) -> None:
+def test_lines_report_once_what_a_sweep_waits_for(stage: Any) -> None:
     sweep = Client().sweep(stage.sweep())
     said: list[str] = []
     view = live.Lines(sweep, said.append)
@@ -358,7 +358,7 @@ def test_parameters_stand_as_in_the_sweep_file(stage: Any) -> None:
     assert head.split()[2:6] == ["optimizer", "momentum", "units", "patience"]
 
 
-def test_a_row_tells_of_the_newest_attempt_alone(stage: Any) -> None:
+def test_a_row_shows_only_the_newest_attempt(stage: Any) -> None:
     sweep = stage.sweep()
     key, _ = stage.claim(sweep, 0, [0.9, 0.7, 0.5])
     stage.records.release(key, TrialState.QUEUED, "its worker has died")
@@ -367,7 +367,7 @@ def test_a_row_tells_of_the_newest_attempt_alone(stage: Any) -> None:
     assert row.split()[-4:] == ["1/10", "0.90000", "0.90000", "1"]
 
 
-def test_before_any_epoch_the_table_says_what_takes_its_time(stage: Any) -> None:
+def test_before_any_epoch_the_table_explains_the_delay(stage: Any) -> None:
     sweep = stage.sweep()
     stage.claim(sweep, 0)
     assert "data is loaded and programs are compiled" in drawn(Client().sweep(sweep), 60, 4)[2]
@@ -379,7 +379,7 @@ def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:
     assert "and 1 ended, 2 queued, 1 failed" in drawn(busy, 120, 4)[-1]
 
 
-def test_the_live_table_leaves_the_terminal_in_order(busy: Any, stage: Any) -> None:
+def test_the_live_table_restores_the_terminal(busy: Any, stage: Any) -> None:
     out = StringIO()
     view = live.LiveTable(busy, Console(file=out, force_terminal=True, width=100, height=30), kept=True)
     assert view.update() is SweepState.RUNNING
@@ -389,9 +389,7 @@ def test_the_live_table_leaves_the_terminal_in_order(busy: Any, stage: Any) -> N
     assert out.getvalue().count("\x1b[?25l") == out.getvalue().count("\x1b[?25h"), "the cursor is shown again"
 
 
-def test_what_is_logged_meanwhile_stands_above_the_live_table(
-    busy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_messages_appear_above_the_live_table(busy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """rich moves the cursor up over what it drew: a line written behind its back would be overwritten."""
 
     class Terminal(StringIO):
@@ -433,14 +431,14 @@ def processor_s(work: Callable[[], object]) -> float:
     return min(once() for _ in range(3))
 
 
-def test_a_long_sweep_is_looked_at_quickly(long: Any) -> None:
+def test_a_long_sweep_is_read_quickly(long: Any) -> None:
     """Its 10,000 trials are counted, never read: that costs many times as much."""
     assert long.status().trials[TrialState.QUEUED] == 9_995
     assert len(take(long, 20).rows) == 5
     assert processor_s(lambda: take(long, 20)) < processor_s(long.trial_records) / 4
 
 
-def test_of_a_long_sweep_every_end_is_told(long: Any, stage: Any) -> None:
+def test_every_end_of_a_long_sweep_is_reported(long: Any, stage: Any) -> None:
     said: list[str] = []
     view = live.Lines(long, said.append)
     view.update()

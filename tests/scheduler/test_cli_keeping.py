@@ -125,7 +125,7 @@ class TestGc:
         assert stage.artifacts.keys("bundles") == [used]
         assert len(stage.artifacts.keys("sweeps")) == len(stage.artifacts.keys(f"sweeps/{sweep}")) == 2
 
-    def test_leaves_alone_what_may_be_anothers(self, stage: Stage, shell: Shell, tmp_path: Path) -> None:
+    def test_keeps_what_may_belong_to_another_store(self, stage: Stage, shell: Shell, tmp_path: Path) -> None:
         ended(stage)
         for key in ("bundles/1.zip", "sweeps/0000dead/trials/0/1/model.keras"):
             stage.artifacts.put(key, b"x")
@@ -147,7 +147,7 @@ class TestGc:
         assert (stage.home / "store.db").stat().st_size < before / 2
 
 
-def test_doctor_tells_how_much_room_the_home_folder_takes(stage: Stage, shell: Shell) -> None:
+def test_doctor_reports_the_size_of_the_home_folder(stage: Stage, shell: Shell) -> None:
     ended(stage)
     found = {one["check"]: one["detail"] for one in json.loads(shell("doctor", "-o", "json"))}
     assert "it uses" in found["disk"]

@@ -122,7 +122,7 @@ def test_an_unknown_trial_says_which_there_are(sweep: str, shell: Any) -> None:
         assert "from 0 to 7" in shell.err
 
 
-def test_without_a_store_looking_makes_none(folder: Path, shell: Any) -> None:
+def test_reading_creates_no_store(folder: Path, shell: Any) -> None:
     assert json.loads(shell("ls", "-o", "json")) == []
     shell("status", "mlp")
     assert shell.code == 2
@@ -180,7 +180,7 @@ def test_schema_is_the_schema(shell: Any) -> None:
     assert shell.code == 2
 
 
-def test_what_was_typed_wrong_is_told_in_three_lines(shell: Any) -> None:
+def test_usage_errors_take_at_most_three_lines(shell: Any) -> None:
     for words in (
         ("status",),
         ("status", "a", "b"),
@@ -195,7 +195,7 @@ def test_what_was_typed_wrong_is_told_in_three_lines(shell: Any) -> None:
         assert len(shell.err.splitlines()) <= 3
 
 
-def test_a_store_out_of_reach_is_told_without_its_password(shell: Any) -> None:
+def test_a_store_out_of_reach_is_reported_without_its_password(shell: Any) -> None:
     shell("status", "mlp", "--store", "postgresql://me:secret@127.0.0.1:1/db")
     assert shell.code == 3
     assert "secret" not in shell.err
@@ -203,7 +203,7 @@ def test_a_store_out_of_reach_is_told_without_its_password(shell: Any) -> None:
     assert "KERASWEEP_STORE_URL" in shell.err
 
 
-def test_a_defect_is_told_shortly_and_its_traceback_kept(
+def test_an_unexpected_error_is_short_and_its_traceback_saved(
     sweep: str, shell: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("kerasweep.scheduler.client.sweep.Sweep.status", lambda _: {}["no such key"])
@@ -259,7 +259,7 @@ def test_options_before_the_command_are_refused_as_others_are(shell: Any, words:
         (("logs", "mlp", "x"), "'[TRIAL]': must be a valid integer, got 'x'"),
     ],
 )
-def test_a_wrong_number_is_told_with_its_rule_and_value(
+def test_a_wrong_number_is_reported_with_rule_and_value(
     shell: Any, words: tuple[str, ...], told: str
 ) -> None:
     shell(*words)

@@ -115,7 +115,7 @@ def test_a_run_whose_worker_refuses_its_flags_ends_with_the_workers_words(
     assert "error: --gpus must divide by --gpus-per-trial, got 3 and 2" in done.stderr
 
 
-def test_flower_is_started_so_that_it_does_no_harm() -> None:
+def test_flower_is_started_with_safe_settings() -> None:
     words = flower_command(5555, "127.0.0.1")
     assert "--read_only=True" in words
     assert "--address=127.0.0.1" in words
@@ -151,7 +151,7 @@ def test_a_password_has_two_parts(given: str) -> None:
         check_flower("0.0.0.0", given)
 
 
-def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
+def test_a_taken_port_is_reported_before_anything_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"got 127.0.0.1:{port} .*name another with --port"):
@@ -214,7 +214,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def test_doctor_is_content_with_a_new_folder(folder: Path, shell: Any) -> None:
+def test_doctor_accepts_a_new_folder(folder: Path, shell: Any) -> None:
     findings = {one["check"]: one for one in json.loads(shell("doctor", "-o", "json"))}
     assert shell.code == 0
     assert findings["store"]["state"] == findings["redis"]["state"] == findings["artifacts"]["state"] == "ok"

@@ -63,9 +63,7 @@ def test_flags_win_over_the_environment(folder: Path, shell: Any, monkeypatch: p
     ],
     ids=["unknown key", "unknown parameter", "no job", "inverted range", "name"],
 )
-def test_a_sweep_that_cannot_be_meant_leaves_nothing(
-    folder: Path, shell: Any, change: dict[str, Any], told: str
-) -> None:
+def test_an_invalid_sweep_leaves_nothing(folder: Path, shell: Any, change: dict[str, Any], told: str) -> None:
     sweep = json.loads((folder / "sweep.yaml").read_text()) | change
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     shell("submit", "sweep.yaml")
@@ -163,9 +161,7 @@ def test_completion_is_silent_without_a_store(folder: Path) -> None:
         (("submit", "sweep.yaml", "--engine", "pck"), "Did you mean 'pack'?"),
     ],
 )
-def test_a_mistyped_choice_names_the_one_that_was_meant(
-    words: tuple[str, ...], meant: str, shell: Any
-) -> None:
+def test_a_mistyped_choice_gets_a_suggestion(words: tuple[str, ...], meant: str, shell: Any) -> None:
     shell(*words)
     assert shell.code == 2
     assert meant in shell.err

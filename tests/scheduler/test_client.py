@@ -45,7 +45,7 @@ def test_submit_from_a_file_of_another_folder(folder: Path, tmp_path: Path) -> N
     assert sweep.record.entry == "train.py"
 
 
-def test_a_wrong_dict_is_told(folder: Path, content: dict[str, Any]) -> None:
+def test_a_wrong_dict_is_refused(folder: Path, content: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="unknown key 'epochs'"):
         Client().submit(content | {"epochs": 3})
     assert Client().sweeps() == []

@@ -28,7 +28,7 @@ def facts(**changes: object) -> dict[str, object]:
     return {"host": platform.node(), "stalled_s": 0, "ready": 1, **changes}
 
 
-def test_who_has_written_of_late_is_healthy(records: Records) -> None:
+def test_a_process_that_wrote_lately_is_healthy(records: Records) -> None:
     records.seen("w0", facts())
     records.seen("s0", facts(), ProcessKind.SCHEDULER)
     assert healthy(records, SETTINGS, "worker").startswith("1 of 1 on ")
@@ -43,7 +43,7 @@ def test_who_has_written_of_late_is_healthy(records: Records) -> None:
         ({"ready": 0}, "has no live trainer"),
     ],
 )
-def test_who_only_lives_is_not(records: Records, changes: dict[str, object], told: str) -> None:
+def test_being_alive_is_not_enough(records: Records, changes: dict[str, object], told: str) -> None:
     records.seen("w0", facts(**changes))
     with pytest.raises(KerasweepError, match=told):
         healthy(records, SETTINGS, "worker")

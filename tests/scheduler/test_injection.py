@@ -60,7 +60,7 @@ def hostile(stage: Stage) -> str:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "yaml", "csv"])
-def test_nothing_steers_the_terminal(hostile: str, shell: Shell, form: str) -> None:
+def test_nothing_controls_the_terminal(hostile: str, shell: Shell, form: str) -> None:
     for command in COMMANDS:
         out = shell(*command.split(), "-o", form)
         assert shell.code == 0, shell.err

@@ -38,7 +38,7 @@ def test_retry_says_that_the_job_has_changed(stage: Any, shell: Any, sweep: str)
     assert stage.records.sweep(sweep).bundle == before
 
 
-def test_retry_of_an_unchanged_job_says_nothing_of_it(shell: Any, sweep: str) -> None:
+def test_retry_of_an_unchanged_job_mentions_no_change(shell: Any, sweep: str) -> None:
     assert "changed" not in words(shell, "retry", "mlp", "0")
     assert shell.code == 0
 
@@ -68,7 +68,7 @@ def test_each_trial_names_the_code_that_it_ran(stage: Any, shell: Any, sweep: st
     assert before.bundle.sha256 != after.bundle.sha256
 
 
-def test_trials_begin_anew_with_other_code(stage: Any, shell: Any, sweep: str) -> None:
+def test_trials_restart_with_other_code(stage: Any, shell: Any, sweep: str) -> None:
     key, _ = stage.claim(sweep, 1)
     checkpoint = ArtifactRef("checkpoint", "sweeps/x/checkpoint-1.npz", "0" * 64, 1, 1)
     stage.records.record([Progress(key, checkpoints=(checkpoint,))], 60.0)

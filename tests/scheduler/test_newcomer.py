@@ -75,7 +75,7 @@ def test_the_schema_knows_the_rule_for_names() -> None:
     assert not any(map(pattern.search, ("", "-a", "a b", "a/b", "a" * 101)))
 
 
-def test_init_tells_of_force(folder: Path, shell: Shell) -> None:
+def test_init_mentions_force(folder: Path, shell: Shell) -> None:
     for words, code in (((), 0), ((), 2), (("--force",), 0)):
         shell("init", "mlp", "first", *words)
         assert shell.code == code
@@ -83,7 +83,7 @@ def test_init_tells_of_force(folder: Path, shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("columns", ["40", "60"])
-def test_little_room_keeps_what_varies(
+def test_a_narrow_terminal_keeps_what_varies(
     stage: Stage, shell: Shell, columns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rich.console import Console

@@ -96,7 +96,7 @@ def test_a_finished_trial_keeps_no_checkpoint_and_only_the_best_keep_their_model
     assert len(artifacts.keys("sweeps")) == 3
 
 
-def test_what_no_record_names_goes_once_its_attempt_is_over(
+def test_unrecorded_files_are_deleted_after_their_attempt(
     records: Records, artifacts: Artifacts, pruner: Pruner, clock: FakeClock
 ) -> None:
     running = train(records, artifacts, 0, 1)
@@ -123,7 +123,7 @@ def test_nothing_of_another_store_is_touched(artifacts: Artifacts, pruner: Prune
     assert set(keys) <= set(artifacts.keys())
 
 
-def test_a_sweep_that_ended_is_tidied_once_and_again_when_it_goes_on(
+def test_a_sweep_is_cleaned_up_once_and_again_after_it_continues(
     records: Records, artifacts: Artifacts, pruner: Pruner
 ) -> None:
     finish(records, artifacts, 0, 0.5)
@@ -141,7 +141,7 @@ def test_a_sweep_that_ended_is_tidied_once_and_again_when_it_goes_on(
     assert stray.key not in artifacts.keys("sweeps")
 
 
-def test_what_nothing_needs_waits_for_a_grace(
+def test_unneeded_artifacts_wait_for_their_grace(
     records: Records, artifacts: Artifacts, clock: FakeClock
 ) -> None:
     for trial, value in enumerate([0.5, 0.1, 0.4, 0.2]):
@@ -159,7 +159,7 @@ def test_what_nothing_needs_waits_for_a_grace(
     assert kept == {1: [3], 2: [3], 3: [3], running.trial: [4, 3]}
 
 
-def test_what_is_needed_again_stays(records: Records, artifacts: Artifacts, clock: FakeClock) -> None:
+def test_artifacts_needed_again_stay(records: Records, artifacts: Artifacts, clock: FakeClock) -> None:
     key = train(records, artifacts, 0, 3)
     pruner = a_pruner(records, artifacts, 50.0)
     assert pruner.round() == 0

@@ -69,7 +69,7 @@ def round_of(records: Records, queue: Any) -> None:
     reconcile(records, queue, SETTINGS)
 
 
-def test_each_queued_trial_is_hinted_once(records: Records, queue: FakeQueue) -> None:
+def test_each_queued_trial_gets_one_hint(records: Records, queue: FakeQueue) -> None:
     round_of(records, queue)
     assert queue.take_all() == [0, 1, 2]
     round_of(records, queue)
@@ -122,7 +122,7 @@ def test_a_lease_that_ran_out_is_taken_back_and_hinted_in_the_same_round(
     assert [attempt.outcome for attempt in records.attempts(SWEEP)] == ["failed: lost"] * 3
 
 
-def test_a_silent_redis_keeps_no_lease_from_being_taken_back(
+def test_leases_are_taken_back_while_redis_is_silent(
     records: Records, queue: FakeQueue, clock: FakeClock
 ) -> None:
     claim(records)

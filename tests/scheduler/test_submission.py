@@ -44,7 +44,7 @@ def test_a_status_that_cannot_be_read_is_no_failed_submission(
     assert shell.code == 0
 
 
-def test_a_redis_that_leaves_then_is_logged(
+def test_a_redis_lost_after_that_is_logged(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, redis_server: Any
 ) -> None:
     monkeypatch.setattr(submission, "send_hints", away)
@@ -54,7 +54,7 @@ def test_a_redis_that_leaves_then_is_logged(
     assert f"sweep {sweep.id} is submitted and stands" in caplog.text
 
 
-def test_where_it_is_not_known_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_outcome_is_reported_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a commit can get lost."""
     really = Records.create_sweep
 
@@ -69,7 +69,7 @@ def test_where_it_is_not_known_it_is_said(folder: Path, monkeypatch: pytest.Monk
     assert f"`kerasweep status {sweep.id}` tells once it answers" in str(told.value)
 
 
-def test_the_line_of_a_key_is_told_where_the_job_lies_elsewhere(folder: Path, tmp_path: Path) -> None:
+def test_the_line_of_a_key_is_reported_if_the_job_is_elsewhere(folder: Path, tmp_path: Path) -> None:
     """The sweep file is read from where it is, whatever folder the job's path is relative to."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text("def load_data(): ...\ndef build_model(units=1): ...\n")

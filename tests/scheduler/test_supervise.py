@@ -115,7 +115,7 @@ def test_wrong_input_ends_the_supervisor(supervised: Callable[..., Supervised]) 
 
 
 @pytest.mark.parametrize("code", [0, 75, -15])
-def test_what_others_can_bring_about_is_never_given_up(
+def test_a_child_stopped_by_others_is_always_restarted(
     tmp_path: Path, until: Callable[..., None], code: int
 ) -> None:
     """Stopped by someone else, or by Celery itself: it is restarted without limit."""
@@ -219,7 +219,7 @@ def dies(tmp_path: Path, clock: Hands, patience: Patience) -> Child:
     )
 
 
-def test_pauses_grow_and_a_long_life_forgives(tmp_path: Path, until: Callable[..., None]) -> None:
+def test_pauses_grow_and_reset_after_a_long_life(tmp_path: Path, until: Callable[..., None]) -> None:
     clock = Hands()
     child = dies(tmp_path, clock, Patience(fast_s=10, fast_deaths=3, first_pause_s=4))
     child.start()

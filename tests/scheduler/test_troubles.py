@@ -15,7 +15,7 @@ def setback(trial: int, cls: FailureClass | None, count: int, at: float = 1000.0
     return Setback(trial, cls, count, REFUSED, at)
 
 
-def test_a_store_that_refuses_is_told_at_once_with_its_bound() -> None:
+def test_a_refusing_store_is_reported_at_once_with_its_limit() -> None:
     [told] = troubles_of(
         [setback(3, FailureClass.STORE, 2), setback(4, FailureClass.STORE, 1)], [], Retries()
     )
@@ -24,7 +24,7 @@ def test_a_store_that_refuses_is_told_at_once_with_its_bound() -> None:
     assert waiting_for([setback(3, FailureClass.STORE, 2)], 9000.0) is None, "long ago"
 
 
-def test_interruptions_are_told_from_half_of_their_bound_on() -> None:
+def test_interruptions_are_reported_from_half_of_their_limit() -> None:
     assert troubles_of([setback(0, FailureClass.LOST, 99)], [], Retries()) == ()
     [told] = troubles_of([setback(0, FailureClass.LOST, 100)], [], Retries())
     assert told.startswith("lost: trial 0 100 times of 200 allowed")

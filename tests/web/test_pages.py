@@ -43,7 +43,7 @@ def test_trials_are_filtered_and_sorted_on_the_server(show: Show) -> None:
     "query",
     ["state=asleep", "sort=nothing", "within=units", "within=nothing:1:2", "page=0", "page=x", "best=1e9"],
 )
-def test_what_cannot_be_asked_is_said(show: Show, query: str) -> None:
+def test_invalid_queries_are_reported(show: Show, query: str) -> None:
     page = show.browser.get(f"/sweeps/{show.sweep}?{query}")
     assert page.status == 400
     assert "got" in page.text
@@ -70,7 +70,7 @@ def test_a_model_is_downloaded_with_the_bytes_on_record(show: Show) -> None:
     assert show.browser.get(f"/sweeps/{show.sweep}/trials/6/model").status == 404
 
 
-def test_what_is_not_there_is_said(show: Show) -> None:
+def test_missing_pages_are_reported(show: Show) -> None:
     for path in (
         "/nowhere",
         "/sweeps/nothing",

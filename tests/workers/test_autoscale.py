@@ -102,7 +102,7 @@ def test_limits_hold(limits: dict[str, Scale | bool]) -> None:
     assert machine.tried == []
 
 
-def test_nothing_is_measured_while_seats_are_free() -> None:
+def test_nothing_is_measured_while_slots_are_free() -> None:
     machine = Machine(by_trainers(100, 200, 400))
     machine.run(60, full=False)
     assert machine.tried == []

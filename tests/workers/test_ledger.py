@@ -153,7 +153,7 @@ def test_a_page_that_cannot_be_written_spoils_no_other(
 
 
 @pytest.mark.parametrize("answer", [Answer.PAUSE, Answer.CANCEL, Answer.STOP, Answer.STALE])
-def test_what_is_asked_is_heard(ledger: Ledger, records: FakeRecords, until: Any, answer: Answer) -> None:
+def test_requests_reach_the_attempt(ledger: Ledger, records: FakeRecords, until: Any, answer: Answer) -> None:
     heard = opened(ledger, ONE)
     records.answers[ONE] = answer
     until(lambda: answer in heard.answers, 5)

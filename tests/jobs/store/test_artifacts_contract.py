@@ -122,7 +122,7 @@ class TestKeys:
 
 class TestDamage:
     @pytest.mark.parametrize("how", ["a flipped bit", "truncated", "empty", "longer", "gone"])
-    def test_is_told_and_nothing_is_written(self, artifacts: Artifacts, how: str, tmp_path: Path) -> None:
+    def test_is_reported_and_nothing_is_written(self, artifacts: Artifacts, how: str, tmp_path: Path) -> None:
         data = content(100_000)
         sha256, _ = artifacts.put(KEY, data)
         damaged = {

@@ -197,7 +197,7 @@ class TestFinish:
         (attempt,) = records.attempts(SWEEP)
         assert (attempt.outcome, attempt.ended_at) == ("completed", clock.now)
 
-    def test_twice_is_as_good_as_once(self, records: Records, clock: FakeClock) -> None:
+    def test_is_idempotent(self, records: Records, clock: FakeClock) -> None:
         put_sweep(records)
         key = claim(records).key
         records.finish(key, result(), progress(key, 1))

@@ -48,7 +48,7 @@ def ask(records: Records, answer: Answer | None) -> int:
 
 class TestFail:
     @pytest.mark.parametrize("cls", [FailureClass.USER, FailureClass.DIVERGED])
-    def test_what_a_retry_cannot_mend_fails_at_once(self, records: Records, cls: FailureClass) -> None:
+    def test_failures_that_a_retry_cannot_fix_are_final(self, records: Records, cls: FailureClass) -> None:
         put_sweep(records)
         key = claim(records).key
         assert (
@@ -109,7 +109,7 @@ class TestFail:
         records.fail(key, Failure(FailureClass.USER, "no"))
         assert records.setbacks(SWEEP) == []
 
-    def test_a_message_of_any_length_is_cut_with_a_word(self, records: Records) -> None:
+    def test_long_messages_are_cut_with_a_note(self, records: Records) -> None:
         put_sweep(records)
         records.fail(claim(records).key, Failure(FailureClass.USER, "z" * (30 << 20)))
         kept = records.trial(TRIAL).failure
@@ -118,7 +118,7 @@ class TestFail:
         assert "characters left out" in kept.message
 
     @pytest.mark.parametrize("cls", [FailureClass.CRASH, FailureClass.HANG])
-    def test_crashes_and_hangs_are_tried_again_so_often(self, records: Records, cls: FailureClass) -> None:
+    def test_crashes_and_hangs_are_retried_up_to_the_limit(self, records: Records, cls: FailureClass) -> None:
         put_sweep(records, sweep=a_sweep(max_failures=2))
         ends = [records.fail(claim(records).key, Failure(cls, "trainer died")) for _ in range(3)]
         assert ends == [TrialState.QUEUED, TrialState.QUEUED, TrialState.FAILED]
@@ -152,7 +152,7 @@ class TestFail:
         put_sweep(records)
         assert records.fail(claim(records).key, Failure(FailureClass.MEMORY, "oom")) is TrialState.FAILED
 
-    def test_twice_is_as_good_as_once(self, records: Records) -> None:
+    def test_is_idempotent(self, records: Records) -> None:
         put_sweep(records)
         key = claim(records).key
         crash = Failure(FailureClass.CRASH, "died")
@@ -172,7 +172,7 @@ class TestFail:
             records.release(stale, TrialState.QUEUED, "late")
         assert (records.trial(TRIAL), records.journal(SWEEP), records.attempts(SWEEP)) == before
 
-    def test_a_cancel_comes_before_another_try(self, records: Records) -> None:
+    def test_a_cancel_overrides_a_retry(self, records: Records) -> None:
         put_sweep(records)
         key = claim(records).key
         ask(records, Answer.CANCEL)
@@ -189,7 +189,7 @@ class TestRelease:
         assert [hint.key for hint in records.unhinted()] == [TRIAL]
         assert claim(records, worker="w2").checkpoints == (checkpoint(key, 1),)
 
-    def test_twice_is_as_good_as_once(self, records: Records) -> None:
+    def test_is_idempotent(self, records: Records) -> None:
         put_sweep(records)
         key = claim(records).key
         records.release(key, TrialState.QUEUED, "preempted")

@@ -102,7 +102,7 @@ class TestFiles:
         assert doubt(home, home) is None
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"store": 1}', b"\xff\xfe"])
-    def test_a_marker_that_cannot_be_read_is_no_leave(self, home: Path, content: bytes) -> None:
+    def test_an_unreadable_marker_gives_no_permission(self, home: Path, content: bytes) -> None:
         artifacts = Artifacts(str(home / "artifacts"))
         (key,) = artifacts.keys("stores")
         artifacts.put(key, content)

@@ -163,7 +163,7 @@ class TestUpgrade:
         with pytest.raises(InputError, match="no store to upgrade"):
             migration.upgrade(store_url, 5.0)
 
-    def test_of_what_is_no_database_is_told(self, tmp_path: Path) -> None:
+    def test_refuses_anything_but_a_database(self, tmp_path: Path) -> None:
         (tmp_path / "store.db").write_text("name: digits\n" * 1000, encoding="utf-8")
         with pytest.raises(OutOfReach, match="not a database"):
             migration.upgrade(f"sqlite:///{tmp_path / 'store.db'}", 5.0)

@@ -88,7 +88,7 @@ class TestPostgresqlRestarts:
         assert (len(records.trials(SWEEP)), records.sweep(SWEEP).state) == (1, SweepState.RUNNING)
         records.close()
 
-    def test_whoever_waits_gets_it_when_it_is_back(self, server: PostgresServer) -> None:
+    def test_waiting_calls_succeed_when_it_is_back(self, server: PostgresServer) -> None:
         url = server.url(server.new_database(), tcp=True)
         server.stop()
         out_of_reach(lambda: wait_for(url, 0.1))
@@ -258,7 +258,7 @@ class TestSqliteOutages:
         assert in_threads(write, 1)[0] is not None
 
     @pytest.mark.parametrize("found", ["folder", "text"])
-    def test_what_is_no_database(self, tmp_path: Path, found: str) -> None:
+    def test_files_that_are_not_databases(self, tmp_path: Path, found: str) -> None:
         path = tmp_path / "store.db"
         if found == "folder":
             path.mkdir()

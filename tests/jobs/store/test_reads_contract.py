@@ -38,7 +38,7 @@ class TestFindSweep:
         assert records.find_sweep("abcd1234").id == "abcd1234"
 
     @pytest.mark.parametrize("name", ["ab", "zz", "", "%", "_", "a_cd1234", "Digits"])
-    def test_what_does_not_fit_lists_the_candidates(self, records: Records, name: str) -> None:
+    def test_unknown_and_ambiguous_names_list_the_candidates(self, records: Records, name: str) -> None:
         records.create_sweep(a_sweep("abcd1234"))
         records.create_sweep(a_sweep("abef5678", name="fashion"))
         with pytest.raises(NotFound) as told:
@@ -47,7 +47,7 @@ class TestFindSweep:
         assert ("is ambiguous" in str(told.value)) is (name == "ab")
         assert len(str(told.value).splitlines()) <= 3
 
-    def test_a_mistyped_name_is_told_from_one_that_is_not_there(self, records: Records) -> None:
+    def test_a_mistyped_name_gets_a_suggestion(self, records: Records) -> None:
         records.create_sweep(a_sweep("abcd1234"))
         records.create_sweep(a_sweep("abef5678", name="fashion"))
         with pytest.raises(NotFound, match="did you mean 'fashion'"):

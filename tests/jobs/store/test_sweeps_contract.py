@@ -56,7 +56,7 @@ class TestCreate:
         (entry,) = records.journal(SWEEP)
         assert (entry.event, entry.state, entry.trial) == ("submitted", "running", None)
 
-    def test_an_unknown_sweep_is_told(self, records: Records) -> None:
+    def test_an_unknown_sweep_is_reported(self, records: Records) -> None:
         with pytest.raises(NotFound, match="got id 'none'"), records.deciding("none"):
             pass
 
@@ -148,7 +148,7 @@ class TestDecision:
         assert records.counts(SWEEP) == {TrialState.CANCELLED: 2500}
         assert sum(one.state == "cancelled" for one in records.journal(SWEEP)) == 2500
 
-    def test_a_stronger_wish_is_not_taken_back_by_a_weaker(self, records: Records) -> None:
+    def test_a_stronger_request_is_not_replaced_by_a_weaker_one(self, records: Records) -> None:
         put_sweep(records)
         key = claim(records).key
         expected = [
@@ -166,7 +166,7 @@ class TestDecision:
                 decision.ask(wish)
             assert records.record([Progress(key)], LEASE_S) == {key: answer}, wish
 
-    def test_asks_only_running_trials_and_writes_it_down_once(self, records: Records) -> None:
+    def test_asks_only_running_trials_and_records_it_once(self, records: Records) -> None:
         one_of_each(records)
         behind = len(records.journal(SWEEP))
         for _ in range(2):
@@ -177,7 +177,7 @@ class TestDecision:
             (1, 1, "asked to stop", None)
         ]
 
-    def test_unknown_trials_are_told(self, records: Records) -> None:
+    def test_unknown_trials_are_reported(self, records: Records) -> None:
         put_sweep(records, trials=3)
         with records.deciding(SWEEP) as decision, pytest.raises(NotFound, match="from 0 to 2, got 3"):
             decision.trial_state(3)

@@ -28,7 +28,7 @@ def refuse_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
-def test_it_is_used_and_told_once(
+def test_it_is_used_and_warned_about_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     refuse_folders(monkeypatch, number)
@@ -39,7 +39,7 @@ def test_it_is_used_and_told_once(
     assert len([one for one in caplog.records if "cannot be synced" in one.message]) == 1
 
 
-def test_a_disk_that_fails_is_no_such_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_folders(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         write_whole(tmp_path / "a", [b"content"])

@@ -206,7 +206,7 @@ def test_early_stopping_knows_the_direction_of_losses_and_of_the_goal(
         ("alone", ["return 'validation' from load_data"]),
     ],
 )
-def test_data_that_are_none_are_refused(bench: Bench, form: str, words: list[str]) -> None:
+def test_invalid_data_is_refused(bench: Bench, form: str, words: list[str]) -> None:
     (bench.folder / form).mkdir()
     (bench.folder / form / "train.py").write_text(JOB.replace('form="plain"', f'form="{form}"'))
     end = bench.train(form, params={})

@@ -131,7 +131,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any) -
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_interrupted_twice_equals_left_alone(both: Any, name: str) -> None:
+def test_interrupted_twice_equals_uninterrupted(both: Any, name: str) -> None:
     alone, cut, artifacts = both
     one, other = alone.ends[name], cut.ends[name]
     assert cut.epochs[name] == alone.epochs[name]
