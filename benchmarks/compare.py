@@ -1,10 +1,10 @@
-"""The same trials by kerasweep and by its peers: in one run, interleaved, medians of several rounds.
+"""Runs the same trials with kerasweep and with its peers, interleaved; reports medians of several rounds.
 
     python benchmarks/compare.py mlp|cnn|wide_and_deep [--rounds 3] [--peers loop,optuna,keras_tuner,ray]
                                  [--python PEERS_PYTHON] [--trials N] [--out FILE.json]
 
-kerasweep is timed three ways: cold (from the command to its end), warm (the worker is up) and compiled (the
-worker has had a sweep of the same graph before). Peers are timed from the command to its end, in an
+kerasweep is timed three ways: cold (from the command to its end), warm (the worker is running) and compiled
+(the worker has run a sweep of the same graph before). Peers are timed from the command to its end, in an
 environment of their own (`benchmarks/peers/requirements.txt`), made under `.bench/` where none is given.
 """
 
@@ -56,8 +56,8 @@ class Bench:
 
     Args:
         job: its folder.
-        folder: for all that is written.
-        most: train only so many trials; 0 for all.
+        folder: for all output.
+        most: train only this many trials; 0 for all.
     """
 
     def __init__(self, job: Path, folder: Path, most: int) -> None:
@@ -94,7 +94,7 @@ class Bench:
         return _timed([python, str(HERE / "peers" / f"{script}.py"), str(self._plan)], dict(os.environ))
 
     def warm(self) -> dict[str, float]:
-        """Time two sweeps on a worker that is up: the first compiles, the second finds it compiled."""
+        """Time two sweeps on a running worker: the first compiles, the second finds the program compiled."""
         with tempfile.TemporaryDirectory(dir=self._folder) as home, cluster(Path(home)) as site:
             return {"kerasweep warm": self._timed_sweep(site), "kerasweep compiled": self._timed_sweep(site)}
 
@@ -106,7 +106,7 @@ class Bench:
 
 
 def peers_python() -> str:
-    """Return the interpreter of the peers' environment, made now if there is none."""
+    """Return the interpreter of the peers' environment, creating it if necessary."""
     folder = HERE.parent / ".bench" / "peers"
     python = folder / "bin" / "python"
     stamp, wanted = folder / "requirements.txt", HERE / "peers" / "requirements.txt"
@@ -120,7 +120,7 @@ def peers_python() -> str:
 
 
 def summarize(job: str, trials: int, times: dict[str, list[float]]) -> dict[str, Any]:
-    """Return medians, spreads, and how many times faster kerasweep was than the best peer."""
+    """Return medians, spreads, and the speedup of kerasweep over the best peer."""
     medians = {way: statistics.median(found) for way, found in times.items()}
     peers = {way: median for way, median in medians.items() if not way.startswith("kerasweep")}
     best = min(peers.values(), default=None)

@@ -1,4 +1,4 @@
-"""Draw the benchmarks' results into the README's picture.
+"""Draws the benchmarks' results as the README's figure.
 
 python benchmarks/draw.py [--results benchmarks/results] [--out docs/benchmarks.svg]
 """
@@ -34,7 +34,7 @@ _OURS, _THEIRS, _INK = "#d0342c", "#9aa5b1", "#8a8a8a"
 
 
 def main() -> None:
-    """Draw what was measured."""
+    """Draw the measurements."""
     flags = _flags()
     found = [(job, flags.results / f"{job}.json") for job in _TITLES]
     results = {job: json.loads(path.read_text()) for job, path in found if path.exists()}
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _draw(axis: Any, title: str, seconds: dict[str, dict[str, Any]]) -> None:
-    """Draw a bar for each way: the median, with the least and the most."""
+    """Draw a bar for each variant: the median, with minimum and maximum."""
     ways = [way for way in reversed(_NAMES) if way in seconds]
     medians = [seconds[way]["median"] for way in ways]
     spread = [

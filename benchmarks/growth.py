@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py [--trials 8,32,128,512] [--slots auto] [--out FILE.json]
 
-Each size has a worker of its own, warm and with the program compiled, which adds trainers
-where it measures that to be faster. Both figures should grow in proportion to the trials, or slower.
+Each size has its own worker, warm and with the program compiled, which adds trainers if that
+measures faster. Both figures should grow in proportion to the trials, or slower.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(trials: int, slots: str) -> dict[str, Any]:
-    """Run a sweep of so many trials on a worker that has had one of eight before."""
+    """Run a sweep of this many trials on a worker that has run one of eight before."""
     with tempfile.TemporaryDirectory(prefix="kerasweep-growth-") as name:
         folder = Path(name)
         shutil.copy(GALLERY / "mlp" / "train.py", folder)

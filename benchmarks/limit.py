@@ -1,8 +1,8 @@
-"""A pack beside bare matrix products, and beside a hand-written `jax.vmap`: how much is left to win.
+"""Compares a pack with bare matrix products and a hand-written `jax.vmap`: how much could be gained.
 
     python benchmarks/limit.py [--rounds 5] [--python PEERS_PYTHON] [--out FILE.json]
 
-The bench MLP: 784-100-50-10, SGD, batch 16. Each way runs in a process of its own, in turn, on one core and
+The bench MLP: 784-100-50-10, SGD, batch 16. Each variant runs in its own process, in turn, on one core and
 on all; microseconds per step and model, so that on two cores half of the figure for one is as good.
 """
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _measured(command: list[str], cores: list[int]) -> float:
-    # OpenBLAS finds the fastest kernels by itself where nothing in the environment keeps it from that.
+    # OpenBLAS selects the fastest kernels itself unless the environment prevents it.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     environ |= {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(

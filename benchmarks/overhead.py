@@ -1,4 +1,4 @@
-"""What a trial costs beside its arithmetic: a sweep whose trials train one step on a tiny array.
+"""The overhead of a trial: a sweep whose trials train one step on a tiny array.
 
     python benchmarks/overhead.py [--trials 500] [--engine auto] [--slots auto] [--out FILE.json]
 
@@ -44,7 +44,7 @@ budget: {{max_trials: {trials}}}
 
 
 def main() -> None:
-    """Run the benchmark and print what it measured."""
+    """Run the benchmark and print its measurements."""
     flags = _flags()
     worker = ["--engine", flags.engine, "--slots", flags.slots, "--trainers", flags.trainers]
     with tempfile.TemporaryDirectory() as name:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _run(site: Cluster, folder: Path, trials: int) -> dict[str, Any]:
-    """Run a sweep of so many trials; return its figures."""
+    """Run a sweep of this many trials; return its figures."""
     file = folder / f"sweep-{trials}.yaml"
     file.write_text(SWEEP.format(trials=trials))
     ran = site.run(file)

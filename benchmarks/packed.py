@@ -1,4 +1,4 @@
-"""A pack's bare speed: the bench MLP, many trials side by side, without worker, records and callbacks.
+"""The raw speed of a pack: the benchmark MLP, many trials, without worker, records and callbacks.
 
     python benchmarks/packed.py TRIALS STEPS ROUNDS
 

@@ -1,4 +1,4 @@
-"""The matrix products that a step of the bench MLP cannot do without, and nothing else.
+"""Only the matrix products that a step of the benchmark MLP needs.
 
     python benchmarks/products.py STEPS ROUNDS
 

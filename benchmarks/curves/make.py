@@ -1,7 +1,7 @@
 """Trains 256 trials of each search benchmark for 27 epochs, and keeps their curves: `make.py [JOB …]`.
 
-A table is a `.npz`: `curves`, float32, shape (trials, epochs), the metric after each epoch, NaN behind a
-divergence; and a column for each parameter. Rules and samplers are tried on them in simulated time.
+A table is an `.npz` file: `curves`, float32, shape (trials, epochs), the metric after each epoch, NaN after a
+divergence; and a column for each parameter. Rules and samplers are tested on them in simulated time.
 """
 
 from __future__ import annotations

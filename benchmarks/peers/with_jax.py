@@ -1,4 +1,4 @@
-"""The bench MLP written by hand in JAX: many models under `jax.vmap`, their steps in one `lax.scan`.
+"""The benchmark MLP written by hand in JAX: many models under `jax.vmap`, their steps in one `lax.scan`.
 
     python with_jax.py MODELS STEPS ROUNDS
 
@@ -37,7 +37,7 @@ def step(params, rate, x, y):
 
 @jax.jit
 def epoch(params, rates, x, y, orders):
-    """Train every model over the same rows, each in its own order; orders: int[models, steps, batch]."""
+    """Train every model on the same rows, each in its own order; orders: int[models, steps, batch]."""
 
     def one_step(params, rows):
         return jax.vmap(lambda one, rate, row: step(one, rate, x[row], y[row]))(params, rates, rows), None

@@ -8,7 +8,7 @@ from work import Work, report
 
 
 class Grid(keras_tuner.HyperModel):
-    """Trains a trial by the job's own functions."""
+    """Trains a trial with the job's own functions."""
 
     def __init__(self, work):
         super().__init__()

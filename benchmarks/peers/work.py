@@ -1,4 +1,4 @@
-"""What every peer does: train one trial of a job by `model.fit`. Imports nothing of kerasweep."""
+"""The work of every peer: train one trial of a job with `model.fit`. Imports nothing of kerasweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class Work:
-    """A job and the trials of it.
+    """A job and its trials.
 
     Args:
         path: JSON with `job`, `trials` (a list of parameters), `epochs`, `batch_size` and `seed`.
@@ -56,7 +56,7 @@ class Work:
 
 
 def report(values: list[float]) -> None:
-    """Print what the benchmark reads: the best loss of each trial."""
+    """Print what the benchmark parses: the best loss of each trial."""
     sys.stdout.write(json.dumps({"values": values}) + "\n")
 
 

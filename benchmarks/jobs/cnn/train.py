@@ -1,4 +1,4 @@
-"""A convolutional net with two outputs, on 28×28 images that are drawn from a seed."""
+"""A convolutional net with two outputs, on seeded random 28×28 images."""
 
 import keras
 import numpy as np

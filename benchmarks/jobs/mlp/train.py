@@ -1,4 +1,4 @@
-"""A 28×28 classifier, 784-100-50-10, on images that are drawn from a seed."""
+"""A 28×28 classifier, 784-100-50-10, on seeded random images."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Wide and deep regression with dict inputs, on noisy rows that are drawn from a seed."""
+"""Wide and deep regression with dict inputs, on noisy, seeded random rows."""
 
 import keras
 import numpy as np
