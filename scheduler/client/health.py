@@ -45,7 +45,7 @@ def healthy(records: Records, settings: Settings, part: str) -> str:
     if len(ailing) == len(here):
         raise KerasweepError(ailing[0])
     count = f"{len(here) - len(ailing)} of {len(here)}"
-    return f"{count} on {platform.node()} did their work, the last {here[-1].age_s:.0f} s ago"
+    return f"{count} on {platform.node()} did their work, the last {min(one.age_s for one in here):.0f} s ago"
 
 
 def _ailment(one: ProcessRecord, settings: Settings) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -69,8 +70,19 @@ training: {epochs: 2, batch_size: 16}
 
 
 def fill_in(text: str, environ: Mapping[str, str]) -> str:
-    """Replace `${NAME:-default}` as Compose does."""
-    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environ.get(found[1]) or found[2], text)
+    """Replace `${NAME:-default}` and `${NAME:?error}` as Compose does.
+
+    Raises:
+        LookupError: a variable that must be set is not.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name, sign, rest = found.groups()
+        if sign == "?" and not environ.get(name):
+            raise LookupError(f"{name}: {rest}")
+        return environ.get(name) or rest
+
+    return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", value, text)
 
 
 class Composed:
@@ -120,12 +132,16 @@ class Composed:
 
     def run(self, name: str, *words: str, cwd: Path) -> str:
         """Run a service's command to completion, as `docker compose run --rm` does; return its output."""
+        return self.finish(name, *words, cwd=cwd).stdout
+
+    def finish(self, name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run a service's command as `run` does; return what it left."""
         done = subprocess.run(
             self.command(name, *words), env=self.service_environ(name), cwd=cwd,
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done
 
     def down(self) -> dict[str, int]:
         """Stop all as `docker compose down` does; return their exit codes."""
@@ -232,10 +248,12 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
     submitted = json.loads(composed.run("submit", "sweep.yaml", "-o", "json", cwd=job))
     assert submitted["trials"] == 12
 
-    for part in ("worker", "scheduler"):
+    for part, alive in (("worker", 2), ("scheduler", 1)):
         program, *check = SERVICES[part]["healthcheck"]["test"][1:]
         assert program == "kerasweep"
-        composed.run("kerasweep", *check, cwd=job)  # which exits with 0 only if its process did its work
+        done = composed.finish("kerasweep", *check, cwd=job)
+        told = rf"{alive} of {alive} on {re.escape(platform.node())} did their work, the last \d+ s ago\n"
+        assert (done.stdout, bool(re.fullmatch(told, done.stderr))) == ("", True), done.stderr
 
     def status() -> Any:
         return json.loads(composed.run("kerasweep", "status", "compose", "-o", "json", cwd=job))
@@ -262,7 +280,7 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
 
 
 def test_flower_does_not_start_without_a_password(composed: Composed) -> None:
-    composed.environ = {}
+    composed.environ = {"KERASWEEP_POSTGRES_PASSWORD": "set"}
     start_redis(composed)
     done = subprocess.run(
         composed.command("flower"),
@@ -273,6 +291,14 @@ def test_flower_does_not_start_without_a_password(composed: Composed) -> None:
     )
     assert done.returncode == 2
     assert "KERASWEEP_FLOWER_BASIC_AUTH" in done.stderr
+
+
+def test_no_password_has_a_default() -> None:
+    with pytest.raises(LookupError, match=r"KERASWEEP_POSTGRES_PASSWORD: set it in a file \.env"):
+        fill_in(FILE["x-settings"]["PGPASSWORD"], {})
+    with pytest.raises(LookupError, match="KERASWEEP_POSTGRES_PASSWORD"):
+        fill_in(SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"], {})
+    assert fill_in(SERVICES["flower"]["environment"]["KERASWEEP_FLOWER_BASIC_AUTH"], {}) == ""
 
 
 def test_only_flower_is_published_and_to_this_machine_alone() -> None:

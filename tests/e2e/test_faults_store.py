@@ -5,12 +5,19 @@ from __future__ import annotations
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import pytest
+from refusing_s3 import RefusingS3
+from servers import S3Server
 
-from kerasweep.jobs.trial import TrialState
+from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.trial import FailureClass, TrialState
+from kerasweep.scheduler.client.client import Client
 
 
 def test_sqlite_locked_beyond_the_lease_costs_no_failure(cluster: Any, until: Any, digest_of: Any) -> None:
@@ -73,6 +80,56 @@ def test_a_full_disk_waits_for_room_and_leaves_the_store_whole(
         0,
         digest_of(trial.seed, 4),
     )
+
+
+@pytest.fixture
+def refusing(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RefusingS3]:
+    """The cluster's artifacts in an S3 that refuses on request."""
+    with S3Server() as server, RefusingS3(server.url) as front:
+        for name, value in {**server.environment, "AWS_ENDPOINT_URL": front.url}.items():
+            monkeypatch.setenv(name, value)
+        url = f"s3://{server.bucket}/refusing"
+        cluster.settings = replace(cluster.settings, artifacts_url=url)
+        cluster.artifacts = Artifacts(url, skip_instance_cache=True)
+        yield front
+
+
+def test_a_refusal_of_the_artifacts_is_told_and_waited_out(
+    cluster: Any, refusing: RefusingS3, until: Any, digest_of: Any
+) -> None:
+    cluster.scheduler()
+    cluster.stub_worker()
+    refusing.refused.add(("PUT", "/model-"))
+    sweep = cluster.submit_stub(epochs=2)
+    until(lambda: cluster.outcomes(sweep).count("failed: store") >= 2, 40)
+    with Client(cluster.settings) as client:
+        status = client.sweep(sweep.id).status()
+    assert "Access Denied" in (status.waiting or "")
+    assert any("store: trial 0" in one and "of 50 allowed" in one for one in status.troubles)
+    refusing.refused.clear()
+    until(cluster.ended(sweep), 40)
+    trial = cluster.trial(sweep)
+    assert (trial.state, trial.failures) == (TrialState.COMPLETED, 0)
+    assert trial.digest == digest_of(trial.seed, 2)
+
+
+def test_a_refusal_that_stays_ends_the_trial(cluster: Any, refusing: RefusingS3, until: Any) -> None:
+    cluster.scheduler()
+    cluster.stub_worker()
+    refusing.refused.add(("PUT", "/model-"))
+    sweep = cluster.submit_stub(epochs=1, retries={"max_store": 2})
+    until(cluster.ended(sweep), 60)
+    trial = cluster.trial(sweep)
+    assert cluster.outcomes(sweep) == ["failed: store"] * 3
+    assert trial.failure.cls is FailureClass.STORE
+    assert "Access Denied" in trial.failure.message
+
+
+def test_a_submission_that_the_artifacts_refuse_is_out_of_reach(cluster: Any, refusing: RefusingS3) -> None:
+    refusing.refused.add(("PUT", "/bundles/"))
+    with pytest.raises(OutOfReach, match="Access Denied"):
+        cluster.submit_stub()
+    assert cluster.records.sweeps() == []
 
 
 def test_only_what_is_needed_is_kept(cluster: Any, until: Any) -> None:

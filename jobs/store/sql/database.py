@@ -22,6 +22,7 @@ from kerasweep.jobs.store.sql import versions
 from kerasweep.jobs.store.sql.drivers import (
     LOCK_WAIT_S,
     NOW,
+    is_denied,
     is_outage,
     open_engine,
     place_on_server,
@@ -32,6 +33,7 @@ from kerasweep.jobs.store.sql.drivers import (
 log = logging.getLogger(__name__)
 
 _REMEDY = "Check that the database is up and KERASWEEP_STORE_URL is right, then try again."
+_DENIED_REMEDY = "Name a role that may do it, such as the owner of the tables (KERASWEEP_STORE_URL)."
 _FILE_REMEDY = "Put the file back, or set KERASWEEP_STORE_URL to where it is now."
 
 
@@ -126,6 +128,8 @@ class Database:
         except PoolTimeout as exc:
             raise OutOfReach("The store", self.url, _REMEDY, "every connection is busy") from exc
         except DBAPIError as exc:
+            if is_denied(exc):
+                raise OutOfReach("The store", self.url, _DENIED_REMEDY, reason_of(exc)) from exc
             if not is_outage(exc):
                 self._explain_mistake()
                 raise

@@ -133,6 +133,11 @@ def is_outage(exc: DBAPIError) -> bool:
     return bool(names & _POSTGRES_OUTAGES)
 
 
+def is_denied(exc: DBAPIError) -> bool:
+    """Tell whether the database refused a statement because the role lacks a privilege."""
+    return type(exc.orig).__name__ == "InsufficientPrivilege"
+
+
 def place_on_server(conn: Connection) -> str:
     """Return the database's identity: its oid and, if permitted, the cluster's identifier."""
     oid = conn.execute(text("select oid from pg_database where datname = current_database()")).scalar_one()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -41,6 +43,35 @@ def out_of_reach(call: Callable[[], object]) -> str:
     assert len(message.splitlines()) == 2
     assert told.value.remedy in message
     return message
+
+
+DOC = Path(__file__).parents[3] / "docs" / "security.md"
+
+
+@pytest.fixture
+def looker_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """The store's URL for a role made by the statements of docs/security.md."""
+    [statements] = re.findall(r"```sql\n(.*?)```", DOC.read_text(encoding="utf-8"), re.S)
+    name = re.split("[/?]", postgres_url.removeprefix("postgresql://"))[1]
+    Records(postgres_url).close()  # makes the tables
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(statements.replace("DATABASE kerasweep", f"DATABASE {name}").encode())
+        yield postgres_url.replace("postgres@", "looker@", 1)
+        owner.execute("drop owned by looker")
+        owner.execute("drop role looker")
+
+
+class TestARoleThatMayOnlyLook:
+    def test_reads_and_is_told_what_it_may_not_do(self, postgres_url: str, looker_url: str) -> None:
+        with closing(Records(postgres_url)) as owner:
+            put_sweep(owner, trials=2)
+        with closing(Records(looker_url)) as records:
+            assert records.find_sweep("digits").id == SWEEP
+            assert len(records.trials(SWEEP)) == 2
+            assert records.spent(SWEEP).seconds == 0
+            said = out_of_reach(lambda: claim(records))
+        assert "permission denied" in said
+        assert "Name a role that may do it" in said
 
 
 class TestPostgresqlRestarts:
