@@ -1,46 +1,79 @@
-"""How long a sweep has been trained: from its attempts, so that idle time counts for nothing."""
+"""How long a sweep has been trained, and how fast: from its attempts, so that idle time does not count."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select
 from sqlalchemy.sql.selectable import CTE
 
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
-from kerasweep.jobs.trial import FailureClass
+from kerasweep.jobs.store.sql.rows import trial_of
+from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
 #: A shorter pause between two attempts is a hint's way, and counts as training.
 _GAP_S = 2.0
+#: Speed is measured over so many seconds at least, and trials by so many of those that ended last.
+_WINDOW_S, _SAMPLE = 5.0, 64
 _LOST = f"failed: {FailureClass.LOST}"
 
 
 @dataclass(frozen=True)
-class Spent:
-    """The time in which attempts at a sweep ran, in seconds.
+class Pace:
+    """How fast a sweep's trials train.
 
     Args:
-        seconds: of the clock, however many ran at once.
-        since: when the last stretch without a pause began, in seconds since 1970; None before the first.
+        epochs_each: how many epochs an ended trial took, on average.
+        planned_each: how many it might have taken.
+        epochs_per_s: what one running trial trains in a second, waiting and compiling included.
     """
 
-    seconds: float
-    since: float | None
+    epochs_each: float
+    planned_each: float
+    epochs_per_s: float
 
 
 class TimeRecords:
-    """What the attempts say about time."""
+    """What attempts tell about time."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def spent(self, sweep: str) -> Spent:
-        """Return how long a sweep has been trained: not counting waits, pauses, and time without a worker."""
+    def spent_s(self, sweep: str) -> float:
+        """Return for how many seconds at least one attempt at a sweep ran; pauses are left out."""
         with self._db.reading() as conn:
-            row = conn.execute(_SPENT, {"of_sweep": sweep, "now": self._db.now(conn)}).one()
-            return Spent(max(0.0, float(row.seconds or 0.0)), row.since)
+            found = conn.execute(_SPENT, {"of_sweep": sweep, "now": self._db.now(conn)}).scalar()
+        return max(0.0, float(found or 0.0))
+
+    def pace(self, sweep: str, planned: Callable[[Mapping[str, Any]], int | None]) -> Pace | None:
+        """Return how fast trials have been training of late; None before that can be told.
+
+        It is measured over about the length of one trial, since a sweep's first trials are slower: they
+        load the data and compile the programs.
+
+        Args:
+            sweep: its id.
+            planned: returns how many epochs a trial with these parameters may take.
+        """
+        ended = select(t.trials).where(t.trials.c.sweep == sweep, t.trials.c.state.in_(COUNTED))
+        newest = ended.order_by(t.trials.c.finished_at.desc()).limit(_SAMPLE)
+        with self._db.reading() as conn:
+            now = self._db.now(conn)
+            trials = [trial_of(row) for row in conn.execute(newest)]
+            plans = [planned(trial.params) or trial.epochs for trial in trials]
+            if not trials or not sum(plans):
+                return None
+            lasted_s = mean((one.finished_at or now) - (one.started_at or now) for one in trials)
+            window = {"of_sweep": sweep, "now": now, "since": now - max(_WINDOW_S, lasted_s)}
+            epochs = int(conn.execute(_NEW_EPOCHS, window).scalar_one())
+            seconds = float(conn.execute(_SLOT_SECONDS, window).scalar() or 0.0)
+        if not epochs or seconds <= 0.0:
+            return None
+        return Pace(mean(one.epochs for one in trials), mean(plans), epochs / seconds)
 
 
 def spans(now: ColumnElement[Any]) -> Select[Any]:
@@ -79,6 +112,7 @@ def _stretches() -> CTE:
 
 
 def _spent() -> Select[Any]:
+    """Return the query of the time that the spans cover together, in seconds."""
     one = _stretches()
     fresh = one.c.before.is_(None) | (one.c.began > one.c.before + _GAP_S)
     counted = case(
@@ -86,7 +120,26 @@ def _spent() -> Select[Any]:
         (one.c.ended > one.c.before, one.c.ended - one.c.before),
         else_=0.0,
     )
-    return select(func.sum(counted).label("seconds"), func.max(case((fresh, one.c.began))).label("since"))
+    return select(func.sum(counted))
 
 
-_SPENT = _spent()
+def _slot_seconds() -> Select[Any]:
+    """Return the query of the time since a moment that each span covers, in all, in seconds."""
+    since: ColumnElement[Any] = bindparam("since")
+    one = spans(bindparam("now")).cte("spans")
+    began = case((one.c.began > since, one.c.began), else_=since)
+    return select(func.sum(case((one.c.ended > began, one.c.ended - began), else_=0.0)))
+
+
+_SPENT, _SLOT_SECONDS = _spent(), _slot_seconds()
+_OF_TRIAL = and_(t.epochs.c.sweep == t.trials.c.sweep, t.epochs.c.trial == t.trials.c.number)
+_NEW_EPOCHS = (
+    select(func.count())
+    .select_from(t.trials.join(t.epochs, _OF_TRIAL))
+    .where(
+        t.trials.c.sweep == bindparam("of_sweep"),
+        # Of these alone may there be new ones, and they are few; epochs are not indexed by their time.
+        or_(t.trials.c.state == TrialState.RUNNING, t.trials.c.finished_at >= bindparam("since")),
+        t.epochs.c.at > bindparam("since"),
+    )
+)

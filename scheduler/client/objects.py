@@ -118,6 +118,7 @@ class Status:
         finished_at: when it ended.
         elapsed_s: for how many seconds it has been trained; time in which no trial ran counts for nothing.
         failed: the trials that failed, by number.
+        eta_s: in how many seconds it will end, by the speed measured; None where that is unknown.
     """
 
     sweep: str
@@ -135,6 +136,7 @@ class Status:
     elapsed_s: float
     failed: tuple[Trial, ...] = ()
     awaited: tuple[int, ...] = ()
+    eta_s: float | None = None
 
     @classmethod
     def of(
@@ -148,6 +150,7 @@ class Status:
         troubles: tuple[str, ...] = (),
         failed: Sequence[TrialRecord] = (),
         awaited: tuple[int, ...] = (),
+        eta_s: float | None = None,
     ) -> Status:
         """Return the status of a sweep as recorded.
 
@@ -160,6 +163,7 @@ class Status:
             troubles: problems outside the job.
             failed: the trials that failed, by number.
             awaited: the trials that those at a rung wait for.
+            eta_s: in how many seconds it will end, where that is known.
         """
         return cls(
             sweep=sweep.id,
@@ -177,6 +181,7 @@ class Status:
             elapsed_s=elapsed_s,
             failed=tuple(map(Trial.of, failed)),
             awaited=awaited,
+            eta_s=eta_s,
         )
 
     @property

@@ -56,6 +56,7 @@ def status_document(status: Status) -> Document:
         "created_at": timestamp(status.created_at),
         "finished_at": timestamp(status.finished_at),
         "elapsed_s": round(status.elapsed_s, 3),
+        "eta_s": None if status.eta_s is None else round(status.eta_s, 3),
         "failures": [
             {"trial": one.number, "class": str(one.failure.cls), "message": one.failure.message}
             for one in status.failed[:MOST_FAILURES]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.scheduler.client import notebook, report, troubles, wording
+from kerasweep.scheduler.client.forecast import seconds_left
 from kerasweep.scheduler.client.objects import ExportReport, Status, Trial, Trials, Winner
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class Sweep:
             sweep,
             counts,
             best,
-            elapsed_s=self.client.records.spent(self.id).seconds,
+            elapsed_s=self.client.records.spent_s(self.id),
+            eta_s=None if sweep.state is not SweepState.RUNNING else self._eta_s(counts),
             waiting=reason,
             troubles=told,
             failed=failed,
@@ -121,6 +123,18 @@ class Sweep:
         found = tuple(awaited(self.client.records, self.record))
         paused = self.trial_records([TrialState.PAUSED]) if counts.get(TrialState.PAUSED) else []
         return found, report.paused_words(found, [one.number for one in paused], lambda: self.handle)
+
+    def _eta_s(self, counts: Mapping[TrialState, int]) -> float | None:
+        pace = self.client.records.pace(self.id, self.planned_epochs)
+        running = self.trial_records([TrialState.RUNNING]) if pace else []
+        waiting = self.record.max_trials - report.done_count(counts) - len(running)
+        left = [((self.planned_epochs(one.params) or 0), one.epochs) for one in running]
+        return seconds_left(pace, left, max(0, waiting)) if pace else None
+
+    def planned_epochs(self, params: Mapping[str, Any]) -> int | None:
+        """Return how many epochs a trial may train, or None if unknown; early stopping may end it."""
+        epochs = params.get("training.epochs", self.spec.training.get("epochs"))
+        return epochs if isinstance(epochs, int) else None
 
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()

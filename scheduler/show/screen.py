@@ -56,7 +56,6 @@ class Snapshot:
     status: Mapping[str, Any]
     rows: Sequence[Row]
     left_out: Mapping[str, int]
-    eta_s: float | None
     varied: Sequence[str]
 
 
@@ -104,7 +103,7 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
         **{name: counts[name] for name in ("queued", "paused", "waiting", "failed", "cancelled")},
     }
     varied = tuple(sweep.spec.space().varied)
-    return Snapshot(status, shown, left_out, _eta_s(sweep, status, shown), varied)
+    return Snapshot(status, shown, left_out, varied)
 
 
 def draw(snapshot: Snapshot, width: int) -> RenderableType:
@@ -154,8 +153,8 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
     again = sum(row.trial.attempt > 1 for row in snapshot.rows if not row.trial.state.final)
     if again:
         parts.append((f"{again} in a later attempt", "yellow"))
-    if snapshot.eta_s is not None:
-        parts.append((f"about {wording.duration(snapshot.eta_s)} left", "dim"))
+    if snapshot.status["eta_s"] is not None:
+        parts.append((f"about {wording.duration(snapshot.status['eta_s'])} left", "dim"))
     tail = [piece for part in parts for piece in ((" · ", "dim"), part)]
     return _line((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total} trials", *tail)
 
@@ -237,7 +236,7 @@ def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
     best = min(usable, key=lambda pair: (pair[0] if goal == "minimize" else -pair[0], pair[1]), default=None)
     return Row(
         trial,
-        planned_epochs(sweep, trial.params),
+        sweep.planned_epochs(trial.params),
         values[-1][0] if values else None,
         best[0] if best else None,
         best[1] if best else None,
@@ -245,22 +244,4 @@ def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
 
 
 def _ended_row(sweep: Sweep, trial: TrialRecord) -> Row:
-    return Row(trial, planned_epochs(sweep, trial.params), None, trial.value, trial.best_epoch)
-
-
-def planned_epochs(sweep: Sweep, params: Mapping[str, Any]) -> int | None:
-    """Return the number of epochs a trial may train; early stopping may end it sooner."""
-    epochs = params.get("training.epochs", sweep.spec.training.get("epochs"))
-    return epochs if isinstance(epochs, int) else None
-
-
-def _eta_s(sweep: Sweep, status: Mapping[str, Any], rows: Sequence[Row]) -> float | None:
-    """Estimate the remaining time from the pace so far; running trials count by their epochs."""
-    if status["state"] != "running":
-        return None
-    ended = tables.done(status["trials"])
-    shares = [row.trial.epochs / row.planned for row in rows if not row.trial.state.final and row.planned]
-    done, total = ended + sum(shares), status["max_trials"]
-    if ended == 0 or done >= total:
-        return None
-    return float(status["elapsed_s"] * (total - done) / done)
+    return Row(trial, sweep.planned_epochs(trial.params), None, trial.value, trial.best_epoch)

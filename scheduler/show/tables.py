@@ -74,7 +74,8 @@ def status(document: Mapping[str, Any]) -> RenderableType:
             "best", f"{name} {wording.metric(best['value'])} · trial {best['trial']} · epoch {best['epoch']}"
         )
         facts.add_row("", wording.params(best["params"]))
-    facts.add_row("elapsed", wording.duration(document["elapsed_s"] or None))
+    left = f", about {wording.duration(document['eta_s'])} left" if document.get("eta_s") is not None else ""
+    facts.add_row("elapsed", wording.duration(document["elapsed_s"] or None) + left)
     if document["message"]:
         facts.add_row("message", Text(document["message"], "red" if document["state"] == "failed" else ""))
     failures = document.get("failures", ())

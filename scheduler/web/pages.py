@@ -122,7 +122,7 @@ class Pages:
             "trial.html",
             sweep=sweep,
             trial=trial,
-            planned=screen.planned_epochs(sweep, trial.params),
+            planned=sweep.planned_epochs(trial.params),
             attempts=records.attempts(sweep.id, number),
             lines=lines[-_LOG_LINES:],
             older=max(0, len(lines) - _LOG_LINES),

@@ -251,7 +251,7 @@ def test_lines_report_once_what_a_sweep_waits_for(stage: Any) -> None:
     for _ in range(3):
         assert view.update() is SweepState.RUNNING
     (waiting,) = [line for line in said if line.startswith("waiting: ")]
-    assert "no scheduler and no worker is alive; `kerasweep run --resume mlp` resumes it" in waiting
+    assert "no scheduler or worker is alive; `kerasweep run --resume mlp` resumes it" in waiting
 
 
 def test_following_waits_a_short_outage_out() -> None:

@@ -57,7 +57,7 @@ def lasting(document: Any) -> Any:
     """Return a document without the values that change over time."""
     if isinstance(document, list):
         return [lasting(one) for one in document]
-    return {name: value for name, value in document.items() if name not in ("elapsed_s", "detail")}
+    return {name: value for name, value in document.items() if name not in ("elapsed_s", "eta_s", "detail")}
 
 
 def test_trials_as_json_and_csv_hold_the_same(sweep: str, shell: Any) -> None:

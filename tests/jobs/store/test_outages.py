@@ -68,7 +68,7 @@ class TestARoleThatMayOnlyLook:
         with closing(Records(looker_url)) as records:
             assert records.find_sweep("digits").id == SWEEP
             assert len(records.trials(SWEEP)) == 2
-            assert records.spent(SWEEP).seconds == 0
+            assert records.spent_s(SWEEP) == 0
             said = out_of_reach(lambda: claim(records))
         assert "permission denied" in said
         assert "Name a role that may do it" in said
