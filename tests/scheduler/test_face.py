@@ -51,7 +51,7 @@ def test_public_names() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(Status).parameters) == [
         "sweep", "name", "state", "trials", "best", "max_trials", "metric", "message", "waiting", "troubles",
-        "created_at", "finished_at", "elapsed_s", "failed", "eta_s",
+        "created_at", "finished_at", "elapsed_s", "failed", "awaited", "eta_s",
     ]  # fmt: skip
     assert list(inspect.signature(Winner).parameters) == [
         "sweep", "name", "trial", "params", "value", "epoch", "metrics", "model", "seed", "digest",
