@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+from enum import StrEnum
 from pathlib import Path
 
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
@@ -16,6 +17,14 @@ _DEAD = frozenset("ZXx")
 
 #: The environment variable that marks every process a trainer starts: a job's children inherit it.
 LIFE = "KERASWEEP_LIFE"
+
+
+class ProcessKind(StrEnum):
+    """The kinds of process that register in the store; a run keeps both a scheduler and a worker."""
+
+    WORKER = "worker"
+    SCHEDULER = "scheduler"
+    RUN = "run"
 
 
 def kernel_kills() -> int:

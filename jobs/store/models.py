@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from kerasweep.jobs.store.artifacts import ArtifactRef
@@ -131,14 +130,6 @@ class Result:
     digest: str
     model: ArtifactRef | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class ProcessKind(StrEnum):
-    """The kinds of process that register in the store; a run keeps both a scheduler and a worker."""
-
-    WORKER = "worker"
-    SCHEDULER = "scheduler"
-    RUN = "run"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, select
 
-from kerasweep.jobs.kernel import has_ended
-from kerasweep.jobs.store.models import ProcessKind, ProcessRecord
+from kerasweep.jobs.kernel import ProcessKind, has_ended
+from kerasweep.jobs.store.models import ProcessRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.moves import lock_trials

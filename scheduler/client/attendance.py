@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.jobs.kernel import process_mark
-from kerasweep.jobs.store.models import ProcessKind
+from kerasweep.jobs.kernel import ProcessKind, process_mark
 from kerasweep.scheduler.client.connections import Connections
 
 log = logging.getLogger(__name__)

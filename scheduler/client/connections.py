@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kerasweep.jobs.errors import NotFound, OutOfReach, without_password
-from kerasweep.jobs.kernel import has_ended
+from kerasweep.jobs.kernel import ProcessKind, has_ended
 from kerasweep.jobs.settings import Settings, from_env, to_env
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Connections:
 
     def workers(self) -> list[ProcessRecord]:
         """Return the workers with a heartbeat in the last half minute."""
-        return self._alive("worker")
+        return self._alive(ProcessKind.WORKER)
 
     def quarantines(self) -> list[Quarantine]:
         """Return the workers that are set aside, by name."""
@@ -125,16 +125,14 @@ class Connections:
 
     def schedulers(self) -> list[ProcessRecord]:
         """Return the schedulers with a heartbeat in the last half minute."""
-        return self._alive("scheduler")
+        return self._alive(ProcessKind.SCHEDULER)
 
     def runs(self) -> list[ProcessRecord]:
         """Return the runs (`kerasweep run`) that keep a scheduler and a worker; both may be starting."""
-        return [one for one in self._alive("run") if not has_ended(one.facts.get("process"))]
+        return [one for one in self._alive(ProcessKind.RUN) if not has_ended(one.facts.get("process"))]
 
-    def _alive(self, kind: str) -> list[ProcessRecord]:
-        from kerasweep.jobs.store.models import ProcessKind
-
-        return self.records.alive(ProcessKind(kind)) if self.has_store() else []
+    def _alive(self, kind: ProcessKind) -> list[ProcessRecord]:
+        return self.records.alive(kind) if self.has_store() else []
 
     def has_store(self) -> bool:
         """Whether there is a store to read; reading must not create an empty one in every folder."""

@@ -6,8 +6,8 @@ import platform
 from typing import TYPE_CHECKING
 
 from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import ProcessKind
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import ProcessRecord

@@ -255,7 +255,7 @@ def waiting_reason(
         start = (
             f"`kerasweep run --resume {named()}` resumes it, or {both} do" if embedded else f"start {both}"
         )
-        return f"nothing trains it: no scheduler or worker is alive; {start}"
+        return f"nothing trains it: no scheduler and no worker is alive; {start}"
     if not schedulers and not kept:
         return NO_SCHEDULER
     if not workers:

@@ -17,7 +17,7 @@ import time
 from celery import Celery, bootsteps
 
 from kerasweep.jobs.errors import GaveUp, InputError, OutOfReach, without_password
-from kerasweep.jobs.kernel import process_mark
+from kerasweep.jobs.kernel import ProcessKind, process_mark
 from kerasweep.jobs.printable import log_to_stderr, printable
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue, new_app
@@ -26,7 +26,6 @@ from kerasweep.jobs.queue.watchdog import watch
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.identity import Ownership
-from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sql.database import wait_for
 from kerasweep.scheduler.deciding.advance import advance, send_hints

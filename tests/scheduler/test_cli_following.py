@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli.entry import StderrHandler
 from kerasweep.scheduler.client.client import Client
@@ -251,7 +251,7 @@ def test_lines_report_once_what_a_sweep_waits_for(stage: Any) -> None:
     for _ in range(3):
         assert view.update() is SweepState.RUNNING
     (waiting,) = [line for line in said if line.startswith("waiting: ")]
-    assert "no scheduler or worker is alive; `kerasweep run --resume mlp` resumes it" in waiting
+    assert "no scheduler and no worker is alive; `kerasweep run --resume mlp` resumes it" in waiting
 
 
 def test_following_waits_a_short_outage_out() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.errors import InputError, KerasweepError
-from kerasweep.jobs.store.models import ProcessKind
+from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.scheduler.cli.processes import check_flower, expect_free, flower_command, flower_environ
 from kerasweep.scheduler.local.redis_server import RedisServer
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import ProcessKind
 from kerasweep.jobs.store.records import Records
 from kerasweep.scheduler.client.health import healthy
 

@@ -124,7 +124,7 @@ def test_a_sweep_that_nobody_trains_says_what_goes_on_with_it(stage: Any) -> Non
     for counts in ({TrialState.QUEUED: 8}, {TrialState.RUNNING: 6, TrialState.QUEUED: 2}, {}):
         here = report.waiting_reason(record, counts, [], [], embedded=True)
         assert here == (
-            "nothing trains it: no scheduler or worker is alive; "
+            "nothing trains it: no scheduler and no worker is alive; "
             "`kerasweep run --resume mlp` resumes it, or `kerasweep scheduler` and `kerasweep worker` do"
         )
         there = report.waiting_reason(record, counts, [], [])

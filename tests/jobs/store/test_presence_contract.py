@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from recorded import LEASE_S, FakeClock, claim, put_sweep
 
-from kerasweep.jobs.kernel import process_mark
-from kerasweep.jobs.store.models import ProcessKind, Progress
+from kerasweep.jobs.kernel import ProcessKind, process_mark
+from kerasweep.jobs.store.models import Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer
 

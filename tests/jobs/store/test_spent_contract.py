@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from recorded import LEASE_S, FakeClock, claim, progress, put_sweep, result
 
-from kerasweep.jobs.kernel import process_mark
-from kerasweep.jobs.store.models import ProcessKind
+from kerasweep.jobs.kernel import ProcessKind, process_mark
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.spent import Pace
 from kerasweep.jobs.trial import TrialState
