@@ -1,13 +1,16 @@
-"""The command that checks what a sweep needs: doctor."""
+"""Commands that check what a sweep needs, and what it decided: doctor, replay."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
-from kerasweep.scheduler.cli.commands import SET_UP, Output, command
+from kerasweep.scheduler.cli.commands import LOOK, SET_UP, Output, SweepName, command
 from kerasweep.scheduler.cli.exits import OUT_OF_REACH
 from kerasweep.scheduler.cli.output import OutputFormat, emit
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.wording import count
 from kerasweep.scheduler.show import tables
 
 
@@ -25,3 +28,32 @@ def doctor(client: Client, output: Output = OutputFormat.TABLE) -> None:
     emit(documents, output, lambda: tables.listing(documents, "check", "state", "detail", "remedy"))
     if any(finding.state is Health.OUT_OF_REACH for finding in findings):
         raise typer.Exit(OUT_OF_REACH)
+
+
+@command(LOOK, "kerasweep replay mlp", "kerasweep replay mlp -o json")
+def replay(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) -> None:
+    """Decide a sweep again and compare that with its journal.
+
+    The seed and the recorded results must give the same points and the same stops.
+    It exits with 0 if they do, and with 1 at the first difference.
+    """
+    found = client.sweep(sweep)
+    shown = found.replay()
+    document = {
+        "sweep": found.id,
+        "name": found.name,
+        "equal": shown.difference is None,
+        "decisions": shown.decisions,
+        "difference": shown.difference,
+        "versions": list(shown.versions),
+    }
+    emit(document, output, lambda: tables.sentence(_told(document)))
+    if shown.difference is not None:
+        raise typer.Exit(1)
+
+
+def _told(document: dict[str, Any]) -> str:
+    made = count(document["decisions"], "decision")
+    head = f"{made} of sweep {document['name']} made again: "
+    lines = [head + (document["difference"] or "all are equal"), *document["versions"]]
+    return "\n".join(lines)

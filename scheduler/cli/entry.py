@@ -43,9 +43,9 @@ __all__ = [
 #: The order of the commands in help: the order in which users need them.
 _ORDER = (
     *("run", "submit", "worker", "scheduler", "dashboard", "flower"),
-    *("ls", "status", "trials", "watch", "logs", "journal", "workers", "tensorboard"),
+    *("ls", "status", "trials", "watch", "logs", "journal", "replay", "workers", "tensorboard"),
     *("best", "fetch", "show", "plot", "evaluate", "predict"),
-    *("pause", "resume", "cancel", "retry", "extend", "rm", "gc"),
+    *("pause", "resume", "cancel", "retry", "extend", "add", "rm", "gc"),
     *("init", "doctor", "health", "schema"),
 )
 app.registered_commands.sort(key=lambda info: _ORDER.index(str(info.name)))

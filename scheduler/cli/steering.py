@@ -1,11 +1,14 @@
-"""Commands that steer a sweep or a trial: pause, resume, cancel, retry, extend."""
+"""Commands that steer a sweep or a trial: pause, resume, cancel, retry, extend, add."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.sweepfile.plain_yaml import read_yaml
+from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
@@ -78,6 +81,22 @@ def extend(
     _print_done(found, None, found.extend(max_trials), output)
 
 
+@command(STEER, "kerasweep add mlp learning_rate=0.01 units=100")
+def add(
+    client: Client,
+    sweep: SweepName,
+    values: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=VALUE...", help="A value for every parameter.", show_default=False),
+    ],
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Add a point to a running sweep, beside those that its method chooses."""
+    found = client.sweep(sweep)
+    done = found.add(dict(map(_pair, values)))
+    emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.sentence(done))
+
+
 def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat) -> None:
     document = {
         "sweep": sweep.id,
@@ -90,3 +109,13 @@ def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat
     waiting = sweep.status().waiting
     if waiting and sweep.record.state is SweepState.RUNNING:
         say(f"waiting: {waiting}")
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    name, found, text = given.partition("=")
+    if not found or not name:
+        raise InputError(f"a value is given as NAME=VALUE, got {given!r}; such as learning_rate=0.01")
+    try:
+        return name, read_yaml(f"value: {text}")[0]["value"]
+    except RuleError as breach:
+        raise InputError(f"{name}: {breach.rule}\n{breach.remedy}") from breach

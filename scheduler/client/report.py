@@ -32,8 +32,6 @@ Document = dict[str, Any]
 
 NO_WORKER = "no worker is alive; `kerasweep worker` starts one"
 NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep scheduler` starts one"
-#: So many trials are named in a sentence.
-_MOST_NAMED = 5
 STARTING = "the worker is starting"
 #: So many failed trials a status lists; `kerasweep trials --state failed` lists all.
 MOST_FAILURES = 10
@@ -263,24 +261,6 @@ def waiting_reason(
     if counts.get(TrialState.RUNNING) or not counts.get(TrialState.QUEUED):
         return None
     return _wrong_workers(sweep, workers)
-
-
-def paused_words(awaited: Sequence[int], paused: Sequence[int], handle: Callable[[], str]) -> str | None:
-    """Say that trials which wait at a rung wait for paused ones, if they do.
-
-    Args:
-        awaited: the trials that those at a rung wait for.
-        paused: the trials that are paused.
-        handle: finds what a command names the sweep by.
-    """
-    late = [number for number in paused if number in awaited]
-    if not late:
-        return None
-    names = ", ".join(map(str, late[:_MOST_NAMED])) + (" and more" if len(late) > _MOST_NAMED else "")
-    which = f"trial {names}, which is paused" if len(late) == 1 else f"trials {names}, which are paused"
-    return f"trials wait at a rung for {which}; `kerasweep resume {handle()} {late[0]}` resumes " + (
-        "it" if len(late) == 1 else "the first"
-    )
 
 
 def _wrong_workers(sweep: SweepRecord, workers: Sequence[ProcessRecord]) -> str | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.sweepfile.spec import SweepSpec
     from kerasweep.scheduler.client.connections import Connections
     from kerasweep.scheduler.client.inspection import Bench
+    from kerasweep.scheduler.deciding.replay import Replay
 
 _POLL_S = 0.5
 
@@ -97,10 +98,8 @@ class Sweep:
             reason = reason or troubles.waiting_for(setbacks, time.time())
             aside = [one for one in self.client.records.quarantines() if one.worker in names]
             told = troubles.troubles_of(setbacks, aside, sweep.spec.retries)
-            awaited, held_up = self._awaited(counts)
-            if held_up and (reason or counts.get(TrialState.RUNNING) or counts.get(TrialState.QUEUED)):
-                told = (*told, held_up)
-            reason = reason or (None if held_up in told else held_up)
+            awaited, held_up = troubles.awaited_in(self.client.records, sweep, counts, lambda: self.handle)
+            reason, told = troubles.told_of(held_up, reason, told, counts)
         failed = self.trial_records([TrialState.FAILED]) if counts.get(TrialState.FAILED) else []
         return Status.of(
             sweep,
@@ -113,16 +112,6 @@ class Sweep:
             failed=failed,
             awaited=awaited,
         )
-
-    def _awaited(self, counts: Mapping[TrialState, int]) -> tuple[tuple[int, ...], str | None]:
-        """Return the trials that those at a rung wait for, and what is to be said where some are paused."""
-        if not counts.get(TrialState.WAITING):
-            return (), None
-        from kerasweep.scheduler.deciding.rungs import awaited
-
-        found = tuple(awaited(self.client.records, self.record))
-        paused = self.trial_records([TrialState.PAUSED]) if counts.get(TrialState.PAUSED) else []
-        return found, report.paused_words(found, [one.number for one in paused], lambda: self.handle)
 
     def _eta_s(self, counts: Mapping[TrialState, int]) -> float | None:
         pace = self.client.records.pace(self.id, self.planned_epochs)
@@ -361,6 +350,16 @@ class Sweep:
         """Allow the sweep up to `max_trials` trials; return what was done."""
         return self._ask("extend", max_trials)
 
+    def add(self, point: Mapping[str, Any]) -> str:
+        """Queue a point, a value for every parameter, beside those of the method; return what was done."""
+        return self._ask("add", point)
+
+    def replay(self) -> Replay:
+        """Decide the sweep again from its seed and results, and compare that with its journal."""
+        from kerasweep.scheduler.deciding import replay
+
+        return replay.replay(self.client.records, self.refresh().record)
+
     def wait(self, timeout_s: float = float("inf")) -> SweepState:
         """Wait until the sweep has ended or the timeout has passed; return its status."""
         end = time.monotonic() + timeout_s
@@ -369,9 +368,9 @@ class Sweep:
         return state
 
     def _ask(self, what: str, *which: Any) -> str:
-        from kerasweep.scheduler.deciding import control
+        from kerasweep.scheduler.deciding import by_hand, control
 
-        done: str = getattr(control, what)(self.client.records, self.id, *which)
+        done: str = getattr(by_hand if what == "add" else control, what)(self.client.records, self.id, *which)
         self.client.hint(self.id)
         self.refresh()
         return done

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kerasweep.jobs.trial import FailureClass
+from kerasweep.jobs.trial import FailureClass, TrialState
 from kerasweep.scheduler.client import wording
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.faults.quarantines import Quarantine
     from kerasweep.jobs.store.faults.setbacks import Setback
+    from kerasweep.jobs.store.models import SweepRecord
+    from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.sweepfile.spec import Retries
 
 #: Classes reported the first time; lost workers and preemptions only once half of the limit is used up.
@@ -41,6 +43,45 @@ def waiting_for(setbacks: Sequence[Setback], now: float) -> str | None:
         if one.cls in _AT_ONCE and now - one.at < _RECENT_S:
             return f"trial {one.trial} is being retried: {one.message}"
     return None
+
+
+def awaited_in(
+    records: Records, sweep: SweepRecord, counts: Mapping[TrialState, int], handle: Callable[[], str]
+) -> tuple[tuple[int, ...], str | None]:
+    """Return the trials that those at a rung wait for, and what is to be said where some are paused."""
+    if not counts.get(TrialState.WAITING):
+        return (), None
+    from kerasweep.scheduler.deciding.rungs import awaited
+
+    found = tuple(awaited(records, sweep))
+    paused = records.trials(sweep.id, [TrialState.PAUSED]) if counts.get(TrialState.PAUSED) else []
+    return found, paused_words(found, [one.number for one in paused], handle)
+
+
+def told_of(
+    held_up: str | None, reason: str | None, told: tuple[str, ...], counts: Mapping[TrialState, int]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Return why a sweep waits and its troubles, with what holds a rung up: a trouble while others train."""
+    if held_up and (reason or counts.get(TrialState.RUNNING) or counts.get(TrialState.QUEUED)):
+        return reason, (*told, held_up)
+    return reason or held_up, told
+
+
+def paused_words(awaited: Sequence[int], paused: Sequence[int], handle: Callable[[], str]) -> str | None:
+    """Say that trials which wait at a rung wait for paused ones, if they do.
+
+    Args:
+        awaited: the trials that those at a rung wait for.
+        paused: the trials that are paused.
+        handle: finds what a command names the sweep by.
+    """
+    late = [number for number in paused if number in awaited]
+    if not late:
+        return None
+    names = ", ".join(map(str, late[:_MOST_TOLD])) + (" and more" if len(late) > _MOST_TOLD else "")
+    which = f"trial {names}, which is paused" if len(late) == 1 else f"trials {names}, which are paused"
+    resumes = "it" if len(late) == 1 else "the first"
+    return f"trials wait at a rung for {which}; `kerasweep resume {handle()} {late[0]}` resumes {resumes}"
 
 
 def aside_words(one: Quarantine) -> str:

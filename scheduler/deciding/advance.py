@@ -24,6 +24,7 @@ from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
 from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, open_until
+from kerasweep.scheduler.deciding.replay import PACKAGES, versions_of
 from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting, observed
 from kerasweep.scheduler.deciding.suspicion import judge_workers
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
@@ -173,16 +174,19 @@ def _add_start(decision: Decision, rule: StoppingRule | None, total: int, limit:
     reason = f"of {len(spec.start)} start points in the sweep file"
     decision.add_trials(
         [
-            _trial(decision, rule, number, Suggestion(point, f"number {number + 1} {reason}"), by_hand=True)
+            new_trial(
+                decision, rule, number, Suggestion(point, f"number {number + 1} {reason}"), by_hand=True
+            )
             for number, point in enumerate(points, start=total)
         ]
     )
     return len(points)
 
 
-def _trial(
+def new_trial(
     decision: Decision, rule: StoppingRule | None, number: int, made: Suggestion, *, by_hand: bool = False
 ) -> NewTrial:
+    """Return a trial with its seed and its first rung."""
     seed = seeds.trial_seed(decision.sweep.spec.seed, number)
     rung = rule.first_rung(number) if rule else None
     return NewTrial(number, made.params, seed, made.reason, rung, by_hand)
@@ -191,9 +195,10 @@ def _trial(
 def _add(decision: Decision, rule: StoppingRule | None, thought: Thought) -> int:
     """Queue the suggested trials; return how many."""
     first = len(thought.basis.trials)
-    decision.add_trials(
-        [_trial(decision, rule, number, made) for number, made in enumerate(thought.suggestions, start=first)]
-    )
+    if thought.suggestions:
+        decision.bind(PACKAGES, versions_of(decision.sweep.spec), f"they choose points from trial {first} on")
+    numbered = enumerate(thought.suggestions, start=first)
+    decision.add_trials([new_trial(decision, rule, number, made) for number, made in numbered])
     return len(thought.suggestions)
 
 

@@ -17,6 +17,8 @@ from kerasweep.jobs.trial import COUNTED, TrialState
 from kerasweep.scheduler.samplers import Observation
 from kerasweep.scheduler.stopping import StoppingRule, Track, rule_for
 
+#: Ends the journal's reason where a trial that is stopped has to write its model first.
+WRITES_MODEL = "; it is among the best, so its model is written"
 _WAITING = (TrialState.WAITING,)
 
 
@@ -46,8 +48,7 @@ def end_waiting(decision: Decision, reasons: Mapping[int, str]) -> None:
     best = decision.among_best(reasons)
     for number, reason in reasons.items():
         if number in best:
-            told = f"{reason}; it is among the best, so its model is written"
-            decision.move(TrialState.QUEUED, told, number, among=_WAITING, ends=True)
+            decision.move(TrialState.QUEUED, reason + WRITES_MODEL, number, among=_WAITING, ends=True)
         else:
             decision.move(TrialState.STOPPED, reason, number, among=_WAITING)
 

@@ -62,19 +62,22 @@ class Verdict:
         return not self.findings and not self.differences
 
 
-def write_job(folder: Path, *, small: bool = False, long: bool = False) -> Path:
+def write_job(folder: Path, *, small: bool = False, long: bool = False, halving: bool = False) -> Path:
     """Copy the job into a folder and return its sweep file.
 
     Args:
         folder: created if missing.
         small: 16 trials instead of 48.
         long: two trials that train for longer than anyone watches, with a checkpoint every 30 s.
+        halving: trials are compared at rungs, in two cohorts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(JOB / "train.py", folder / "train.py")
     content = yaml.safe_load((JOB / "sweep.yaml").read_text(encoding="utf-8"))
     if small:
         content["parameters"]["learning_rate"] = {"values": [0.05]}
+    if halving:  # the trial that is held back is in the first cohort: the other one ends without it
+        content["stopping"] = {"halving": {"rungs": [1, 3], "factor": 2, "cohort": 8 if small else 24}}
     if long:
         content["parameters"] = {"learning_rate": {"values": [1e-4, 2e-4]}, "units": {"values": [2048]}}
         content["parameters"] |= {"rows": {"values": [16_384]}, "pace_s": {"values": [0.0]}}

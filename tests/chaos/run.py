@@ -14,6 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' own modules are not installed
 
+#: Over which share of the epochs the faults are dealt; with halving, the rest waits for the trial held back.
+_SHARES = {"plain": 0.75, "halving": 0.4}
+
 
 def main() -> int:
     """Run the rounds given by the flags; return 0 if all of them ended well."""
@@ -21,10 +24,11 @@ def main() -> int:
 
     flags = _flags()
     folder = Path(flags.folder or tempfile.mkdtemp(prefix="kerasweep-chaos-"))
-    file = rounds.write_job(folder / "job", small=flags.small)
     good = True
-    if flags.faults:
-        good = _run_rounds(folder, file, flags)
+    for name in ("plain", "halving") if flags.faults else ():
+        file = rounds.write_job(folder / name / "job", small=flags.small, halving=name == "halving")
+        _tell(f"{name}:")
+        good &= _run_rounds(folder / name, file, flags)
     if flags.measure:
         good &= measure.measure(folder, _tell)
     if good and not flags.folder:
@@ -42,9 +46,9 @@ def _run_rounds(folder: Path, file: Path, flags: argparse.Namespace) -> bool:
     kinds = ("sqlite", "postgres") if flags.store == "both" else (flags.store,)
     for kind in kinds:
         _tell(f"{kind}: {flags.faults} faults, seed {flags.seed}")
-        verdict = rounds.run_disturbed(
-            folder / kind, file, reference, kind=kind, seed=flags.seed, faults=flags.faults, tell=_tell
-        )
+        options = {"kind": kind, "seed": flags.seed, "faults": flags.faults, "tell": _tell}
+        share = _SHARES[file.parent.parent.name]
+        verdict = rounds.run_disturbed(folder / kind, file, reference, share=share, **options)
         good &= verdict.good
         _report(verdict, reference)
     return good

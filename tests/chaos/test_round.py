@@ -1,4 +1,7 @@
-"""One short round under faults: the sweep ends like the undisturbed one. `make chaos` runs long ones."""
+"""One short round under faults, with halving: the sweep decides and ends like the undisturbed one.
+
+`make chaos` runs long ones.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ KINDS = (
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_sweep_under_faults_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    file = rounds.write_job(tmp_path / "job", small=True)
+    file = rounds.write_job(tmp_path / "job", small=True, halving=True)
     reference = rounds.run_reference(tmp_path / "left-alone", file, print)
     assert reference.trials == 16
-    options = {"kind": "sqlite", "seed": 1, "faults": len(KINDS), "share": 0.5, "kinds": KINDS, "tell": print}
+    options = {"kind": "sqlite", "seed": 1, "faults": len(KINDS), "share": 0.4, "kinds": KINDS, "tell": print}
     verdict = rounds.run_disturbed(tmp_path / "disturbed", file, reference, **options)
     assert verdict.faults == dict.fromkeys(KINDS, 1)
     assert verdict.attempts > reference.trials, "a worker that is killed while it trains costs an attempt"

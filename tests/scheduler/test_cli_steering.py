@@ -89,3 +89,21 @@ def test_what_cannot_be_done_is_wrong_input(stage: Any, shell: Any, words: tuple
     assert (shell.code, shell.out) == (2, "")
     assert shell.err.startswith("error: ")
     assert len(shell.err.splitlines()) <= 3
+
+
+def test_add_queues_a_point_of_ones_own(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep(budget={"max_trials": 2})
+    point = ("learning_rate=0.1", "units=100", "training.early_stopping.patience=5")
+    assert shell("add", "mlp", *point) == "trial 2 of sweep mlp is queued\n"
+    assert stage.records.trial(TrialKey(sweep, 2)).params["learning_rate"] == 0.1
+    assert shell("add", "mlp", *point) == ""
+    assert (shell.code, "trial 2 of sweep mlp has these values" in shell.err) == (2, True)
+    shell("add", "mlp", "0.25")
+    assert "NAME=VALUE, got '0.25'" in shell.err
+
+
+def test_replay_tells_the_first_difference(stage: Any, shell: Any) -> None:
+    stage.sweep()
+    told = json.loads(shell("replay", "mlp", "-o", "json"))  # its seeds are not those of seed 7
+    assert (shell.code, told["equal"]) == (1, False)
+    assert told["difference"].startswith("trial 0 has seed 100 on record")

@@ -43,7 +43,8 @@ def test_public_names() -> None:
     assert {"close", "submit", "sweep", "sweeps", "workers", "schedulers"} <= set(public(Client))
     assert set(public(Sweep)) >= {
         "id", "name", "state", "spec", "status", "trial", "trials", "trial_list", "epochs", "best", "fetch",
-        "export", "load_model", "pause", "resume", "cancel", "retry", "extend", "wait", "refresh", "counts",
+        "export", "load_model", "pause", "resume", "cancel", "retry", "extend", "add", "replay", "wait",
+        "refresh", "counts",
     }  # fmt: skip
     assert list(inspect.signature(Trial).parameters) == [
         "number", "state", "params", "value", "best_epoch", "epochs", "metrics", "attempts", "failure",

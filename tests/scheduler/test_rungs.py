@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import FakeClock, a_sweep
+from held import LEASE_S, begin, loss, reach, train
+from recorded import FakeClock
 
 from kerasweep.jobs.errors import IllegalMove, InputError
 from kerasweep.jobs.store.artifacts import ArtifactRef
-from kerasweep.jobs.store.models import Claim, Progress, Result
+from kerasweep.jobs.store.models import Progress, Result
 from kerasweep.jobs.store.records import Records
-from kerasweep.jobs.sweepfile.spec import parse_spec
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
 from kerasweep.scheduler.deciding import control
 from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.deciding.rungs import awaited
 from kerasweep.scheduler.stopping.patience import UNDER_WAY_AT_ONCE, exhausted_at
-
-LEASE_S = 60.0
-HALVING = {"halving": {"rungs": [1, 3], "cohort": 6}}
 
 
 @pytest.fixture
@@ -36,53 +31,6 @@ def records(tmp_path: Path, clock: FakeClock) -> Iterator[Records]:
     found = Records(f"sqlite:///{tmp_path / 'store.db'}", clock=clock)
     yield found
     found.close()
-
-
-def begin(records: Records, sweep: str = "abcd1234", **changes: Any) -> str:
-    """Put a sweep with a stopping rule on record, and decide its first trials."""
-    record = a_sweep(sweep)
-    written = record.spec.model_dump(mode="json")
-    written |= {"stopping": HALVING, "budget": {"max_trials": 20}} | changes
-    spec = parse_spec(written)
-    records.create_sweep(replace(record, spec=spec, max_trials=spec.planned_trials()))
-    advance(records, sweep)
-    return sweep
-
-
-def loss(number: int, epoch: int) -> float:
-    """Return a loss that falls, and that another trial has not."""
-    chance = int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:4], "big")
-    return chance / 2**32 / epoch + number * 1e-6
-
-
-def reach(records: Records, claim: Claim) -> None:
-    """Train a claimed trial to its rung, or to its end, as a worker writes it."""
-    until = claim.rung or 9
-    value = loss(claim.key.trial, until)
-    state = TrialState.WAITING if claim.rung else TrialState.COMPLETED
-    state = TrialState.STOPPED if claim.ends else state
-    result = Result(state, value, until, until, {"val_loss": value}, f"{claim.key.trial:064d}")
-    if state is not TrialState.WAITING:
-        records.finish(claim.key, result)
-        return
-    checkpoint = ArtifactRef("checkpoint", f"{claim.key}-{until}", "c" * 64, 1, until)
-    records.hold(claim.key, result, checkpoint, Progress(claim.key))
-    records.hold(claim.key, result, checkpoint, Progress(claim.key))  # its answer got lost
-
-
-def train(records: Records, sweep: str, slots: int = 1, pick: Callable[[Sequence[int]], int] = min) -> None:
-    """Train what is queued until nothing is; `pick` says which running trial ends next."""
-    running: dict[int, Claim] = {}
-    while True:
-        queued = [one.number for one in records.trials(sweep, [TrialState.QUEUED])]
-        for number in queued[: slots - len(running)]:
-            claim = records.claim(TrialKey(sweep, number), "worker", LEASE_S)
-            assert claim is not None
-            running[number] = claim
-        if not running:
-            return
-        reach(records, running.pop(pick(sorted(running))))
-        advance(records, sweep)
 
 
 def table(records: Records, sweep: str) -> list[Any]:
