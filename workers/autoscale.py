@@ -57,6 +57,7 @@ class Sample:
         cpu_s: processor time that the trainers took since they started, in seconds.
         full: whether all slots are taken.
         sweeps: which sweeps are trained.
+        packs: how many trials each trainer trains.
     """
 
     at_s: float
@@ -64,6 +65,7 @@ class Sample:
     cpu_s: float
     full: bool
     sweeps: frozenset[str]
+    packs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

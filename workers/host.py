@@ -157,6 +157,7 @@ class Host:
                 cpu_s=sum(trainer.cpu_s for trainer in trainers),
                 full=self._slots.full,
                 sweeps=self._slots.sweeps,
+                packs=tuple(self._slots.taken(trainer) for trainer in trainers),
             )
 
     def look_again(self) -> None:

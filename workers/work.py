@@ -22,6 +22,7 @@ from kerasweep.workers.autoscale import Autoscaler, Scale
 from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
+from kerasweep.workers.pace import Pace
 from kerasweep.workers.tasks import Worker
 
 log = logging.getLogger(__name__)
@@ -63,10 +64,11 @@ def work(
     records.bury_the_dead()  # before this one signs in: it may have the name of one that died
     app = build_app(settings.broker_url)
     name = name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
-    ledger = Ledger(records, settings, name, lambda: _facts(host, engine, worker))
+    ledger = Ledger(records, settings, name, lambda: _facts(host, engine, worker, pace))
     bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
     # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
     queue = HintQueue(settings.broker_url, settings.reach_s)
+    pace = Pace()
     told = without_password(settings.broker_url), without_password(settings.store)
     worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
     try:
@@ -109,7 +111,9 @@ def trials_wait(host: Host, records: Records) -> bool:
         return False
 
 
-def _facts(host: Host, engine: str, worker: Worker) -> dict[str, object]:
+def _facts(host: Host, engine: str, worker: Worker, pace: Pace) -> dict[str, object]:
+    sample = host.sample()
+    pace.observe(sample)
     device_sets = [trainer.devices for trainer in host.trainers]
     return {
         "host": platform.node(),
@@ -124,6 +128,9 @@ def _facts(host: Host, engine: str, worker: Worker) -> dict[str, object]:
         "queues": _queues(host),
         "stalled_s": round(worker.watchdog.stalled_s) if worker.watchdog else 0,
         "phases": worker.phases(),
+        "packs": sample.packs,
+        "steps": pace.steps,
+        "steps_per_s": round(pace.steps_per_s, 1),
     }
 
 

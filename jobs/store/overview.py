@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from kerasweep.jobs.queue.hints import train_queue
 from kerasweep.jobs.store.models import JournalEntry
@@ -15,14 +16,24 @@ from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import journal_of, sweep_of
 from kerasweep.jobs.trial import TrialState
 
-#: The keys of marks that belong to no sweep.
-PROCESSES, LOGS = "processes", "logs"
+#: The keys of what belongs to no sweep, among the marks.
+PROCESSES, PACE, LOGS = "processes", "pace", "logs"
 
 _NEWEST = select(func.max(t.journal.c.id)).where(t.journal.c.sweep == t.sweeps.c.id).scalar_subquery()
 _TRAINED = (
     select(func.sum(t.trials.c.epochs))
     .where(t.trials.c.sweep == t.sweeps.c.id, t.trials.c.state == TrialState.RUNNING)
     .scalar_subquery()
+)
+_WAITED = select(
+    t.trials.c.sweep,
+    func.count(t.trials.c.started_at),
+    func.sum(t.trials.c.started_at - t.trials.c.created_at),
+).group_by(t.trials.c.sweep)
+_OLDEST = (
+    select(t.trials.c.sweep, func.min(t.trials.c.created_at))
+    .where(t.trials.c.state == TrialState.QUEUED, t.trials.c.attempt == 0)
+    .group_by(t.trials.c.sweep)
 )
 _MARKS = select(t.sweeps.c.id, t.sweeps.c.state, t.sweeps.c.max_trials, _NEWEST, _TRAINED)
 
@@ -59,6 +70,23 @@ class OutcomeCount:
     attempts: int
 
 
+@dataclass(frozen=True)
+class QueueWait:
+    """How long the trials of a sweep wait for a worker.
+
+    Args:
+        queue: the queue of Celery that they go to.
+        started: how many have been tried.
+        waited_s: how long those had waited for their first attempt, in all, in seconds.
+        oldest_s: how long the one that has waited longest, and still waits, has done so, in seconds.
+    """
+
+    queue: str
+    started: int
+    waited_s: float
+    oldest_s: float
+
+
 class OverviewRecords:
     """Reads over all sweeps; nothing here changes a row."""
 
@@ -66,14 +94,18 @@ class OverviewRecords:
         self._db = database
 
     def marks(self) -> dict[str, str]:
-        """Return a mark for each sweep, for the processes and for the logs, which changes when they do.
+        """Return a mark for each sweep, the processes, their pace and the logs: it changes when they do.
 
         A sweep's mark follows its state, its journal, and the epochs of its running trials.
         """
         with self._db.reading() as conn:
             marks = {row[0]: "-".join(map(str, row[1:])) for row in conn.execute(_MARKS)}
             marks[LOGS] = str(conn.execute(select(func.max(t.logs.c.id))).scalar())
-            marks[PROCESSES] = str(_processes(conn, self._db.now(conn)))
+            alive = _alive(conn, self._db.now(conn))
+            marks[PROCESSES] = str([*((row.id, _offer(row.facts)) for row in alive), *_set_aside(conn)])
+            marks[PACE] = str(
+                [(row.id, row.facts.get("packs"), row.facts.get("steps_per_s")) for row in alive]
+            )
             return marks
 
     def counts_of_all(self) -> list[SweepCount]:
@@ -107,6 +139,29 @@ class OverviewRecords:
         with self._db.reading() as conn:
             return [OutcomeCount(outcome, count) for outcome, count in conn.execute(query)]
 
+    def queue_waits(self) -> list[QueueWait]:
+        """Return how long trials waited for their first attempt, and still wait, by sweep."""
+        with self._db.reading() as conn:
+            now = self._db.now(conn)
+            gpus = {row.id: sweep_of(row).spec.resources.gpus for row in conn.execute(select(t.sweeps))}
+            oldest = dict(row._tuple() for row in conn.execute(_OLDEST))
+            rows = conn.execute(_WAITED).all()
+        return [
+            QueueWait(
+                train_queue(gpus[sweep]),
+                int(started),
+                float(waited or 0.0),
+                max(0.0, now - oldest[sweep]) if sweep in oldest else 0.0,
+            )
+            for sweep, started, waited in rows
+            if sweep in gpus
+        ]
+
+    def epochs_recorded(self) -> int:
+        """Return how many epochs of all trials are on record."""
+        with self._db.reading() as conn:
+            return int(conn.execute(select(func.sum(t.trials.c.epochs))).scalar() or 0)
+
     def newest_journal(self, sweep: str, count: int, trial: int | None = None) -> list[JournalEntry]:
         """Return the latest journal entries of a sweep, or of one of its trials, newest first."""
         query = select(t.journal).where(t.journal.c.sweep == sweep)
@@ -117,12 +172,20 @@ class OverviewRecords:
             return [journal_of(row) for row in rows]
 
 
-def _processes(conn: Connection, now: float) -> Sequence[tuple[object, ...]]:
-    """Return the slowly changing facts shown about processes: which are alive, and which are quarantined."""
-    found: list[tuple[object, ...]] = []
+def _alive(conn: Connection, now: float) -> list[Row[Any]]:
+    """Return the workers and schedulers that are there."""
+    found: list[Row[Any]] = []
     for table in (t.workers, t.schedulers):
-        alive = select(table.c.id, table.c.facts).where(table.c.seen_at >= now - ALIVE_S)
-        rows = conn.execute(alive.order_by(table.c.id))
-        found += [(row.id, row.facts.get("ready"), row.facts.get("slots")) for row in rows]
-    aside = select(t.quarantine.c.worker, t.quarantine.c.since).order_by(t.quarantine.c.worker)
-    return found + [tuple(row) for row in conn.execute(aside)]
+        query = select(table.c.id, table.c.facts).where(table.c.seen_at >= now - ALIVE_S)
+        found += conn.execute(query.order_by(table.c.id))
+    return found
+
+
+def _offer(facts: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return of what is told of a process what changes rarely."""
+    return facts.get("ready"), facts.get("slots")
+
+
+def _set_aside(conn: Connection) -> list[tuple[object, ...]]:
+    query = select(t.quarantine.c.worker, t.quarantine.c.since).order_by(t.quarantine.c.worker)
+    return [tuple(row) for row in conn.execute(query)]

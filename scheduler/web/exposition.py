@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from kerasweep.jobs.queue.hints import train_queue
-from kerasweep.jobs.store.overview import OutcomeCount, SweepCount
+from kerasweep.jobs.store.overview import OutcomeCount, QueueWait, SweepCount
 from kerasweep.jobs.trial import FailureClass, SweepState, TrialState
 from kerasweep.scheduler.client.client import Client
 
@@ -36,6 +36,8 @@ class Exposition:
         yield from _trials(counts)
         yield from _queues(counts)
         yield from _attempts(outcomes)
+        yield from _waits(self._client.records.queue_waits() if there else [])
+        yield from self._training(there)
         yield from self._processes()
         yield _gauge("schema_version", "The version of the store's tables.", self._schema())
         yield _states(self._client)
@@ -56,9 +58,27 @@ class Exposition:
         found = self._client.store_version()["found"]
         return 0.0 if found is None else float(found)
 
+    def _training(self, there: bool) -> Iterable[Metric]:
+        """Yield how much is trained: rates of the counters are epochs and steps a second."""
+        epochs = CounterMetricFamily("kerasweep_epochs", "Epochs of all trials on record.")
+        epochs.add_metric([], self._client.records.epochs_recorded() if there else 0)
+        yield epochs
+        steps = CounterMetricFamily(
+            "kerasweep_worker_steps", "Training steps since the worker started.", labels=["worker"]
+        )
+        width = GaugeMetricFamily(
+            "kerasweep_pack_width", "Trials that a trainer trains now.", labels=["worker", "trainer"]
+        )
+        for one in self._client.workers():
+            steps.add_metric([one.id], float(one.facts.get("steps", 0)))
+            for trainer, trials in enumerate(one.facts.get("packs", [])):
+                width.add_metric([one.id, str(trainer)], trials)
+        yield steps
+        yield width
+
     def _processes(self) -> Iterable[Metric]:
         workers, aside = self._client.workers(), self._client.quarantines()
-        slots = sum(float(one.facts.get("slots", 0)) for one in workers)
+        slots = sum(float(one.facts.get("slots", 0)) * one.facts.get("trainers", 1) for one in workers)
         yield _gauge("workers", "Workers that reported within the last half minute.", len(workers))
         yield _gauge("workers_quarantined", "Workers that are set aside.", len(aside))
         yield _gauge("slots", "Slots of the workers that are alive.", slots)
@@ -87,6 +107,28 @@ def _queues(counts: Iterable[SweepCount]) -> Iterable[Metric]:
         for queue, trials in sorted(queues.items()):
             made.add_metric([queue], trials)
         yield made
+
+
+def _waits(waits: Iterable[QueueWait]) -> Iterable[Metric]:
+    """Yield how long trials waited for their first attempt, and how long the oldest has waited so far."""
+    by_queue: dict[str, list[QueueWait]] = {train_queue(0): []}
+    for one in waits:
+        by_queue.setdefault(one.queue, []).append(one)
+    waited = SummaryMetricFamily(
+        "kerasweep_trial_wait_seconds",
+        "Seconds that trials waited for their first attempt.",
+        labels=["queue"],
+    )
+    oldest = GaugeMetricFamily(
+        "kerasweep_trial_oldest_wait_seconds",
+        "Seconds that the trial has waited that waits longest for its first attempt.",
+        labels=["queue"],
+    )
+    for queue, some in sorted(by_queue.items()):
+        waited.add_metric([queue], sum(one.started for one in some), sum(one.waited_s for one in some))
+        oldest.add_metric([queue], max((one.oldest_s for one in some), default=0.0))
+    yield waited
+    yield oldest
 
 
 def _attempts(outcomes: Iterable[OutcomeCount]) -> Iterable[Metric]:

@@ -32,7 +32,19 @@ def show(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
     for trial in range(6):
         stage.complete(wide, trial, (0.9 - trial / 10, 0.5 - trial / 20))
     stage.end(wide, SweepState.COMPLETED)
-    stage.records.seen("worker-1@here", {"host": "here", "slots": 4, "ready": 1, "queues": ["train.cpu"]})
+    stage.records.seen(
+        "worker-1@here",
+        {
+            "host": "here",
+            "trainers": 2,
+            "slots": 4,
+            "ready": 1,
+            "queues": ["train.cpu"],
+            "packs": [0, 3],
+            "steps": 640,
+            "steps_per_s": 128.4,
+        },
+    )
     port = listening.free_port(0)
     client = Client(home=str(stage.home))
     with listening.beside(client, Access(port=port)):
