@@ -1,7 +1,7 @@
 # One file, three images: EXTRAS selects the purpose (see docker-compose.yml).
 FROM python:3.12.12-slim-bookworm
 
-ARG EXTRAS=postgres,flower,s3
+ARG EXTRAS=postgres,flower,s3,dashboard
 
 ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \

@@ -31,7 +31,7 @@ _WAITED = select(
     func.sum(t.trials.c.started_at - t.trials.c.created_at),
 ).group_by(t.trials.c.sweep)
 _OLDEST = (
-    select(t.trials.c.sweep, func.min(t.trials.c.created_at))
+    select(t.trials.c.sweep, func.min(t.trials.c.created_at).label("made_at"))
     .where(t.trials.c.state == TrialState.QUEUED, t.trials.c.attempt == 0)
     .group_by(t.trials.c.sweep)
 )
@@ -144,7 +144,7 @@ class OverviewRecords:
         with self._db.reading() as conn:
             now = self._db.now(conn)
             gpus = {row.id: sweep_of(row).spec.resources.gpus for row in conn.execute(select(t.sweeps))}
-            oldest = dict(row._tuple() for row in conn.execute(_OLDEST))
+            oldest = {row.sweep: row.made_at for row in conn.execute(_OLDEST)}
             rows = conn.execute(_WAITED).all()
         return [
             QueueWait(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.settings import Settings
 from kerasweep.scheduler.cli.commands import RUN, command
 from kerasweep.scheduler.cli.output import say
 from kerasweep.scheduler.cli.processes import expect_free
@@ -76,6 +79,18 @@ def dashboard(
     if access.password and not access.tls:
         say("note: without --tls-cert the password travels in the clear; put a TLS proxy in front of it")
     listening.serve(client, access, tls_cert, tls_key)
+
+
+@contextmanager
+def shown_beside(settings: Settings) -> Iterator[str]:
+    """Serve the page on this machine while the context lasts; yield its address."""
+    from kerasweep.scheduler.web import listening
+    from kerasweep.scheduler.web.gate import Access
+
+    with Client(settings) as client:
+        access = Access(port=listening.free_port(PORT))
+        with listening.beside(client, access) as address:
+            yield address
 
 
 def expect_installed() -> None:

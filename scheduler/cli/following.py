@@ -15,6 +15,7 @@ from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
+from kerasweep.scheduler.cli.dashboards import expect_installed, shown_beside
 from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import DocumentStream, OutputFormat, console, emit, line, say, show
 from kerasweep.scheduler.cli.submitting import EngineName, NewName, file_in
@@ -54,6 +55,7 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
     RUN,
     "kerasweep run sweep.yaml",
     "kerasweep run sweep.yaml --gpus 0,1",
+    "kerasweep run sweep.yaml --dashboard",
     "kerasweep run --resume mlp",
     "kerasweep run sweep.yaml -o json > winner.json",
 )
@@ -79,6 +81,9 @@ def run(
     engine: Annotated[
         EngineName, typer.Option(help="How to train; see `kerasweep submit --help`.")
     ] = EngineName.AUTO,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show it in a browser, too, while it runs.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Run a whole sweep on this machine.
@@ -88,12 +93,14 @@ def run(
     Ctrl-C stops it cleanly: finished work is kept, and `--resume` continues from there.
     A second Ctrl-C stops it at once.
     """
+    if dashboard:
+        expect_installed()
     sweep = _begin(client, file, resume, name, engine)
     if not sweep.state.final:
         with Attendance(client) as attendance:
             if sweep.record.state is SweepState.PAUSED:
                 sweep.resume()
-            _train(client, sweep, (*worker.words, f"--engine={engine}"), output, attendance)
+            _train(client, sweep, (*worker.words, f"--engine={engine}"), output, attendance, dashboard=dashboard)
     _conclude(sweep.refresh(), output)
 
 
@@ -112,7 +119,13 @@ def _begin(
 
 
 def _train(
-    client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat, attendance: Attendance
+    client: Client,
+    sweep: Sweep,
+    worker_flags: tuple[str, ...],
+    output: OutputFormat,
+    attendance: Attendance,
+    *,
+    dashboard: bool,
 ) -> None:
     """Run everything that the sweep needs until it has ended, or a signal asks to stop.
 
@@ -129,6 +142,9 @@ def _train(
             stack.enter_context(local)
             here = stack.enter_context(Client(local.settings))
             here.hint(sweep.id)
+            if dashboard:
+                address = stack.enter_context(shown_beside(local.settings))
+                say(f"the page is at {address}/sweeps/{sweep.id}")
 
             def tick() -> bool:
                 local.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 
 if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import AttemptRecord
     from kerasweep.jobs.sweepfile.spec import Metric
+    from kerasweep.scheduler.web.listing import Wanted
 
 #: How many trials a drawing shows: the best, or the newest of the attempts.
 MOST_LINES, _MOST_POINTS, _MOST_BARS = 300, 800, 1500
@@ -63,6 +65,10 @@ class AxisScale:
         )
         return float((given - low) / (high - low))
 
+    def clipped(self, value: float) -> float:
+        """Return where a bound of any size lies, from 0 to 1."""
+        return self.at(min(self.high, max(self.low, value)))
+
     def ticks(self) -> list[tuple[float, str]]:
         """Return where labels stand, and what they say."""
         if self.labels:
@@ -76,38 +82,63 @@ class AxisScale:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of parallel coordinates: what it is called, and its scale."""
+    """An axis of parallel coordinates: its name, its title, its scale, and the stretch that was asked for."""
 
     name: str
     title: str
     scale: AxisScale
+    brush: tuple[float, float] | None = None
 
 
-def parallel(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) -> dict[str, Any]:
+def parallel(
+    trials: Sequence[Trial], names: Mapping[str, str], metric: Metric, wanted: Wanted
+) -> dict[str, Any]:
     """Return parallel coordinates: an axis for each parameter and the value, a line for each trial.
 
     Args:
-        trials: the best that were asked for.
+        trials: those of the states that were asked for, the best first; those without the brush are faint.
         names: the parameters that vary, with their short names.
         metric: what they are judged by.
+        wanted: what was asked for.
     """
-    shown = [one for one in trials if _has_value(one)]
+    shown = some_of([one for one in trials if _has_value(one)], MOST_LINES)
     some = [name for name in names if all(name in one.params for one in shown)][: _MOST_AXES - 1]
     if len(shown) < _FEWEST or not some:
         return {"axes": [], "lines": []}
-    axes = [Axis(name, names[name], AxisScale.of([one.params[name] for one in shown])) for name in some]
-    axes.append(Axis("value", metric.name, AxisScale.of([one.value for one in shown])))
+    scales = {name: AxisScale.of([one.params[name] for one in shown]) for name in some}
+    scales["value"] = AxisScale.of([one.value for one in shown])
+    titles = {**names, "value": metric.name}
+    axes = [Axis(name, titles[name], scale, _brush(name, scale, wanted)) for name, scale in scales.items()]
+    best = next((one.number for one in shown if wanted.brushed(one)), None)
     lines = [
         {
             "trial": one.number,
             "state": str(one.state),
-            "best": place == 0,
+            "best": one.number == best,
+            "out": not wanted.brushed(one),
             "value": one.value,
             "at": [round(axis.scale.at(_at(one, axis.name)), 4) for axis in axes],
         }
-        for place, one in enumerate(shown)
+        for one in shown
     ]
-    return {"axes": axes, "lines": lines}
+    return {"axes": axes, "lines": sorted(lines, key=lambda line: line["out"])}
+
+
+def some_of(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """Return at most so many trials of a ranking: the best half of them, and others down to the worst."""
+    if len(trials) <= most:
+        return list(trials)
+    head, rest = trials[: most // 2], trials[most // 2 :]
+    places = most - len(head)
+    return [*head, *(rest[round(n * (len(rest) - 1) / (places - 1))] for n in range(places))]
+
+
+def _brush(name: str, scale: AxisScale, wanted: Wanted) -> tuple[float, float] | None:
+    """Return the stretch of an axis that was asked for, from 0 to 1."""
+    for bound in wanted.within:
+        if bound.name == name and not scale.labels:
+            return scale.clipped(bound.low), scale.clipped(bound.high)
+    return None
 
 
 def slices(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) -> list[dict[str, Any]]:
@@ -115,9 +146,11 @@ def slices(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) ->
     shown = [one for one in trials if _has_value(one)]
     if len(shown) < _FEWEST:
         return []
-    step = max(1, len(shown) // _MOST_POINTS)
     up = AxisScale.of([one.value for one in shown])
-    return [_slice(shown[::step], name, title, up) for name, title in list(names.items())[: _MOST_AXES - 1]]
+    return [
+        _slice(some_of(shown, _MOST_POINTS), name, title, up)
+        for name, title in list(names.items())[: _MOST_AXES - 1]
+    ]
 
 
 def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale) -> dict[str, Any]:
@@ -136,9 +169,16 @@ def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale) -> dic
     return {"name": name, "title": title, "x": across, "y": up, "points": points}
 
 
-def timeline(sweep: Sweep) -> dict[str, Any]:
-    """Return what ran where: a lane for each slot of a worker, and in it a bar for each attempt."""
-    attempts = sorted(sweep.client.records.attempts(sweep.id), key=lambda one: one.started_at)[-_MOST_BARS:]
+def timeline(sweep: Sweep, every: Sequence[AttemptRecord], shown: Container[int]) -> dict[str, Any]:
+    """Return what ran where: a lane for each slot of a worker, and in it a bar for each attempt.
+
+    Args:
+        sweep: the sweep.
+        every: the attempts at its trials.
+        shown: the numbers of the trials that are shown.
+    """
+    some = (one for one in every if one.trial in shown)
+    attempts = sorted(some, key=lambda one: one.started_at)[-_MOST_BARS:]
     if not attempts:
         return {"lanes": [], "start": 0.0, "span_s": 0.0}
     now = sweep.record.finished_at or time.time()
@@ -170,9 +210,14 @@ def _put(rows: list[list[dict[str, Any]]], bar: dict[str, Any], started_at: floa
     rows.append([bar])
 
 
-def importances(sweep: Sweep) -> dict[str, Any]:
-    """Return each parameter's share of what explains the value (PED-ANOVA), and of how many trials."""
-    trials = [one for one in sweep.trial_records() if one.state in COUNTED]
+def importances(sweep: Sweep, shown: Container[int]) -> dict[str, Any]:
+    """Return each parameter's share of what explains the value (PED-ANOVA), and of how many trials.
+
+    Args:
+        sweep: the sweep.
+        shown: the numbers of the trials that are looked at.
+    """
+    trials = [one for one in sweep.trial_records() if one.state in COUNTED and one.number in shown]
     usable = [one for one in trials if one.value is not None and math.isfinite(one.value)]
     if len(usable) < 2 * _FEWEST:
         return {"trials": len(usable), "shares": []}

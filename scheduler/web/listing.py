@@ -11,11 +11,13 @@ from starlette.datastructures import QueryParams
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 
 PAGE_ROWS = 50
 _SORTS = ("trial", "state", "value", "epochs", "attempts")
 _PARAM = "params."
+_MOST_BOUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,24 @@ class Within:
         return self.low <= given <= self.high
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.low:.12g}:{self.high:.12g}"
+        return f"{self.name}:{self.low!r}:{self.high!r}"
+
+
+@dataclass(frozen=True)
+class Among:
+    """A parameter with one of some values, as they read in a table.
+
+    Args:
+        name: the parameter's name.
+        labels: the values.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+
+    def holds(self, trial: Trial) -> bool:
+        """Tell whether the trial has one of them."""
+        return self.name in trial.params and wording.brief(trial.params[self.name]) in self.labels
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,7 @@ class Wanted:
         states: trials in these states alone; none stand for all.
         text: trials whose number, parameters or failure hold this text alone.
         within: bounds that they keep.
+        among: values that they have.
         sort: by what they are ordered.
         descending: whether the last comes first.
         page: which page of the table, from 1.
@@ -60,6 +80,7 @@ class Wanted:
     states: tuple[TrialState, ...] = ()
     text: str = ""
     within: tuple[Within, ...] = ()
+    among: tuple[Among, ...] = ()
     sort: str = "trial"
     descending: bool = False
     page: int = 1
@@ -82,7 +103,8 @@ class Wanted:
         return cls(
             states=tuple(_state(one) for one in query.getlist("state") if one),
             text=query.get("q", "").strip()[:200],
-            within=tuple(_within(one, names) for one in query.getlist("within")[:20] if one),
+            within=_bounds(query, names),
+            among=_among(query.getlist("is")[:_MOST_BOUNDS], names),
             sort=sort,
             descending=query.get("desc") == "1",
             page=_count(query.get("page", "1"), "page", 1_000_000),
@@ -95,6 +117,7 @@ class Wanted:
             "state": [str(state) for state in self.states],
             "q": self.text,
             "within": [str(one) for one in self.within],
+            "is": [f"{one.name}:{label}" for one in self.among for label in one.labels],
             "sort": self.sort if self.sort != "trial" else "",
             "desc": "1" if self.descending else "",
             "page": self.page if self.page > 1 else "",
@@ -110,17 +133,34 @@ class Wanted:
 
     def chosen(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials that were asked for, in the order that was asked for."""
-        found = [trial for trial in trials if self._fits(trial)]
+        found = [trial for trial in self.framed(trials) if self.brushed(trial)]
         known = [trial for trial in found if self._key(trial) is not None]
         absent = [trial for trial in found if self._key(trial) is None]
         return sorted(known, key=lambda one: self._key(one) or (), reverse=self.descending) + absent
 
-    def _fits(self, trial: Trial) -> bool:
-        if self.states and trial.state not in self.states:
-            return False
-        if self.text and not _holds(trial, self.text.lower()):
-            return False
-        return all(one.holds(trial) for one in self.within)
+    def framed(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials of the states and with the text that were asked for, within the bounds or not."""
+        text = self.text.lower()
+        return [
+            trial
+            for trial in trials
+            if (not self.states or trial.state in self.states) and (not text or _holds(trial, text))
+        ]
+
+    def brushed(self, trial: Trial) -> bool:
+        """Tell whether a trial lies within the bounds, and has one of the values, that were asked for."""
+        return all(one.holds(trial) for one in self.within) and all(one.holds(trial) for one in self.among)
+
+    def picks(self, column: str, label: str) -> bool:
+        """Tell whether one value of a parameter was asked for."""
+        return any(one.name == column and label in one.labels for one in self.among)
+
+    def only(self, column: str, label: str) -> str:
+        """Return the query that asks for one value of a parameter besides, or no longer asks for it."""
+        asked = [(one.name, each) for one in self.among for each in one.labels]
+        pair = (column, label)
+        asked = [one for one in asked if one != pair] if pair in asked else [*asked, pair]
+        return self.query(**{"is": [f"{name}:{each}" for name, each in asked], "page": ""})
 
     def _key(self, trial: Trial) -> tuple[object, ...] | None:
         """Return what a trial is sorted by, or None where it has nothing such; numbers before words."""
@@ -155,6 +195,27 @@ def _state(given: str) -> TrialState:
         return TrialState(given)
     except ValueError:
         raise InputError(f"a state is one of {', '.join(TrialState)}, got {given[:40]!r}") from None
+
+
+def _bounds(query: QueryParams, names: Sequence[str]) -> tuple[Within, ...]:
+    """Read bounds: those of the brush, and the one that was typed, which takes the place of its axis'."""
+    found = [_within(one, names) for one in query.getlist("within")[:_MOST_BOUNDS] if one]
+    axis = query.get("axis", "")
+    low, high = (query.get(name, "").strip() for name in ("from", "to"))
+    if axis and (low or high):
+        typed = _within(f"{axis}:{low or '-inf'}:{high or 'inf'}", names)
+        found = [*(one for one in found if one.name != typed.name), typed]
+    return tuple(found)
+
+
+def _among(given: Sequence[str], names: Sequence[str]) -> tuple[Among, ...]:
+    labels: dict[str, list[str]] = {}
+    for one in filter(None, given):
+        name = next((name for name in names if one.startswith(f"{name}:")), None)
+        if name is None:
+            raise InputError(f"a value reads NAME:VALUE with the name of a parameter, got {one[:80]!r}")
+        labels.setdefault(name, []).append(one[len(name) + 1 :])
+    return tuple(Among(name, tuple(some)) for name, some in labels.items())
 
 
 def _within(given: str, names: Sequence[str]) -> Within:

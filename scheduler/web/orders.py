@@ -97,6 +97,30 @@ class Orders:
 
     async def do(self, request: Request) -> Response:
         """Do it, if the form's token is the session's; then show the sweep with what was done."""
+        given = await self._form(request)
+        return given if isinstance(given, Response) else await run_in_threadpool(self._done, request, given)
+
+    def confirm_release(self, request: Request) -> Response:
+        """Ask whether a worker that was set aside may take trials again."""
+        name = request.query_params.get("worker", "")
+        aside = {one.worker: one for one in self._shelf.client.quarantines()}
+        if name not in aside:
+            raise NotFound(f"a worker must be set aside to be taken back, got {name[:80]!r}")
+        return self._pages.draw(request, "release.html", one=aside[name])
+
+    async def release(self, request: Request) -> Response:
+        """Let a worker take trials again, if the form's token is the session's."""
+        given = await self._form(request)
+        return given if isinstance(given, Response) else await run_in_threadpool(self._release, given)
+
+    def _release(self, given: Mapping[str, str]) -> Response:
+        name = given.get("worker", "")
+        self._shelf.client.release_worker(name)
+        self._shelf.marks(fresh=True)
+        return RedirectResponse(f"/workers?done={quote(f'{name} takes trials again'[:500])}", 303)
+
+    async def _form(self, request: Request) -> Mapping[str, str] | Response:
+        """Return what a form holds, or why it is refused."""
         if self._read_only:
             return PlainTextResponse("This page is read-only; it was started with --read-only.", 403)
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
@@ -104,7 +128,7 @@ class Orders:
         if not request.state.gate.accepts(request.state.session, given.get("token", "")):
             told = "The form is not of this session; go back, reload the page and try again."
             return PlainTextResponse(told, 403)
-        return await run_in_threadpool(self._done, request, given)
+        return given
 
     def _done(self, request: Request, given: Mapping[str, str]) -> Response:
         name, order = _order(request)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.templating import Jinja2Templates
 
 from kerasweep.jobs.errors import InputError, NotFound
+from kerasweep.jobs.store.models import AttemptRecord
 from kerasweep.jobs.store.overview import PROCESSES
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
@@ -19,11 +21,39 @@ from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import screen
 from kerasweep.scheduler.web import figures, series
+from kerasweep.scheduler.web.layers import layers_of
 from kerasweep.scheduler.web.listing import PAGE_ROWS, Wanted, best_of
 from kerasweep.scheduler.web.shelf import Shelf
 
-_JOURNAL, _LOG_LINES = 60, 400
+_JOURNAL, _LOG_LINES = 20, 400
 _CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A sweep as the list shows it.
+
+    Args:
+        status: where it stands.
+        workers: how many workers train it.
+    """
+
+    status: Status
+    workers: int
+
+    @property
+    def hourly(self) -> float | None:
+        """How many of its trials end in an hour."""
+        done, elapsed_s = self.status.ended, self.status.elapsed_s
+        return 3600 * done / elapsed_s if done and elapsed_s else None
+
+
+_ORDERS: Mapping[str, Callable[[SweepRow], Any]] = {
+    "name": lambda row: row.status.name,
+    "state": lambda row: list(SweepState).index(row.status.state),
+    "progress": lambda row: row.status.ended / max(1, row.status.max_trials),
+    "workers": lambda row: -row.workers,
+}
 
 
 class Pages:
@@ -54,13 +84,18 @@ class Pages:
         if state and state not in list(SweepState):
             raise InputError(f"a state is one of {', '.join(SweepState)}, got {state[:40]!r}")
         sort = request.query_params.get("sort", "newest")
-        rows = [self._row(one) for one in self._shelf.client.sweeps([SweepState(state)] if state else None)]
-        rows = [row for row in rows if text in row.name.lower() or row.sweep.startswith(text)]
-        if sort == "name":
-            rows.sort(key=lambda row: row.name)
-        elif sort == "state":
-            rows.sort(key=lambda row: list(SweepState).index(row.state))
-        asked = {"q": text, "state": state, "sort": sort, "states": list(SweepState)}
+        found = self._shelf.client.sweeps([SweepState(state)] if state else None)
+        named = [one for one in found if text in one.name.lower() or one.id.startswith(text)]
+        rows = [self._row(one) for one in named]
+        if sort in _ORDERS:
+            rows.sort(key=_ORDERS[sort])
+        asked = {
+            "q": text,
+            "state": state,
+            "sort": sort,
+            "states": list(SweepState),
+            "orders": ["newest", *_ORDERS],
+        }
         return self.draw(request, "sweeps.html", rows=rows, asked=asked, workers=self._shelf.client.workers())
 
     def sweep(self, request: Request) -> Response:
@@ -69,25 +104,29 @@ class Pages:
         trials, names = self._trials(sweep), self._names(sweep)
         wanted = Wanted.of(request.query_params, list(names))
         chosen = wanted.chosen(trials)
+        shown = {trial.number for trial in chosen}
         pages = max(1, -(-len(chosen) // PAGE_ROWS))
         page = min(wanted.page, pages)
         goal = sweep.spec.metric.goal
+        ranked = best_of(wanted.framed(trials), goal, len(trials))
         return self.draw(
             request,
             "sweep.html",
             sweep=sweep,
-            head=self._shelf.kept(sweep.id, "head", lambda: screen.take(sweep, 16)),
+            head=self._head(sweep),
             wanted=wanted,
             names=names,
             chosen=len(chosen),
+            ranked=sum(one.value is not None for one in ranked),
+            busy=len({one.worker for one in trials if one.state is TrialState.RUNNING}),
             rows=chosen[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
             page=page,
             pages=pages,
             states=list(TrialState),
             best=best_of(chosen, goal, wanted.best),
-            parallel=figures.parallel(best_of(chosen, goal, figures.MOST_LINES), names, sweep.spec.metric),
-            slices=figures.slices(chosen, names, sweep.spec.metric),
-            timeline=self._shelf.kept(sweep.id, "timeline", lambda: figures.timeline(sweep)),
+            parallel=figures.parallel(ranked, names, sweep.spec.metric, wanted),
+            slices=figures.slices(best_of(chosen, goal, len(chosen)), names, sweep.spec.metric),
+            timeline=figures.timeline(sweep, self._attempts(sweep), shown),
             journal=sweep.client.records.newest_journal(sweep.id, _JOURNAL),
         )
 
@@ -101,7 +140,10 @@ class Pages:
     def importances(self, request: Request) -> Response:
         """Show how much each parameter explains."""
         sweep = self._sweep(request)
-        found = self._shelf.kept(sweep.id, "importances", lambda: figures.importances(sweep))
+        wanted = Wanted.of(request.query_params, list(self._names(sweep)))
+        shown = frozenset(trial.number for trial in wanted.chosen(self._trials(sweep)))
+        asked = ("importances", wanted.query(sort="", desc="", page="", best=""))
+        found = self._shelf.kept(sweep.id, asked, lambda: figures.importances(sweep, shown))
         return self.draw(request, "importances.html", sweep=sweep, found=found)
 
     def table(self, request: Request) -> Response:
@@ -178,6 +220,23 @@ class Pages:
                 found.setdefault(trial.worker or "", []).append((sweep, trial))
         return found
 
+    def layers(self, request: Request) -> Response:
+        """Show a trial's layers, as its model file holds them."""
+        sweep, number = self._sweep(request), int(request.path_params["trial"])
+        trial = sweep.chosen(number)
+        found = self._shelf.kept(
+            f"{sweep.id}/ended", ("layers", number, trial.digest), lambda: layers_of(sweep, trial)
+        )
+        return self.draw(request, "layers.html", found=found, handle=sweep.handle, trial=number)
+
+    def _head(self, sweep: Sweep) -> screen.Snapshot:
+        """Return the head of a sweep's page; it follows who is alive, too."""
+        alive = self._shelf.marks().get(PROCESSES, "")
+        return self._shelf.kept(sweep.id, ("head", alive), lambda: screen.take(sweep, 16))
+
+    def _attempts(self, sweep: Sweep) -> Sequence[AttemptRecord]:
+        return self._shelf.kept(sweep.id, "attempts", lambda: sweep.client.records.attempts(sweep.id))
+
     def _sweep(self, request: Request) -> Sweep:
         return self._shelf.sweep(request.path_params["sweep"])
 
@@ -188,9 +247,11 @@ class Pages:
         """Return the parameters that vary, with their short names."""
         return self._shelf.kept(sweep.id, "names", lambda: wording.short_names(sweep.spec.space().varied))
 
-    def _row(self, sweep: Sweep) -> Status:
-        def read() -> Status:
-            return Status.of(sweep.record, sweep.counts(), sweep.best_record())
+    def _row(self, sweep: Sweep) -> SweepRow:
+        def read() -> SweepRow:
+            status = sweep.status()
+            running = sweep.trial_list([TrialState.RUNNING]) if status.trials[TrialState.RUNNING] else []
+            return SweepRow(status, len({one.worker for one in running}))
 
         return self._shelf.kept(sweep.id, "row", read)
 
@@ -219,6 +280,3 @@ def _is_formula(text: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-Handler = Callable[[Request], Response]

@@ -76,10 +76,12 @@ class Site:
             f"{one}/trials.csv": pages.table,
             trial: pages.trial,
             f"{trial}/curves.json": pages.trial_curves,
+            f"{trial}/layers": pages.layers,
             f"{trial}/model": pages.model,
             f"{one}/ask/{{what}}": self.orders.confirm,
             "/compare": pages.compare,
             "/workers": pages.workers,
+            "/workers/release": self.orders.confirm_release,
             "/events": self.events,
             "/healthz": self.healthz,
             "/metrics": self.metrics,
@@ -87,7 +89,8 @@ class Site:
             PREFIX: self.optuna,
             f"{PREFIX}/{{path:path}}": self.optuna,
         }
-        writes = {f"{one}/ask/{{what}}": self.orders.do, "/login": self.log_in, "/logout": self.log_out}
+        writes = {f"{one}/ask/{{what}}": self.orders.do, "/workers/release": self.orders.release}
+        writes |= {"/login": self.log_in, "/logout": self.log_out}
         routes: list[BaseRoute] = [Route(path, handler, methods=["GET"]) for path, handler in reads.items()]
         routes += [Route(path, handler, methods=["POST"]) for path, handler in writes.items()]
         routes.append(Route("/favicon.ico", RedirectResponse("/static/icon.svg")))
@@ -168,8 +171,13 @@ def environment() -> Environment:
     )
     made.globals |= {"orders": ORDERS, "words": wording, "report": report}
     made.filters |= {"metric": wording.metric, "value": wording.value, "brief": wording.brief}
-    made.filters |= {"duration": wording.duration, "size": wording.size, "when": _when}
+    made.filters |= {"plain": _plain, "duration": wording.duration, "size": wording.size, "when": _when}
     return made
+
+
+def _plain(number: float) -> str:
+    """Return a number to three digits, never with an exponent."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _when(at: datetime | float | None) -> str:

@@ -26,7 +26,9 @@ import pytest
 import yaml
 from psycopg import sql
 from servers import PostgresServer, free_port
+from shown import Browser
 
+from kerasweep.scheduler.cli.dashboards import PORT
 from kerasweep.scheduler.local.redis_server import find_binary
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,11 @@ ENTRY = json.loads(
 )
 AUTH = "reader:pass word"
 #: A user's settings; a password may contain characters that a URL may not.
-SHELL = {"KERASWEEP_FLOWER_BASIC_AUTH": AUTH, "KERASWEEP_POSTGRES_PASSWORD": "p@ss:w/rd #?%25'\"\\ü"}
+SHELL = {
+    "KERASWEEP_FLOWER_BASIC_AUTH": AUTH,
+    "KERASWEEP_POSTGRES_PASSWORD": "p@ss:w/rd #?%25'\"\\ü",
+    "KERASWEEP_DASHBOARD_PASSWORD": "sesame ü",
+}
 
 Until = Callable[..., None]
 
@@ -213,6 +219,19 @@ def start_flower(composed: Composed) -> str:
     return f"http://{address}:{port}"
 
 
+def start_page(composed: Composed) -> int:
+    """Start the page where the file publishes it; return its port."""
+    [published] = SERVICES["dashboard"]["ports"]
+    address, _, inner = published.split(":")
+    assert (address, inner) == ("127.0.0.1", str(PORT)), "the page is not to be reached from outside"
+    port = free_port()
+    command = [{"0.0.0.0": address}.get(word, word) for word in composed.command("dashboard")]
+    assert address in command
+    command += ["--port", str(port)]
+    composed.start("dashboard-1", command, composed.service_environ("dashboard"))
+    return port
+
+
 def ask(url: str, auth: str = AUTH) -> Any:
     """Return the JSON that Flower returns, or None while it returns none."""
     header = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()}
@@ -236,6 +255,7 @@ def refusal(url: str) -> int:
 def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until: Until) -> None:
     start_redis(composed)
     flower = start_flower(composed)
+    page = Browser(start_page(composed))
     composed.up("scheduler")
     composed.up("worker", 1)
     composed.up("worker", 2)
@@ -265,6 +285,12 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
     assert result["params"] == status()["best"]["params"]
     assert (job / "winner" / "model.keras").stat().st_size > 0
 
+    assert page.get("/healthz").status == 200
+    assert page.get("/sweeps").status == 401
+    word = base64.b64encode(b"me:" + SHELL["KERASWEEP_DASHBOARD_PASSWORD"].encode()).decode()
+    told = page.get(f"/sweeps/{submitted['sweep']}", Authorization=f"Basic {word}").text
+    assert "completed" in told
+
     assert refusal(f"{flower}/api/tasks") == 401
     tasks = ask(f"{flower}/api/tasks?taskname=kerasweep.train&limit=100")
     shown = [task["kwargs"] for task in tasks.values()]
@@ -275,22 +301,28 @@ def test_a_sweep_through_all_services(composed: Composed, tmp_path: Path, until:
 
     codes = composed.down()
     assert {name: code for name, code in codes.items() if not name.startswith("flower")} == {
-        "redis-1": 0, "scheduler-1": 0, "worker-1": 0, "worker-2": 0
+        "redis-1": 0, "dashboard-1": 0, "scheduler-1": 0, "worker-1": 0, "worker-2": 0
     }  # fmt: skip
 
 
-def test_flower_does_not_start_without_a_password(composed: Composed) -> None:
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("flower", "KERASWEEP_FLOWER_BASIC_AUTH"), ("dashboard", "KERASWEEP_DASHBOARD_PASSWORD")],
+)
+def test_what_is_published_does_not_start_without_a_password(
+    composed: Composed, name: str, asked: str
+) -> None:
     composed.environ = {"KERASWEEP_POSTGRES_PASSWORD": "set"}
     start_redis(composed)
     done = subprocess.run(
-        composed.command("flower"),
-        env=composed.service_environ("flower"),
+        composed.command(name),
+        env=composed.service_environ(name),
         capture_output=True,
         text=True,
         timeout=30,
     )
     assert done.returncode == 2
-    assert "KERASWEEP_FLOWER_BASIC_AUTH" in done.stderr
+    assert asked in done.stderr
 
 
 def test_no_password_has_a_default() -> None:
@@ -301,9 +333,9 @@ def test_no_password_has_a_default() -> None:
     assert fill_in(SERVICES["flower"]["environment"]["KERASWEEP_FLOWER_BASIC_AUTH"], {}) == ""
 
 
-def test_only_flower_is_published_and_to_this_machine_alone() -> None:
+def test_the_page_and_flower_are_published_and_to_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert published == {"dashboard": ["127.0.0.1:8265:8265"], "flower": ["127.0.0.1:5555:5555"]}
 
 
 def test_images_are_pinned_and_services_have_memory_limits() -> None:
@@ -340,7 +372,7 @@ def test_images_are_built_with_extras_that_there_are() -> None:
         "optional-dependencies"
     ]
     built = [service["build"]["args"]["EXTRAS"] for service in SERVICES.values() if "build" in service]
-    assert len(built) == 6
+    assert len(built) == 7
     for asked in built:
         assert set(asked.split(",")) <= set(extras)
 

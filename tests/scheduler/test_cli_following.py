@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from rich.console import Console
+from shown import Browser
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.kernel import ProcessKind
@@ -98,6 +100,26 @@ def test_while_a_run_starts_status_asks_for_no_worker(
     shell("run", "--resume", "mlp")
     assert (shell.code, told) == (0, ["the worker is starting"])
     assert stage.records.alive(ProcessKind.RUN) == []
+
+
+def test_run_shows_the_page_and_names_its_address(
+    local: type[LocalStandIn], shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    answers: list[int] = []
+    monkeypatch.setattr("kerasweep.scheduler.cli.following.say", told.append)
+
+    def look(one: LocalStandIn) -> None:
+        [address] = [line.split()[-1] for line in told if line.startswith("the page is at ")]
+        found = urlsplit(address)
+        assert found.path == f"/sweeps/{one.sweep}"
+        answers.append(Browser(found.port or 0).get(found.path).status)
+        one.complete()
+
+    local.rounds.append(look)
+    shell("run", "sweep.yaml", "--dashboard")
+    assert shell.code == 0, shell.err
+    assert answers == [200]
 
 
 def test_run_as_json_prints_one_document(local: type[LocalStandIn], shell: Any) -> None:

@@ -68,9 +68,15 @@
 
   async function curves(box) {
     const query = box.dataset.fixed ? "" : location.search;
-    const answer = await fetch(box.dataset.curves + query);
-    if (!answer.ok) return;
-    const found = await answer.json();
+    let found;
+    try {
+      const answer = await fetch(box.dataset.curves + query);
+      if (!answer.ok) throw new Error(answer.status);
+      found = await answer.json();
+    } catch {
+      if (!box.querySelector(".uplot")) box.textContent = "The curves could not be loaded; they are tried again with the next change.";
+      return;
+    }
     const panels = (found.panels || [found]).filter(panel => panel.series.some(one => one.points.length));
     if (!panels.length) {
       if (!box.querySelector(".uplot")) box.textContent = "No epoch is on record yet.";
@@ -82,23 +88,28 @@
 
   const redraw = () => document.querySelectorAll("[data-curves]").forEach(curves);
 
-  // The brush: a stretch of an axis, kept in the address as within=NAME:LOW:HIGH.
+  // The brush: a stretch of an axis, kept in the address as within=NAME:LOW:HIGH, or is=NAME:LABEL for words.
   const TOP = 40, HEIGHT = 220;
+  let brushing = false;
   const shareAt = (svg, event) => {
     const y = (event.clientY - svg.getBoundingClientRect().top) * 300 / svg.getBoundingClientRect().height;
-    return Math.min(1, Math.max(0, 1 - (y - TOP) / HEIGHT));
+    const share = 1 - (y - TOP) / HEIGHT;
+    return share < 0.02 ? 0 : share > 0.98 ? 1 : share; // the ends are easy to hit
   };
   const valueAt = (axis, share) => {
+    // The ends as they are: rounded, they would leave out the trials that lie there.
+    if (share === 0) return axis.dataset.low;
+    if (share === 1) return axis.dataset.high;
     const low = +axis.dataset.low, high = +axis.dataset.high;
-    return axis.dataset.log === "1" ? low * (high / low) ** share : low + (high - low) * share;
+    return (axis.dataset.log === "1" ? low * (high / low) ** share : low + (high - low) * share).toPrecision(6);
   };
 
   function brush(svg) {
     svg.querySelectorAll(".axis").forEach(axis => {
       const handle = axis.querySelector(".brush");
-      if (axis.dataset.labels === "1") { handle.remove(); return; }
       handle.addEventListener("pointerdown", event => {
         event.preventDefault();
+        brushing = true;
         handle.setPointerCapture(event.pointerId);
         const from = shareAt(svg, event);
         let to = from;
@@ -129,13 +140,19 @@
   }
 
   function keep(axis, low, high) {
+    brushing = false;
     const query = new URLSearchParams(location.search);
-    const others = query.getAll("within").filter(one => !one.startsWith(axis.dataset.name + ":"));
-    query.delete("within");
-    query.delete("page");
-    others.forEach(one => query.append("within", one));
-    if (high - low > 0.01) {
-      query.append("within", `${axis.dataset.name}:${valueAt(axis, low).toPrecision(6)}:${valueAt(axis, high).toPrecision(6)}`);
+    const labels = JSON.parse(axis.dataset.labels);
+    const kind = labels.length ? "is" : "within";
+    const others = query.getAll(kind).filter(one => !one.startsWith(axis.dataset.name + ":"));
+    [kind, "page", "axis", "from", "to"].forEach(name => query.delete(name));
+    others.forEach(one => query.append(kind, one));
+    if (labels.length) {
+      const at = index => labels.length > 1 ? index / (labels.length - 1) : 0.5;
+      const inside = labels.filter((_, index) => at(index) >= low && at(index) <= high);
+      inside.forEach(label => query.append("is", `${axis.dataset.name}:${label}`));
+    } else if (high - low > 0.01) {
+      query.append("within", `${axis.dataset.name}:${valueAt(axis, low)}:${valueAt(axis, high)}`);
     }
     location.assign(`${location.pathname}?${query}#parallel`);
   }
@@ -152,7 +169,10 @@
     prepare();
     if (log()) log().scrollTop = log().scrollHeight;
     document.body.addEventListener("htmx:configRequest", event => {
-      if (event.target.id === "follow") event.detail.path = location.pathname + location.search;
+      if (event.target.id !== "follow") return;
+      // Nothing is swapped from under a pointer; the next change brings what was missed.
+      if (brushing) event.preventDefault();
+      event.detail.path = location.pathname + location.search;
     });
     document.body.addEventListener("htmx:beforeSwap", () => {
       const shown = log();

@@ -1,0 +1,179 @@
+"""The page in a headless Chromium: followed, brushed, sorted, steered, and looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import chromium
+import pytest
+from chromium import FOREIGN, Chromium
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from staged import JOB, SWEEP, Stage
+
+from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.web import listening
+from kerasweep.scheduler.web.gate import Access
+
+pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=f"skipped: {chromium.missing()}")
+
+Until = Callable[..., None]
+HOSTILE = "<img src=x onerror='window.pwned=1'>"
+
+
+class Laboratory:
+    """A sweep that was submitted, what trains it, and a browser that looks at it."""
+
+    def __init__(self, stage: Stage, client: Client, browser: Chromium, job: Path) -> None:
+        self.stage, self.client, self.browser = stage, client, browser
+        self.sweep = client.submit(job / "sweep.yaml").id
+        self.path = f"/sweeps/{self.sweep}"
+
+    def train(self, trial: int) -> None:
+        """Train a trial to its end; a later one is better."""
+        self.stage.complete(self.sweep, trial, (0.9, 0.8 - trial / 20, 0.85))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """A sweep of eight trials on record, none of them tried yet."""
+    folder = tmp_path_factory.mktemp("page")
+    stage = Stage(folder / ".kerasweep")
+    (folder / "train.py").write_text(JOB + "\n\ndef callbacks(label=''):\n    return []\n", encoding="utf-8")
+    parameters = SWEEP["parameters"] | {"label": {"values": [HOSTILE, "plain"]}}
+    parameters["learning_rate"] = {"values": [0.001, 0.01]}
+    training = {"epochs": 3, "batch_size": 16}
+    spec = SWEEP | {"parameters": parameters, "training": training}
+    (folder / "sweep.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    port = listening.free_port(0)
+    with (
+        Client(home=str(stage.home)) as client,
+        listening.beside(client, Access(port=port)),
+        Chromium(port) as browser,
+    ):
+        yield Laboratory(stage, client, browser, folder)
+    stage.records.close()
+
+
+def test_a_sweep_is_followed_to_its_end_without_a_reload(lab: Laboratory, until: Until) -> None:
+    browser = lab.browser
+    browser.open("/sweeps")
+    assert "mlp" in browser.text("#sweeps")
+    browser.click(f"a[href='{lab.path}']")
+    browser.run("window.mark = 1")
+    assert "0 of 8" in browser.text("#head")
+    assert "No trial that is shown has been tried" in browser.text("#timeline")
+    until(lambda: "No epoch is on record yet" in browser.text("#curves"), 20, "the empty chart")
+    lab.train(0)
+    until(lambda: "1 of 8" in browser.text("#head"), 20, "the first end")
+    until(lambda: browser.run("return document.querySelectorAll('#curves canvas').length") == 1, 20)
+    for trial in range(1, 8):
+        lab.train(trial)
+    lab.stage.end(lab.sweep, SweepState.COMPLETED)
+    until(lambda: "completed" in browser.text("#head h1"), 20, "the sweep's end")
+    until(lambda: "8 of 8" in browser.text("#head"), 20)
+    assert browser.run("return window.mark") == 1
+    assert browser.complaints() == []
+
+
+def test_the_brush_holds_for_every_chart_and_the_table(lab: Laboratory, until: Until) -> None:
+    browser = lab.browser
+    browser.open(lab.path)
+    until(lambda: browser.text("section[aria-label=Importances] p") != "Computing…", 60, "the importances")
+    handle = browser.driver.find_element("css selector", "g.axis:last-of-type rect.brush")
+    browser.run("arguments[0].scrollIntoView({block: 'center'})", handle)
+    height = handle.size["height"]
+    actions = ActionChains(browser.driver).move_to_element_with_offset(handle, 0, int(height * 0.48))
+    actions.click_and_hold().move_by_offset(0, -int(height * 0.46)).release().perform()
+    until(lambda: "within=value" in browser.driver.current_url, 20, "the brush in the address")
+    shown = {int(one) for one in re.findall(r"#(\d+)", browser.text("#trials tbody"))}
+    assert shown == {4, 5, 6, 7}, "the better half, dragged from the bottom"
+    assert browser.run("return document.querySelectorAll('#parallel .line:not(.out)').length") == 4
+    assert browser.run("return document.querySelectorAll('#timeline .bar').length") == 4
+    assert browser.run("return document.querySelectorAll('#slices figure:first-of-type .point').length") == 4
+    until(lambda: browser.text("#curves .u-legend").count("#") == 4, 20, "the curves")
+    until(lambda: "from 4 trials" in browser.text("section[aria-label=Importances]"), 60, "the importances")
+    browser.click("#parallel a[href*='is=label%3Aplain']")
+    until(lambda: "is=label" in browser.driver.current_url, 20)
+    assert "2" in browser.text("#trials h2 small")
+
+
+def test_the_table_is_sorted_and_a_trial_opened(lab: Laboratory, until: Until) -> None:
+    browser = lab.browser
+    browser.open(lab.path)
+    for first in ("#7", "#0"):
+        browser.click("#by-value")
+        until(lambda one=first: browser.text("#trials tbody tr").startswith(one), 20, first)
+    assert (
+        browser.run("return document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
+    )
+    browser.click("#trials tbody tr th a")
+    until(lambda: browser.driver.current_url.endswith("/trials/0"), 20)
+    assert "hello from trial 0" in browser.text("#log")
+    assert HOSTILE in browser.text("main")
+    assert browser.run("return window.pwned") is None
+    until(lambda: "no description" in browser.text("section[aria-label=Layers]"), 20, "what is no model")
+    assert browser.complaints() == []
+
+
+def test_a_sweep_is_paused_and_resumed(lab: Laboratory, until: Until) -> None:
+    browser, other = lab.browser, lab.stage.sweep(name="steered")
+    browser.open(f"/sweeps/{other}")
+    for order, state in (("pause", SweepState.PAUSED), ("resume", SweepState.RUNNING)):
+        browser.click(f"a.button[href$='/ask/{order}']")
+        browser.click("main form button")
+        until(lambda one=state: one in browser.text("#head h1"), 20, state)
+        assert lab.stage.records.sweep(other).state is state
+    assert browser.complaints() == []
+
+
+def test_keys_reach_what_a_pointer_does(lab: Laboratory, until: Until) -> None:
+    browser = lab.browser
+    browser.open(lab.path)
+    keys = ActionChains(browser.driver)
+    keys.send_keys(Keys.TAB).perform()
+    assert browser.run("return document.activeElement.className") == "skip"
+    browser.run("document.querySelector('[name=to]').focus()")
+    keys.send_keys("0.61", Keys.ENTER).perform()
+    until(lambda: "to=0.61" in browser.driver.current_url, 20)
+    assert {int(one) for one in re.findall(r"#(\d+)", browser.text("#trials tbody"))} == {4, 5, 6, 7}
+    browser.run("document.querySelector(\"#parallel a[href*='is=label']\").focus()")
+    assert browser.run("return document.activeElement.tagName") == "a"
+
+
+def test_nothing_passes_without_a_token_or_by_a_foreign_name(lab: Laboratory) -> None:
+    browser, path = lab.browser, f"{lab.path}/ask/cancel"
+    browser.open(lab.path)
+    post = "fetch(arguments[0], {method: 'POST', body: 'token=0'}).then(a => arguments[1](a.status))"
+    assert browser.driver.execute_async_script(post, path) == 403
+    browser.open(lab.path, FOREIGN)
+    assert "not known by that name" in browser.text()
+    assert lab.stage.records.counts(lab.sweep) == {TrialState.COMPLETED: 8}
+
+
+def test_optunas_dashboard_opens_below_its_address(lab: Laboratory, until: Until) -> None:
+    browser = lab.browser
+    browser.open("/optuna/")
+    browser.complaints()  # of what was refused before
+    until(lambda: f"mlp ({lab.sweep})" in browser.text(), 60, "the study")
+    assert "/optuna/dashboard" in browser.driver.current_url
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("name", ["sweeps", "sweep", "trial", "workers", "compare", "missing"])
+def test_pages_read_well_in_light_and_dark_on_phones_and_wide_screens(
+    lab: Laboratory, until: Until, name: str
+) -> None:
+    browser, compare = lab.browser, f"/compare?a={lab.sweep}&b={lab.sweep}"
+    pages = {"sweep": lab.path, "trial": f"{lab.path}/trials/3", "compare": compare}
+    browser.open(pages.get(name, f"/{name}"))
+    for width, dark in ((390, True), (390, False), (1400, False), (1400, True)):
+        browser.look(width, dark=dark)
+        until(lambda: "Loading…" not in browser.text(), 20, "the curves")
+        browser.keep(f"{name}-{width}-{'dark' if dark else 'light'}")
+        assert browser.run("return document.documentElement.scrollWidth") <= width + 1, "it is too wide"
+        assert browser.poor_contrasts() == []
