@@ -100,7 +100,9 @@ def run(
         with Attendance(client) as attendance:
             if sweep.record.state is SweepState.PAUSED:
                 sweep.resume()
-            _train(client, sweep, (*worker.words, f"--engine={engine}"), output, attendance, dashboard=dashboard)
+            _train(
+                client, sweep, (*worker.words, f"--engine={engine}"), output, attendance, dashboard=dashboard
+            )
     _conclude(sweep.refresh(), output)
 
 

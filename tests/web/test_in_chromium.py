@@ -22,6 +22,11 @@ from kerasweep.scheduler.web.gate import Access
 pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=f"skipped: {chromium.missing()}")
 
 Until = Callable[..., None]
+#: Whether every chart has the width of its place.
+FITS = """
+return [...document.querySelectorAll(".chart .uplot")].every(
+  one => Math.abs(one.offsetWidth - Math.max(280, one.closest(".chart").clientWidth)) < 3)
+"""
 HOSTILE = "<img src=x onerror='window.pwned=1'>"
 
 
@@ -173,7 +178,7 @@ def test_pages_read_well_in_light_and_dark_on_phones_and_wide_screens(
     browser.open(pages.get(name, f"/{name}"))
     for width, dark in ((390, True), (390, False), (1400, False), (1400, True)):
         browser.look(width, dark=dark)
-        until(lambda: "Loading…" not in browser.text(), 20, "the curves")
+        until(lambda: "Loading…" not in browser.text() and browser.run(FITS), 20, "the curves")
         browser.keep(f"{name}-{width}-{'dark' if dark else 'light'}")
         assert browser.run("return document.documentElement.scrollWidth") <= width + 1, "it is too wide"
         assert browser.poor_contrasts() == []

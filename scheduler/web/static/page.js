@@ -29,7 +29,7 @@
       const at = Math.min(y, free);
       free = at - room;
       ctx.fillStyle = typeof series._stroke === "string" ? series._stroke : styleOf("--ink");
-      ctx.fillText(series.label, Math.min(x + 5 * devicePixelRatio, ctx.canvas.width - 44 * devicePixelRatio), at);
+      ctx.fillText(series.label, x + 5 * devicePixelRatio, at);
     });
     ctx.restore();
   }
@@ -49,12 +49,13 @@
     if (old && old.key === key && old.plot.root.isConnected) return old.plot.setData(data);
     if (old) { old.plot.destroy(); old.place.remove(); }
     const place = box.appendChild(document.createElement("div"));
+    const room = 16 + 8 * Math.max(...panel.series.map(one => Math.min(one.label.length, 24)));
     const colours = darkness.matches ? dark : light;
     const axis = { stroke: styleOf("--ink"), grid: { stroke: styleOf("--line"), width: 1 }, ticks: { stroke: styleOf("--line"), width: 1 } };
     const plot = new uPlot({
-      width: Math.max(280, box.clientWidth), height: 280, padding: [12, 48, 0, 0],
+      width: Math.max(280, box.clientWidth), height: 280, padding: [12, room, 0, 0],
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: panel.x }, { ...axis, label: panel.metric, size: 70 }],
+      axes: [{ ...axis, label: panel.x, incrs: [1, 2, 5].flatMap(n => [n, 10 * n, 100 * n, 1000 * n]).sort((a, b) => a - b) }, { ...axis, label: panel.metric, size: 70 }],
       series: [{ label: panel.x }, ...panel.series.map((one, index) => ({
         label: one.label, stroke: colours[index % colours.length], width: 2, spanGaps: true,
         dash: dashes[Math.floor(index / 2) % dashes.length],
