@@ -22,7 +22,7 @@ from kerasweep.workers.autoscale import Autoscaler, Scale
 from kerasweep.workers.bundles import BundleShelf
 from kerasweep.workers.host import Host
 from kerasweep.workers.ledger import Ledger
-from kerasweep.workers.pace import Pace
+from kerasweep.workers.step_rate import StepRate
 from kerasweep.workers.tasks import Worker
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def work(
     bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
     # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
     queue = HintQueue(settings.broker_url, settings.reach_s)
-    pace = Pace()
+    pace = StepRate()
     told = without_password(settings.broker_url), without_password(settings.store)
     worker = Worker(name, settings, records, queue, host, ledger, bundles, engine)
     try:
@@ -111,7 +111,7 @@ def trials_wait(host: Host, records: Records) -> bool:
         return False
 
 
-def _facts(host: Host, engine: str, worker: Worker, pace: Pace) -> dict[str, object]:
+def _facts(host: Host, engine: str, worker: Worker, pace: StepRate) -> dict[str, object]:
     sample = host.sample()
     pace.observe(sample)
     device_sets = [trainer.devices for trainer in host.trainers]

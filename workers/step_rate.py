@@ -5,7 +5,7 @@ from __future__ import annotations
 from kerasweep.workers.autoscale import Sample
 
 
-class Pace:
+class StepRate:
     """Counts steps from one sample to the next; a restarted trainer counts from 0. One thread at a time."""
 
     def __init__(self) -> None:

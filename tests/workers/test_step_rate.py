@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kerasweep.workers.autoscale import Sample, StepCount
-from kerasweep.workers.pace import Pace
+from kerasweep.workers.step_rate import StepRate
 
 
 def sample(at_s: float, *made: int) -> Sample:
@@ -13,7 +13,7 @@ def sample(at_s: float, *made: int) -> Sample:
 
 
 def test_steps_are_counted_over_trainers_that_start_again() -> None:
-    pace = Pace()
+    pace = StepRate()
     pace.observe(sample(0.0, 100))
     assert pace.steps_per_s == 0.0
     pace.observe(sample(10.0, 150, 30))
