@@ -4,13 +4,54 @@ from __future__ import annotations
 
 import http.client
 import threading
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _DENIED = (
     b'<?xml version="1.0" encoding="UTF-8"?>'
     b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 )
+
+
+class Policy:
+    """An IAM policy of Allow statements, as far as S3 requests need it; of conditions it knows `s3:prefix`.
+
+    Args:
+        statements: as in the policy's JSON.
+    """
+
+    def __init__(self, statements: list[dict[str, Any]]) -> None:
+        self._statements = statements
+
+    def allows(self, method: str, path: str) -> bool:
+        """Tell whether a request is allowed."""
+        url = urlsplit(path)
+        bucket, _, key = unquote(url.path).strip("/").partition("/")
+        query = parse_qs(url.query, keep_blank_values=True)
+        if key:
+            actions = {"GET": "GetObject", "HEAD": "GetObject", "DELETE": "DeleteObject"}
+            return self._grants(actions.get(method, "PutObject"), f"{bucket}/{key}", None)
+        if "delete" in query:
+            return self._grants("DeleteObject", f"{bucket}/sweeps/any", None)
+        if "location" in query:
+            return self._grants("GetBucketLocation", bucket, None)
+        listed = self._grants("ListBucket", bucket, query.get("prefix", [None])[0])
+        return listed and method in ("GET", "HEAD")
+
+    def may_list(self, path: str) -> bool:
+        """Tell whether a missing key may be told to be missing: only to whoever may list the bucket."""
+        return self._grants("ListBucket", unquote(urlsplit(path).path).strip("/").partition("/")[0], None)
+
+    def _grants(self, action: str, resource: str, prefix: str | None) -> bool:
+        for one in self._statements:
+            wanted = one.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+            fits = wanted is None or any(fnmatchcase(prefix, each) for each in wanted if prefix is not None)
+            named = fnmatchcase(f"arn:aws:s3:::{resource}", one["Resource"])
+            if f"s3:{action}" in one["Action"] and named and fits:
+                return True
+        return False
 
 
 class RefusingS3:
@@ -20,10 +61,12 @@ class RefusingS3:
 
     Args:
         url: the server's.
+        policy: refuse also what this IAM policy does not allow.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, policy: Policy | None = None) -> None:
         self.refused: set[tuple[str, str]] = set()
+        self.policy = policy
         self.refusals = 0
         handler = type("Handler", (_Handler,), {"front": self, "behind": url.removeprefix("http://")})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -40,6 +83,7 @@ class RefusingS3:
     def refuses(self, method: str, path: str) -> bool:
         """Tell whether a request is refused, and count it if so."""
         found = any(method == one and part in path for one, part in self.refused)
+        found = found or (self.policy is not None and not self.policy.allows(method, path))
         self.refusals += found
         return found
 
@@ -57,6 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
         line = http.client.HTTPConnection(self.behind, timeout=30)
         line.request(self.command, self.path, body, dict(self.headers))
         answer = line.getresponse()
+        policy = self.front.policy
+        if answer.status == 404 and policy and not policy.may_list(self.path):
+            self.front.refusals += 1
+            self._answer(403, [("Content-Type", "application/xml")], _DENIED)
+            line.close()
+            return
         dropped = {"transfer-encoding", "connection", "content-length"}
         headers = [one for one in answer.getheaders() if one[0].lower() not in dropped]
         content = answer.read()

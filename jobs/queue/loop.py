@@ -44,6 +44,7 @@ def run_until_told(app: Celery, words: list[str]) -> None:
 
         def start(self, parent: Any) -> None:
             controllers.append(parent)
+            _silence()  # again: setting up its log, Celery lets warnings through
 
     def tell(**_: Any) -> None:
         told.set()
@@ -52,12 +53,16 @@ def run_until_told(app: Celery, words: list[str]) -> None:
             threading.Thread(target=wake, args=(controller,), daemon=True).start()
 
     signals.worker_shutting_down.connect(tell, weak=False)
-    for category in _BESIDE_THE_POINT:
-        warnings.filterwarnings("ignore", category=category)
+    _silence()
     app.steps["worker"].add(Waking)
     app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
     if not told.is_set():
         raise GaveUp("Celery ended without being told to, and the process ends to be started anew")
+
+
+def _silence() -> None:
+    for category in _BESIDE_THE_POINT:
+        warnings.filterwarnings("ignore", category=category)
 
 
 def _nothing() -> None:

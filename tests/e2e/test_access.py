@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +14,13 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from guarded_redis import PASSWORD, QUOTED, TlsFront, start_guarded
-from servers import free_port
+from guarded_redis import DOC, PASSWORD, QUOTED, TlsFront, start_guarded
+from refusing_s3 import Policy, RefusingS3
+from servers import S3Server, free_port
 
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import Damaged, OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue, new_app
+from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.scheduler.cli.processes import flower_command, flower_environ
 
 
@@ -110,3 +114,51 @@ def test_the_acl_is_no_more_than_is_needed(guarded: Any, until: Any) -> None:
                     client.execute_command(*command)
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.publish("/0.elsewhere", "x")
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a function that opens artifacts under some of the statements of the document's S3 policy."""
+    [block] = re.findall(r"```json\n(.*?)```", DOC.read_text(encoding="utf-8"), re.S)
+    with S3Server() as server, RefusingS3(server.url) as front:
+        for name, value in {**server.environment, "AWS_ENDPOINT_URL": front.url}.items():
+            monkeypatch.setenv(name, value)
+
+        def opened(*without: str) -> tuple[Artifacts, RefusingS3]:
+            statements = json.loads(block.replace("BUCKET", server.bucket))["Statement"]
+            for one in statements:
+                one["Action"] = [action for action in one["Action"] if action not in without]
+            front.policy, front.refusals = Policy(statements), 0
+            return Artifacts(f"s3://{server.bucket}/sweeps", skip_instance_cache=True), front
+
+        yield opened
+
+
+def test_the_s3_policy_is_enough(allowed: Any, tmp_path: Path) -> None:
+    artifacts, front = allowed()
+    sha256, _ = artifacts.put("sweeps/a/model.keras", b"x" * 1000)
+    (tmp_path / "file").write_bytes(b"y" * 1000)
+    artifacts.put_file("sweeps/b/model.keras", tmp_path / "file")
+    assert artifacts.get("sweeps/a/model.keras", sha256) == b"x" * 1000
+    assert artifacts.peek("store.json") is None
+    with pytest.raises(Damaged, match="it is gone"):
+        artifacts.get("sweeps/c/model.keras", sha256)
+    assert artifacts.keys("sweeps") == ["sweeps/a/model.keras", "sweeps/b/model.keras"]
+    artifacts.delete("sweeps/a/model.keras")
+    assert artifacts.delete_below("sweeps/b") == 1000
+    assert artifacts.keys() == []
+    assert front.refusals == 0
+
+
+@pytest.mark.parametrize("action", ["s3:ListBucket", "s3:PutObject", "s3:GetObject", "s3:DeleteObject"])
+def test_each_part_of_the_s3_policy_is_needed(allowed: Any, action: str) -> None:
+    artifacts, _ = allowed(action)
+
+    def use() -> None:
+        sha256, _ = artifacts.put("sweeps/a/model.keras", b"x")
+        artifacts.get("sweeps/a/model.keras", sha256)
+        artifacts.peek("store.json")
+        artifacts.delete("sweeps/a/model.keras")
+
+    with pytest.raises(OutOfReach):
+        use()

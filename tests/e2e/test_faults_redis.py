@@ -175,6 +175,7 @@ def test_remote_control_ends_and_stalls_nothing_and_inspection_answers(cluster: 
             client.publish(PIDBOX, junk)
             client.publish(f"{PIDBOX}/x", junk)
         client.publish(PIDBOX, command("ping", {}, reply_to=NOBODY, ticket="x"))
+        client.publish(PIDBOX, command("stats", {"no such": "argument"}))
     until(cluster.ended(sweep), 30)
     another = cluster.submit_stub()
     until(cluster.ended(another), 30)
