@@ -1,4 +1,4 @@
-"""The worker's Celery app: its task, and what it does when Celery is told to end or to revoke."""
+"""The worker's Celery app: its task, and its reaction when Celery is told to stop or to revoke."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
 
     Args:
         app: from `build_app`.
-        worker: who trains.
-        queues: where the hints come from.
+        worker: trains the trials.
+        queues: where hints are taken from.
         most: how many trials may ever train here at once.
 
     Raises:
-        GaveUp: Celery ended by itself.
+        GaveUp: Celery stopped by itself.
     """
 
     @app.task(name=hints.TRAIN, bind=True)
@@ -56,9 +56,9 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
             raise Ignore  # not done, so not shown as done
 
     class Leave(bootsteps.StartStopStep):
-        """Preempts as soon as Celery closes, be it told to end or ending over an error of its own.
+        """Preempts as soon as Celery closes, whether it was told to stop or stops because of an error.
 
-        Without this, a Celery that gives up would wait for its running trials, and take no others.
+        Without this, a Celery that stops by itself would wait for its running trials, and take no others.
         """
 
         requires = ("celery.worker.components:Pool",)
@@ -75,7 +75,7 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
             threading.Thread(target=_preempt, args=(worker, code), daemon=True).start()
 
     class Intake(bootsteps.StartStopStep):
-        """Takes as many hints as trials can begin at once; the others wait in Redis for any worker."""
+        """Takes as many hints as trials can start at once; the others wait in Redis for any worker."""
 
         requires = ("celery.worker.components:Hub", "celery.worker.components:Pool")
 
@@ -99,15 +99,15 @@ def serve(app: Celery, worker: Worker, queues: list[str], most: int) -> None:
 
 
 def _allow(controller: Any, intake: int) -> None:
-    """Let Celery hold so many tasks."""
-    allowed = intake or -1  # Celery reads 0 as "not set"
+    """Let Celery hold this many tasks."""
+    allowed = intake or -1  # for Celery 0 means "not set"
     if controller.max_concurrency != allowed:
         controller.max_concurrency = allowed
         wake(controller)
 
 
 def _preempt(worker: Worker, code: int) -> None:
-    """Checkpoint and release every attempt; what does not end within the grace is ended, with the code."""
+    """Checkpoint and release every attempt; exit with the code if that takes longer than the grace period."""
     began = time.monotonic()
     with worker.lock:
         attempts = list(worker.live.values())
@@ -117,22 +117,20 @@ def _preempt(worker: Worker, code: int) -> None:
     while worker.live and time.monotonic() < deadline:
         time.sleep(0.05)
     if worker.live:
-        log.warning("%d attempts did not end within the grace", len(worker.live))
+        log.warning("%d attempts did not end within the grace period", len(worker.live))
         for trainer in worker.host.trainers:
             trainer.kill("the worker has to end")
     if not worker.left.wait(max(0.1, began + 0.8 * worker.settings.grace_s - time.monotonic())):
-        log.warning(
-            "Celery does not end by itself, as when Redis does not answer; the worker ends without it"
-        )
+        log.warning("Celery does not stop, as when Redis does not respond; the worker exits without it")
         worker.leave()
         os._exit(code)
-    # It ends by itself now, unless the store is away too and signing off takes too long.
+    # It stops by itself now, unless the store is unreachable too and signing off takes too long.
     time.sleep(max(0.1, began + 0.95 * worker.settings.grace_s - time.monotonic()))
     os._exit(code)
 
 
 def _watch_revoked(worker: Worker) -> None:
-    """A running task that was revoked is a trial that a person cancelled."""
+    """Cancel trials whose running task was revoked."""
     for look in count(1):
         time.sleep(_WATCH_S)
         if look % _LOOK_AGAIN == 0:

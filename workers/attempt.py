@@ -1,4 +1,4 @@
-"""One attempt at a trial: give it to a trainer, carry what it says to the records, end it there once."""
+"""One attempt at a trial: hands it to a trainer, records what that reports, and ends it exactly once."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from kerasweep.workers.trainers import Death, Heard, Run
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
-#: How long a result waits for a store that does not answer; the fence decides whether it still counts.
+#: How long a result waits for an unresponsive store; the fence decides whether it still counts.
 _STORE_PATIENCE_S = 600.0
 _STORE_PAUSE_S = 1.0
-#: How long a trial that met a fault of the machine is held back before it is tried again.
+#: How long a trial that met a machine fault is held back before it is retried.
 _SICK_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 
-#: Why a run is asked to stop when its lease could not be renewed.
+#: The reason to stop a run whose lease could not be renewed.
 _LEASE = "lease"
 
-#: What comes before what, of all that may be asked of a run; what is not here wants it to end at once.
+#: The precedence of requests to a run; any other request ends it at once.
 _URGENCY = {None: -1, "stop": 0, "pause": 1, "preempt": 1, _LEASE: 1}
 _AT_ONCE = 2
 
@@ -57,15 +57,15 @@ Ending = Callable[[Progress], object]
 
 
 class Attempt:
-    """Trains a claimed trial to its end, whatever end that is.
+    """Trains a claimed trial to its end, whatever that is.
 
     Args:
         claim: the trial.
-        slot: its place in a trainer.
+        slot: its slot in a trainer.
         host: the trainers.
         records: where the end is written.
         ledger: where the progress is written.
-        settings: the hang limit and the grace, in seconds.
+        settings: the hang limit and the grace period, in seconds.
         engine: auto, fit or pack.
     """
 
@@ -82,7 +82,7 @@ class Attempt:
         self.claim, self.key, self.slot = claim, claim.key, slot
         self._host, self._records, self._ledger, self._settings = host, records, ledger, settings
         self._engine = engine
-        #: What its trainer does for it now, such as `compiling`; empty until it says so.
+        #: What its trainer is doing for it, such as `compiling`; empty until reported.
         self.phase = ""
         self._asked: str | None = None
         self._heard_of: set[str] = set()
@@ -91,7 +91,7 @@ class Attempt:
         self._waking = threading.Event()
 
     def run(self, bundles: BundleShelf) -> None:
-        """Train, and write the end into the records; a stale attempt writes nothing."""
+        """Train, and write the end to the records; a stale attempt writes nothing."""
         self._ledger.open(self.key, self._answered, self._unrenewed)
         try:
             ending = self._trained(bundles)
@@ -110,7 +110,7 @@ class Attempt:
             self.slot.trainer.forget(str(self.key))
 
     def ask(self, why: str) -> None:
-        """Ask the trainer to end the run; of several reasons the most urgent counts, of equals the first."""
+        """Ask the trainer to end the run; the most urgent reason counts, the first among equals."""
         with self._asking:
             self._heard_of.add(why)
             if _URGENCY.get(why, _AT_ONCE) > _URGENCY.get(self._asked, _AT_ONCE):
@@ -120,11 +120,11 @@ class Attempt:
                     self._tell_why(why)
 
     def _tell_why(self, why: str) -> None:
-        # For the trainer it is all one why it has to leave.
+        # For the trainer, all reasons to leave are the same.
         self.slot.trainer.stop(str(self.key), "preempt" if why == _LEASE else why)
 
     def _begun(self, bundle: Path) -> Run:
-        """Give the trainer the run, and pass on what was asked before it had it."""
+        """Give the run to the trainer, and pass on requests made before."""
         run = self.slot.trainer.train(self._order(bundle))
         with self._asking:
             self._running = True
@@ -135,7 +135,7 @@ class Attempt:
         return run
 
     def _watched(self, run: Run) -> Ending:
-        """Carry on what the run says until it ends; a run that hangs takes its trainer with it."""
+        """Handle what the run reports until it ends; kill the trainer if the run hangs."""
         while True:
             try:
                 ending = self._heard(run.events.get(timeout=_POLL_S))
@@ -147,11 +147,13 @@ class Attempt:
 
     def _answered(self, answer: Answer) -> None:
         if answer is Answer.STALE:
-            log.warning("attempt %s no longer holds its trial; it stops, and nothing of it counts", self.key)
+            log.warning(
+                "attempt %s no longer holds its trial; it stops, and its results do not count", self.key
+            )
         self.ask(str(answer))
 
     def _unrenewed(self) -> None:
-        """Stop before the lease is over, with a checkpoint: the store may yet answer in time to take it."""
+        """Stop before the lease is over, with a checkpoint: the store may respond in time to accept it."""
         self.ask(_LEASE)
 
     def _order(self, bundle: Path) -> TrainOrder:
@@ -176,7 +178,7 @@ class Attempt:
         )
 
     def _heard(self, event: Heard) -> Ending | None:
-        """Pass one event on; return how the attempt ends, if that is what it says."""
+        """Handle one event; return how the attempt ends, if the event says so."""
         match event:
             case DoneEvent():
                 return self._finishing(event)
@@ -217,12 +219,12 @@ class Attempt:
         try:
             self._records.waits(self.key, event.text)
         except OutOfReach as exc:
-            log.warning("attempt %s waits: %s; its records cannot be told: %s", self.key, event.text, exc)
+            log.warning("attempt %s waits: %s; this could not be recorded: %s", self.key, event.text, exc)
 
     def _settle(self, event: EngineEvent) -> None:
         self._host.settle(self.slot, event.engine == "pack", self.claim.pack_limit)
         if event.reason:
-            self._ledger.write(self.key, log_line=f"trained by {event.engine}: {event.reason}")
+            self._ledger.write(self.key, log_line=f"trained with {event.engine}: {event.reason}")
 
     def _decide(self, event: DecisionEvent) -> None:
         binding = self._insist(
@@ -272,9 +274,9 @@ class Attempt:
         return self._releasing(event.why)
 
     def _misheard(self, defect: PipeDefect) -> Ending:
-        """End an attempt of which a message did not fit: what else was lost of it, nobody knows."""
+        """End an attempt after an invalid message: it is unknown what else was lost."""
         self.slot.trainer.stop(str(self.key), str(Answer.STALE))
-        return self._failing(Failure(FailureClass.CRASH, f"a defect of kerasweep: {defect}"), 1)
+        return self._failing(Failure(FailureClass.CRASH, f"a bug in kerasweep: {defect}"), 1)
 
     def _bereaved(self, death: Death) -> Ending:
         if self._asked == Answer.CANCEL:
@@ -282,7 +284,9 @@ class Attempt:
         if self._host.preempting:
             return self._releasing("preempt")
         if death.unheard or (death.culprit and death.culprit != str(self.key)):
-            return self._releasing("its trainer ended before it began, or was killed for another trial")
+            return self._releasing(
+                "its trainer ended before the run started, or was killed for another trial"
+            )
         cls = FailureClass.CRASH
         if death.culprit:
             cls = FailureClass.HANG
@@ -292,15 +296,15 @@ class Attempt:
         return self._failing(Failure(cls, how), death.width)
 
     def _waiting(self, why: str) -> Ending:
-        """Give the trial back because something does not answer; not so fast that it spins."""
+        """Release the trial because something does not respond, with a delay so that it does not spin."""
         self.slot.trainer.stop(str(self.key), str(Answer.STALE))
-        # Longer with each attempt: what refuses now will hardly have changed its mind at once.
+        # Wait longer with each attempt: a refusal will hardly end at once.
         pause_s = self._settings.renew_s * (1.0 + 0.5 * (self.key.attempt - 1))
         self._waking.wait(min(pause_s, max(_LONGEST_PAUSE_S, self._settings.renew_s)))
         return self._failing(Failure(FailureClass.STORE, why), 1)
 
     def _leaving_a_sick_trainer(self, failure: Failure) -> Ending:
-        """Give the trial back after a fault of the machine; a fresh process may be free of it."""
+        """Release the trial after a machine fault; a new process may not have it."""
         self.slot.trainer.retiring = True
         self._waking.wait(min(_SICK_PAUSE_S * 2.0 ** min(self.key.attempt - 1, 10), _LONGEST_PAUSE_S))
         return self._failing(failure, 1)
@@ -313,7 +317,7 @@ class Attempt:
         if why == Answer.STALE:
             return lambda progress: None
         if self._asked == _LEASE:
-            why = "the store did not answer, and the lease was about to end"
+            why = "the store did not respond, and the lease was about to end"
         return lambda progress: self._records.release(
             self.key, targets.get(why, TrialState.QUEUED), why, progress
         )
@@ -324,13 +328,15 @@ class Attempt:
         except StaleAttempt as exc:
             log.warning("%s; its end is not written", exc)
         except OutOfReach as exc:
-            log.error("the end of attempt %s is lost, the trial will be trained again: %s", self.key, exc)
+            log.error(
+                "the result of attempt %s is lost, and the trial will be trained again: %s", self.key, exc
+            )
 
     def _insist(self, call: Callable[[], Any]) -> Any:
-        """Call the store, trying again while it does not answer.
+        """Call the store, retrying while it does not respond.
 
         Raises:
-            OutOfReach: it did not answer in ten minutes, or not before this worker has to end.
+            OutOfReach: it did not respond within ten minutes, or before this worker has to stop.
         """
         deadline = time.monotonic() + _STORE_PATIENCE_S
         while True:

@@ -22,11 +22,11 @@ class BundleShelf:
         self._lock = threading.Lock()
 
     def folder_of(self, ref: ArtifactRef) -> Path:
-        """Return the folder that holds the bundle's files.
+        """Return the folder with the bundle's files.
 
         Raises:
-            Damaged: the bundle is gone or not the one on record.
-            OutOfReach: the artifacts do not answer.
+            Damaged: the bundle is gone or does not match its recorded digest.
+            OutOfReach: the artifacts do not respond.
         """
         folder = self._folder / ref.sha256
         with self._lock:

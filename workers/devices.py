@@ -1,4 +1,4 @@
-"""Which devices this worker has, and how its trainers share them; no TensorFlow is asked."""
+"""The devices of this worker, and how its trainers share them; works without TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _GPU = re.compile(r"\d+|(GPU|MIG)-[\w./-]+")
 
 @dataclass(frozen=True)
 class DeviceSet:
-    """What one trainer owns.
+    """The devices of one trainer.
 
     Args:
-        name: as it shows in logs, such as "cpu" or "gpu 0,1".
+        name: as shown in logs, such as "cpu" or "gpu 0,1".
         gpus: the GPUs' indices; empty for a trainer on CPUs.
         threads: how many threads its operations may use.
-        logical_cpus: how many logical CPU devices stand in for GPUs; 0 for none.
+        logical_cpus: how many logical CPU devices are used as GPUs; 0 for none.
     """
 
     name: str
@@ -33,12 +33,12 @@ class DeviceSet:
 
     @property
     def replicas(self) -> int:
-        """How many devices a trial trains on here."""
+        """The number of devices that a trial trains on here."""
         return self.logical_cpus or len(self.gpus)
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The queues whose trials fit: its own number of GPUs, and those that ask for none."""
+        """The matching queues: those for its number of GPUs, and for trials that ask for none."""
         own = train_queue(self.replicas)
         return (own,) if self.replicas == 0 else (own, train_queue(0))
 
@@ -52,10 +52,10 @@ def found_gpus() -> tuple[str, ...]:
 
 
 def read_gpus(text: str) -> tuple[str, ...]:
-    """Return the GPUs that `--gpus` names, by index or by NVIDIA's own name of it; an empty text names none.
+    """Return the GPUs that `--gpus` names, by index or by NVIDIA's own name; an empty text means none.
 
     Raises:
-        InputError: something else stands there.
+        InputError: the text is malformed.
     """
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
@@ -69,17 +69,17 @@ def read_gpus(text: str) -> tuple[str, ...]:
 def plan_devices(
     gpus: Sequence[str], gpus_per_trial: int, trainers: int | None, logical_cpus: int, threads: int | None
 ) -> list[DeviceSet]:
-    """Share the devices out among trainers.
+    """Divide the devices among trainers.
 
     Args:
         gpus: the indices of the GPUs to use.
-        gpus_per_trial: how many each trial trains on.
-        trainers: how many trainers; None for one for each device set.
-        logical_cpus: how many logical CPU devices each trainer has in place of GPUs; 0 for none.
-        threads: threads for each trainer; None to share the cores out.
+        gpus_per_trial: the number for each trial.
+        trainers: the number of trainers; None for one per device set.
+        logical_cpus: the number of logical CPU devices per trainer, used as GPUs; 0 for none.
+        threads: threads for each trainer; None to divide the cores.
 
     Raises:
-        InputError: the numbers do not fit together.
+        InputError: the numbers are inconsistent.
     """
     cores = len(os.sched_getaffinity(0))
     groups: list[tuple[str, ...]] = [()]

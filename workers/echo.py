@@ -1,4 +1,4 @@
-"""A trainer's raw output, past Python to descriptors 1 and 2, goes to the worker's stderr within bounds."""
+"""Forwards a trainer's raw output on descriptors 1 and 2 to the worker's stderr, rate-limited."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import select
 import threading
 import time
 
-#: The descriptor itself: Celery puts an object without one in the place of `sys.stderr`.
+#: The descriptor itself: Celery replaces `sys.stderr` with an object that has none.
 _STDERR = 2
 _CHUNK_BYTES = 1 << 16
 _LOOK_MS = 500
-#: So much at once, and so much for each second after that: a library's warnings, not a job's data.
+#: This much at once, and this much for each second after that: enough for a library's warnings, not for a
+#: job's data.
 _BURST_BYTES, _BYTES_PER_S = 1 << 19, 1 << 11
 _TELL_EVERY_S = 10.0
 
 
 class Echo:
-    """Copies a trainer's raw output for as long as the trainer lives; what is beyond the bounds is counted.
+    """Copies a trainer's raw output for the life of the trainer; output beyond the limit is counted.
 
     Args:
         name: the trainer's.
@@ -33,17 +34,17 @@ class Echo:
         self._thread = threading.Thread(target=self._copy, name=f"output of {name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to copy; from now on the trainer alone holds the other end."""
+        """Start copying; from now on only the trainer holds the other end."""
         os.close(self.descriptor)
         self._thread.start()
 
     def end(self) -> None:
-        """Copy what is there and end, even where a process that was left behind holds the other end."""
+        """Copy the remaining output and stop, even if a process left behind holds the other end."""
         self._ended.set()
         self._thread.join()
 
     def discard(self) -> None:
-        """Close both ends; no trainer came of it."""
+        """Close both ends; the trainer did not start."""
         os.close(self.descriptor)
         os.close(self._source)
 

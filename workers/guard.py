@@ -1,10 +1,11 @@
-"""A small process between a worker and a trainer: the trainer's parent, and the end of all that it started.
+"""A small process between a worker and a trainer: it is the trainer's parent, and ends everything that it
+started.
 
-A job may signal its parent, or start processes in sessions of their own and forget them. Here they find this
-process, which listens to its worker alone, adopts every orphan below it and takes them down with the trainer.
-It runs by itself, as `python -I -S guard.py`: it imports nothing of ours and needs 10 ms and 10 MB.
+A job may signal its parent, or start processes in separate sessions and forget them. Here they meet this
+process, which only obeys its worker, adopts every orphan below it and ends them with the trainer. It runs
+standalone, as `python -I -S guard.py`: it imports nothing of ours and needs 10 ms and 10 MB.
 
-Linux alone; see prctl(2), PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG.
+Linux only; see prctl(2), PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import sys
 import time
 from pathlib import Path
 
-#: What is guarded, as a JSON list, and the worker's process number; neither is passed on.
+#: The guarded command, as a JSON list, and the worker's process number; neither is passed on.
 COMMAND, PARENT = "KERASWEEP_GUARDED", "KERASWEEP_GUARD_OF"
 
-#: Whether there is a guard on this system.
+#: Whether this system supports a guard.
 GUARDS = sys.platform == "linux"
 
 _PDEATHSIG, _SUBREAPER = 1, 36
-#: Come from the kernel for what this process itself did, and must end it.
+#: Sent by the kernel for faults of this process itself, and must end it.
 _OWN_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 _HEARD = {signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP}
 _LOOK_S, _BURY_S, _PAUSE_S = 5.0, 5.0, 0.01
@@ -35,7 +36,7 @@ _LOOK_S, _BURY_S, _PAUSE_S = 5.0, 5.0, 0.01
 def guarded(command: list[str], environ: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return the command line and the environment that run a command under a guard.
 
-    The command itself is not part of the line, so that who looks for trainers by it finds no guards.
+    The command itself is not part of the line, so that a search for trainers by command line finds no guards.
     """
     if not GUARDS:
         return command, environ
@@ -47,7 +48,7 @@ def guarded(command: list[str], environ: dict[str, str]) -> tuple[list[str], dic
 
 
 def main() -> None:
-    """Run the command, wait for its end, bury what it left, and end as it did."""
+    """Run the command, wait for it to end, clean up what it left, and exit as it did."""
     command, parent = json.loads(os.environ.pop(COMMAND)), int(os.environ.pop(PARENT))
     libc = ctypes.CDLL(None)
     libc.prctl(_PDEATHSIG, signal.SIGHUP, 0, 0, 0)
@@ -78,7 +79,7 @@ def _become(libc: ctypes.CDLL, command: list[str], guard: int, mask: set[int]) -
 
 
 def _watch(child: int, parent: int) -> int:
-    """Wait for the child's end and return its status; the worker may ask for it, and its death does."""
+    """Wait for the child to end and return its status; end it when the worker asks or dies."""
     status = None
     while status is None:
         heard = signal.sigtimedwait(_HEARD, _LOOK_S)
@@ -90,7 +91,7 @@ def _watch(child: int, parent: int) -> int:
 
 
 def _reap(child: int) -> int | None:
-    """Take leave of those below that have ended; return the child's status if it is one of them."""
+    """Reap descendants that have ended; return the child's status if it is among them."""
     found = None
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -99,7 +100,7 @@ def _reap(child: int) -> int | None:
 
 
 def _bury() -> None:
-    """End all that is left below this process; each orphan becomes its child."""
+    """End everything left below this process; each orphan becomes its child."""
     deadline = time.monotonic() + _BURY_S
     while (left := _below(os.getpid())) and time.monotonic() < deadline:
         for pid in left:
@@ -110,7 +111,7 @@ def _bury() -> None:
 
 
 def _below(pid: int) -> list[int]:
-    """Return all descendants of a process, those that have ended and are not reaped among them."""
+    """Return all descendants of a process, including zombies."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -125,10 +126,10 @@ def _below(pid: int) -> list[int]:
 
 
 def _end_like(status: int) -> None:
-    """End with the child's exit code, or by its signal."""
+    """Exit with the child's exit code, or by its signal."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has left one already
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the child has already left one
         with contextlib.suppress(OSError):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})

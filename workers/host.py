@@ -1,4 +1,4 @@
-"""The trainers of this worker: start, feed, watch, scale, end."""
+"""The trainers of this worker: start, feed, watch, scale, stop."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CLOSE_S = 5.0
 
 
 class NoSlot(Exception):
-    """A trial cannot begin here now: there is no room for it, or the worker is about to end."""
+    """A trial cannot start here now: there is no slot for it, or the worker is stopping."""
 
 
 class Host:
     """The trainers of a worker, and the slots in them.
 
     Args:
-        device_sets: what each trainer owns.
+        device_sets: the devices of each trainer.
         width: how many trials a trainer may train in one pack.
         settings: grace and start times, in seconds.
     """
@@ -42,35 +42,37 @@ class Host:
         self.preempting = False
         #: Whether this worker is set aside, since trials fail on it alone.
         self.aside = False
-        # Whether a hint found no slot since anything changed, and whether one did since two shared a trainer.
+        # Whether a hint has found no slot since the last change, and whether one has since two shared a
+        # trainer.
         self._full = self._wary = False
-        #: Hears how many hints this worker may hold, whenever that may have changed; from any thread.
+        #: Called with the number of hints this worker may hold, whenever that may have changed; from any
+        #: thread.
         self.on_capacity: Callable[[int], None] = lambda _capacity: None
 
     @property
     def trainers(self) -> list[Trainer]:
-        """Those that there are now."""
+        """The current trainers."""
         with self._changed:
             return self._slots.trainers
 
     @property
     def scale(self) -> Scale:
-        """How many trainers there are, and how many slots each has."""
+        """The number of trainers, and of slots in each."""
         with self._changed:
             return Scale(len(self._slots.trainers), self._slots.width)
 
     @property
     def capacity(self) -> int:
-        """How many trials may train here at once, as far as is known of what they are."""
+        """How many trials may train here at once, as far as is known about them."""
         with self._changed:
             return self._slots.capacity
 
     @property
     def intake(self) -> int:
-        """How many hints this worker may hold now: of the trials that train, and of those that could begin.
+        """How many hints this worker may hold now: for the trials that train, and for those that could start.
 
-        What a trial is can only be seen from its hint. So a worker whose last hint found no slot takes no
-        other until something changes here, and then one at a time until trials share a trainer again.
+        What kind a trial is only shows in its hint. So a worker whose last hint found no slot takes no other
+        until something changes here, and then one at a time until trials share a trainer again.
         """
         with self._changed:
             return self._intake()
@@ -81,14 +83,14 @@ class Host:
             trainer.start()
 
     def wait(self, gpus_needed: bool = False) -> None:
-        """Wait until one of the trainers is there.
+        """Wait until one of the trainers is ready.
 
         Args:
             gpus_needed: whether a trainer that was given GPUs and sees none must not train.
 
         Raises:
             InputError: there is such a trainer.
-            OutOfReach: no trainer comes up; its own words are in the log.
+            OutOfReach: no trainer starts; its own messages are in the log.
         """
         trainers = self.trainers
         deadline = time.monotonic() + self._settings.start_s
@@ -96,7 +98,9 @@ class Host:
             while not any(trainer.ready for trainer in trainers):
                 broken = all(trainer.failed_starts >= _GIVE_UP_STARTS for trainer in trainers)
                 if broken or time.monotonic() >= deadline:
-                    remedy = "Its own words are above; is TensorFlow there? pip install 'kerasweep[worker]'"
+                    remedy = (
+                        "Its messages are above; is TensorFlow installed? pip install 'kerasweep[worker]'"
+                    )
                     raise OutOfReach("A trainer", "this machine", remedy)
                 self._changed.wait(1.0)
             blind = next((trainer for trainer in trainers if trainer.blind), None)
@@ -104,7 +108,7 @@ class Host:
                 named = ",".join(blind.devices.gpus)
                 raise InputError(
                     f"--gpus must name GPUs that TensorFlow sees, got {named} and it sees none; "
-                    "pip install 'kerasweep[cuda]', or leave --gpus out to train on the CPU"
+                    "pip install 'kerasweep[cuda]', or omit --gpus to train on the CPU"
                 )
 
     @contextmanager
@@ -112,7 +116,7 @@ class Host:
         """Hold a slot in a trainer.
 
         Raises:
-            NoSlot: none is free for such a trial now; nothing waits here that another worker could train.
+            NoSlot: none is free for such a trial; nothing waits here that another worker could train.
         """
         slot = self._take(sweep, pack_limit)
         try:
@@ -124,13 +128,13 @@ class Host:
                 self._tell()
 
     def settle(self, slot: Slot, packed: bool, pack_limit: int | None) -> None:
-        """Learn whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
+        """Record whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
         with self._changed:
             self._slots.settle(slot, packed, pack_limit)
             self._tell()
 
     def rescale(self, scale: Scale) -> None:
-        """Change how many slots and trainers there are; a trainer that is to go ends when it is empty."""
+        """Change the number of slots and trainers; a trainer to be removed stops once it is empty."""
         with self._changed:
             if self.preempting:
                 return
@@ -148,7 +152,7 @@ class Host:
             self._tell()
 
     def sample(self) -> Sample:
-        """Return what the trainers have done so far."""
+        """Return the trainers' current counters."""
         with self._changed:
             trainers = self._slots.trainers
             return Sample(
@@ -161,19 +165,19 @@ class Host:
             )
 
     def look_again(self) -> None:
-        """Let a hint be tried again, should what freed a slot have gone unheard."""
+        """Let a hint be tried again, in case a freed slot went unnoticed."""
         with self._changed:
             self._tell()
 
     def preempt(self) -> bool:
-        """Begin nothing new; tell whether this is the first that is heard of it."""
+        """Start nothing new; return whether this is the first call."""
         with self._changed:
             first, self.preempting = not self.preempting, True
             self._changed.notify_all()
             return first
 
     def close(self) -> None:
-        """End the trainers, all at once; what still runs in them is given back, at no charge."""
+        """Stop all trainers at once; runs still in them are released without counting a failure."""
         self.preempt()
         trainers = self.trainers
         for trainer in trainers:
@@ -204,7 +208,7 @@ class Host:
         return min(capacity, self._slots.placed + 1) if self._wary else capacity
 
     def _retire_if_grown(self, trainer: Trainer) -> None:
-        """Let a trainer whose memory has grown take no more runs, and start it anew when it has none.
+        """Give a trainer whose memory has grown no more runs, and replace it once it has none.
 
         TensorFlow leaks a few MiB with each trial, whatever is cleared.
         """

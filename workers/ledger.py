@@ -1,7 +1,7 @@
-"""The ledger of a worker: what its attempts have to say goes to the store together, at most twice a second.
+"""The ledger of a worker: the progress of its attempts is sent to the store together, at most twice a second.
 
-Every record renews the attempts' leases and brings their answers back. Where the store does not answer, the
-ledger keeps what it has; an attempt that could not renew in time is stopped, before its lease is over.
+Every record renews the attempts' leases and brings back their answers. If the store does not respond, the
+ledger keeps what it has; an attempt that could not renew in time is stopped before its lease is over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SEEN_EVERY_S = 10.0
 
 @dataclass
 class _Page:
-    """An attempt's part of the ledger."""
+    """An attempt's page in the ledger."""
 
     answered: Callable[[Answer], None]
     unrenewed: Callable[[], None]
@@ -37,13 +37,13 @@ class _Page:
     logs: list[str] = field(default_factory=list)
 
     def take(self, key: AttemptKey) -> Progress:
-        """Return what was written on the page, and empty it."""
+        """Return what was written on the page, and clear it."""
         progress = Progress(key, tuple(self.epochs), tuple(self.checkpoints), tuple(self.logs))
         self.epochs, self.checkpoints, self.logs = [], [], []
         return progress
 
     def put_back(self, progress: Progress) -> None:
-        """Write what could not be sent in front of what came since."""
+        """Put back what could not be sent, in front of newer entries."""
         self.epochs[:0], self.checkpoints[:0] = progress.epochs, progress.checkpoints
         self.logs[:0] = progress.logs
 
@@ -53,13 +53,13 @@ class _Page:
 
 
 class Ledger:
-    """Sends what attempts have to say, and hears what is asked of them.
+    """Sends the progress of attempts, and receives requests to them.
 
     Args:
-        records: where to.
+        records: the destination.
         settings: the lease, its renewal and the flush, in seconds.
         worker: this worker's name.
-        facts: returns what it offers now, for `doctor`.
+        facts: returns what it currently offers, for `doctor`.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class Ledger:
         self._watch = threading.Thread(target=self._watch_leases, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Begin to flush."""
+        """Start flushing."""
         self._thread.start()
         self._watch.start()
 
     def open(
         self, key: AttemptKey, answered: Callable[[Answer], None], unrenewed: Callable[[], None]
     ) -> None:
-        """Begin an attempt's page.
+        """Open an attempt's page.
 
         Args:
             key: the attempt.
-            answered: hears, in the ledger's thread, whatever is not `go on`.
-            unrenewed: is called, in a thread of the ledger's, when the lease was not renewed for too long.
+            answered: called, in the ledger's thread, with any answer other than `go on`.
+            unrenewed: called, in one of the ledger's threads, when the lease was not renewed for too long.
         """
         with self._pages_lock:
             self._pages[key] = _Page(answered, unrenewed, time.monotonic())
@@ -101,7 +101,7 @@ class Ledger:
         checkpoint: ArtifactRef | None = None,
         log_line: str | None = None,
     ) -> None:
-        """Write onto an attempt's page."""
+        """Write on an attempt's page."""
         with self._pages_lock:
             page = self._pages[key]
             if epoch is not None:
@@ -112,16 +112,16 @@ class Ledger:
                 page.logs.append(log_line)
 
     def close(self, key: AttemptKey) -> Progress:
-        """End an attempt's page; return what was not sent, for the attempt's last transaction."""
+        """Close an attempt's page; return what was not sent, for the attempt's last transaction."""
         with self._flush_lock, self._pages_lock:
             return self._pages.pop(key).take(key)
 
     def tell_soon(self) -> None:
-        """Let what the worker offers, and what its attempts do, be told with the next flush."""
+        """Send the worker's offer, and the state of its attempts, with the next flush."""
         self._seen_at = 0.0
 
     def stop(self) -> None:
-        """End; the worker is recorded as gone."""
+        """Stop; the worker is recorded as gone."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -141,7 +141,7 @@ class Ledger:
                 log.exception("the ledger could not be written")
 
     def _watch_leases(self) -> None:
-        # A thread of its own: a store that hangs keeps the other one waiting for longer than a lease.
+        # A separate thread, since a store that hangs may block the other one for longer than a lease.
         while not self._closing.wait(self._settings.flush_s):
             self._stop_unrenewed()
 
@@ -163,7 +163,9 @@ class Ledger:
         self._hear(answers, now)
 
     def _recorded(self, batch: list[Progress]) -> Mapping[AttemptKey, Answer]:
-        """Record a batch; where it is refused as a whole, record it page by page, so that one spoils none."""
+        """Record a batch; if it is refused as a whole, record it page by page, so that one does not spoil the
+        others.
+        """
         try:
             return self._records.record(batch, self._settings.lease_s) if batch else {}
         except OutOfReach:
@@ -179,12 +181,12 @@ class Ledger:
             except OutOfReach:
                 self._put_back([progress])
             except Exception:
-                log.exception("the page of attempt %s cannot be written", progress.key)
+                log.exception("the page of attempt %s could not be written", progress.key)
                 self._put_back([progress])  # it is not renewed, so the attempt ends
         return answers
 
     def _take(self, now: float) -> list[Progress]:
-        """Take the pages that have something on them, or whose lease is due for renewal."""
+        """Take the pages that have entries, or whose lease is due for renewal."""
         with self._pages_lock:
             due = [
                 (key, page)
@@ -209,7 +211,7 @@ class Ledger:
                 page.answered(answer)
 
     def _stop_unrenewed(self) -> None:
-        """Stop attempts that may lose their lease before the store answers again."""
+        """Stop attempts that may lose their lease before the store responds again."""
         now = time.monotonic()
         with self._pages_lock:
             late = [

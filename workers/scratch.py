@@ -1,7 +1,7 @@
-"""A private folder for as long as this process lives, even where it is killed: the next one tidies up.
+"""A private folder for the life of this process, even if it is killed: the next process cleans up.
 
-A killed process removes nothing. So its folder holds a lock, which its death sets free, and whoever makes a
-folder afterwards removes those whose lock can be had. Unlike a process number, that holds between containers
+A killed process removes nothing. So its folder contains a lock, which is released when it dies, and the next
+process removes the folders whose lock is free. Unlike process numbers, this also works between containers
 that share a temporary folder.
 """
 
@@ -21,12 +21,12 @@ _LOCK = "lock"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a private folder, removed at the end; what this process starts has its temporary files there."""
+    """Yield a private folder, removed at the end; processes started from here use it for temporary files."""
     _tidy(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     lock = os.open(folder / "lock.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(folder / "lock.new", folder / _LOCK)  # held before anyone can find it
+    os.rename(folder / "lock.new", folder / _LOCK)  # locked before anyone can find it
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:
@@ -45,12 +45,12 @@ def _tidy(temporary: Path) -> None:
     for folder in temporary.glob(f"{_PREFIX}*"):
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # being made or removed just now, or another user's
+        except OSError:  # being created or removed right now, or belongs to another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:  # its owner lives
+        except BlockingIOError:  # its owner is alive
             pass
         finally:
             os.close(lock)

@@ -1,8 +1,8 @@
 """The slots of a worker: which trial trains in which trainer, and how many hints the worker may take.
 
-A trial takes a slot before it is claimed, so that nothing is claimed that cannot train at once; a hint that
-finds none goes back to its queue. What trains in a pack shares its trainer with others; what trains by `fit`
-has it to itself.
+A trial takes a slot before it is claimed, so that no trial is claimed before it can train; a hint that finds
+no slot goes back to its queue. A packed trial shares its trainer with others; one trained with `fit` has it
+to itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from kerasweep.workers.trainers import Trainer
 
 @dataclass(eq=False)
 class Slot:
-    """What a trial holds of a trainer.
+    """A trial's slot in a trainer.
 
     Args:
-        trainer: where.
+        trainer: the trainer.
         sweep: the trial's.
-        limit: how many may train in the trainer together, this one among them; None for all of its slots.
+        limit: how many may train in the trainer together, including this one; None for all of its slots.
     """
 
     trainer: Trainer
@@ -29,7 +29,7 @@ class Slot:
 
 
 class Slots:
-    """Who trains where. One thread at a time.
+    """Assigns trials to trainers. Not thread-safe.
 
     Args:
         trainers: those of the worker.
@@ -44,38 +44,38 @@ class Slots:
 
     @property
     def trainers(self) -> list[Trainer]:
-        """All trainers, in the order in which they came."""
+        """All trainers, in order of arrival."""
         return list(self._slots)
 
     @property
     def sweeps(self) -> frozenset[str]:
-        """The sweeps of those who train."""
+        """The sweeps in training."""
         return frozenset(slot.sweep for slots in self._slots.values() for slot in slots)
 
     @property
     def capacity(self) -> int:
-        """How many trials may train at once, as far as is known: a trainer that packs has all its slots."""
+        """How many trials may train at once, as far as is known: a trainer that packs uses all its slots."""
         return sum(self._slots_of(trainer) for trainer in self._slots)
 
     @property
     def placed(self) -> int:
-        """How many train now."""
+        """The number of trials in training."""
         return sum(map(len, self._slots.values()))
 
     @property
     def full(self) -> bool:
-        """Whether every trainer is there, and has no slot left."""
+        """Whether every trainer is ready, and has no slot left."""
         return all(
             trainer.ready and len(slots) >= self._slots_of(trainer) for trainer, slots in self._slots.items()
         )
 
     def taken(self, trainer: Trainer) -> int:
-        """Return how many train in a trainer."""
+        """Return the number of trials in a trainer."""
         return len(self._slots[trainer])
 
     def take(self, sweep: str, pack_limit: int | None) -> Slot | None:
-        """Take a slot in the trainer that has the most free; None where there is none."""
-        # A first trial shows how its sweep trains, so it trains alone.
+        """Take a slot in the trainer with the most free slots; None if there is none."""
+        # The first trial reveals how its sweep trains, so it trains alone.
         limit = pack_limit if self._packed.get(sweep, False) else 1
         free = [trainer for trainer in self._slots if trainer.available and self._has_room(trainer, limit)]
         if not free:
@@ -85,21 +85,21 @@ class Slots:
         return slot
 
     def settle(self, slot: Slot, packed: bool, pack_limit: int | None) -> None:
-        """Learn whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
+        """Record whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
         self._packed[slot.sweep] = self._packs[slot.trainer] = packed
         slot.limit = pack_limit if packed else 1
 
     def leave(self, slot: Slot) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._slots[slot.trainer].remove(slot)
 
     def add(self, trainer: Trainer) -> None:
-        """Add a trainer, of which is thought what is known of the others."""
+        """Add a trainer; what is known about the others is assumed for it."""
         self._packs[trainer] = any(self._packs.values())
         self._slots[trainer] = []
 
     def drop(self, trainer: Trainer) -> None:
-        """Take away a trainer in which nobody trains."""
+        """Remove a trainer in which nothing trains."""
         self._packs.pop(trainer, None)
         del self._slots[trainer]
 

@@ -17,9 +17,9 @@ from kerasweep.workers.devices import found_gpus, plan_devices, read_gpus
 from kerasweep.workers.host import Host
 from kerasweep.workers.scratch import scratch_folder
 
-#: A pack's least width where none is asked for.
+#: The minimum width of a pack if none is requested.
 _AUTO_SLOTS = 8
-#: So many times that wide a pack may grow where it is measured to be faster.
+#: By this factor a pack may grow if that measures faster.
 _WIDEST = 4
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code, 2 for wrong input, 3 for out of reach."""
     form = "%(asctime)s worker %(levelname)s %(message)s"
     log_to_stderr(form)
-    logging.getLogger("kerasweep").setLevel(logging.INFO)  # Celery quiets the root logger when it starts
+    logging.getLogger("kerasweep").setLevel(logging.INFO)  # Celery silences the root logger when it starts
     try:
         _serve(_flags().parse_args(argv), from_env())
     except GaveUp as exc:
@@ -48,7 +48,7 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
     host = Host(device_sets, flags.slots or _auto_slots(len(device_sets)), settings)
     with scratch_folder() as folder:
         host.start()
-        # Trainers load TensorFlow for seconds, and this process its own libraries meanwhile.
+        # Trainers take seconds to load TensorFlow; this process loads its own libraries meanwhile.
         from kerasweep.workers.work import work
 
         most = _largest(host.scale, flags, bool(gpus))
@@ -56,15 +56,16 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
 
 
 def _auto_slots(trainers: int) -> int:
-    """Return a pack's first width: two trials for each core: one computes while another is between epochs.
+    """Return the initial width of a pack: two trials for each core, so that one computes while another is
+    between epochs.
 
-    Where more are measured to be faster it grows; where memory is short, the trainer lets fewer of them in.
+    It grows if more measure faster; if memory is short, the trainer admits fewer.
     """
     return max(_AUTO_SLOTS, 2 * len(os.sched_getaffinity(0)) // trainers)
 
 
 def _largest(scale: Scale, flags: argparse.Namespace, gpus: bool) -> Scale:
-    """Return how far a worker may scale itself: not at all in what was asked for, nor in trainers on GPUs."""
+    """Return how far a worker may scale itself: not beyond explicit numbers, nor in trainers on GPUs."""
     cores = len(os.sched_getaffinity(0))
     fixed = flags.trainers or gpus or flags.threads
     return Scale(
@@ -75,8 +76,8 @@ def _largest(scale: Scale, flags: argparse.Namespace, gpus: bool) -> Scale:
 
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kerasweep worker")
-    parser.add_argument("--trainers", type=_count, default=None, help="trainer processes: auto, or how many")
-    parser.add_argument("--slots", type=_count, default=None, help="trials of one pack: auto, or how many")
+    parser.add_argument("--trainers", type=_count, default=None, help="trainer processes: auto, or a number")
+    parser.add_argument("--slots", type=_count, default=None, help="trials per pack: auto, or a number")
     parser.add_argument("--gpus", default="auto", help="auto, or indices such as 0,1; empty for none")
     parser.add_argument("--gpus-per-trial", type=int, default=1)
     parser.add_argument("--logical-cpus", type=int, default=0)

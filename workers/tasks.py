@@ -27,7 +27,7 @@ _ASIDE_LOOK_S = 2.0
 
 @dataclass
 class Worker:
-    """All that a task needs, and the attempts that are under way by their task's id."""
+    """Everything that a task needs, and the running attempts by their task's id."""
 
     name: str
     settings: Settings
@@ -43,15 +43,15 @@ class Worker:
     watchdog: Watchdog | None = None
 
     def train(self, task_id: str, key: TrialKey, taken: Sequence[str] = ()) -> bool:
-        """Train a trial if it is there to be claimed; a hint too many ends here without a word.
+        """Train a trial if it can be claimed; a redundant hint ends here silently.
 
         Args:
             task_id: of the hint.
             key: the trial.
-            taken: the queue's key and the text there, to put the hint back if no slot is free for it.
+            taken: the queue's key and the original text, to put the hint back if no slot is free for it.
 
         Returns:
-            False where the hint was put back.
+            False if the hint was put back.
         """
         try:
             with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
@@ -70,7 +70,7 @@ class Worker:
         return True
 
     def _stands_aside(self) -> bool:
-        """Tell whether this worker is set aside: then it takes no hints until it is taken back or probes."""
+        """Tell whether this worker is set aside: then it takes no hints until it is released or probes."""
         if not self.records.is_aside(self.name):
             return False
         with self.lock:
@@ -87,26 +87,30 @@ class Worker:
                 if not self.records.is_aside(self.name):
                     break
             except OutOfReach:
-                continue  # the store is away for everybody
+                continue  # the store is away for everyone
         self.host.aside = False
         self.host.look_again()
 
     def _put_back(self, key: TrialKey, taken: Sequence[str]) -> None:
-        """Leave a hint to another worker; one that gets lost is sent again by reconciling."""
+        """Leave a hint to another worker; if it gets lost, reconciling sends it again."""
         try:
             if taken:
                 self.queue.give_back(*taken)
         except OutOfReach as exc:
-            log.warning("the hint of trial %s is lost for now: %s", key, str(exc).splitlines()[0])
+            log.warning(
+                "trial %s could not be returned to its queue; it will be queued again: %s",
+                key,
+                str(exc).splitlines()[0],
+            )
 
     def phases(self) -> dict[str, str]:
-        """Return what trainers do for trials that do not train yet, by trial."""
+        """Return what trainers are doing for trials that do not train yet, by trial."""
         with self.lock:
             attempts = list(self.live.values())
         return {str(one.key.of_trial): one.phase for one in attempts if one.phase not in ("", "training")}
 
     def leave(self) -> None:
-        """Sign off, and end the trainers; a second call waits for nothing and does nothing."""
+        """Sign off, and stop the trainers; a second call does nothing."""
         with self.lock:
             first = not self.left.is_set()
             self.left.set()
@@ -122,6 +126,6 @@ class Worker:
             attempt.run(self.bundles)
         finally:
             with self.lock:
-                # A message that came twice brought its second attempt here while the first was leaving.
+                # A duplicate message started its second attempt here while the first was leaving.
                 if self.live.get(task_id) is attempt:
                     del self.live[task_id]

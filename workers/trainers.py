@@ -1,9 +1,9 @@
-"""A trainer as its host sees it: a child process, its runs, and what it says of them.
+"""A trainer as its host sees it: a child process, its runs, and their events.
 
-One thread of each trainer starts the process, reads its events and buries it: Linux ends a child when the
+One thread for each trainer starts the process, reads its events and reaps it: Linux ends a child when the
 *thread* that started it ends, so that thread lives exactly as long as the child should. A second thread
-writes, so that a stopped child can never block the host. The child is a
-guard, and the trainer the guard's.
+writes, so that a stopped child can never block the host. The child is a guard, and the trainer is the guard's
+child.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _LONGEST_PAUSE_S = 30.0
 _LOOK_MS = 500
 _EXIT_S = 10.0
 _CHUNK_BYTES = 1 << 16
-#: So long may a trainer that is to be replaced take to end.
+#: How long a trainer that is to be replaced may take to end.
 _RETIRE_S = 20.0
 
 
@@ -64,12 +64,12 @@ class Death:
     """How a trainer ended.
 
     Args:
-        code: the exit code, or the signal's number, negative.
-        killed_for: why we killed it; empty where we did not.
-        culprit: the run that it was killed for; empty where it was for none.
-        by_kernel: whether the kernel ended it for want of memory.
+        code: the exit code, or the negative signal number.
+        killed_for: why we killed it; empty if we did not.
+        culprit: the run for which it was killed; empty if none.
+        by_kernel: whether the kernel killed it for lack of memory.
         unheard: whether the run never reached it, and so cannot be to blame.
-        width: how many runs it had.
+        width: the number of its runs.
     """
 
     code: int
@@ -80,13 +80,13 @@ class Death:
     width: int
 
 
-#: What a run's host hears of it, in the end the death of its trainer or a message that did not fit.
+#: What a run's host receives; last the death of its trainer or an invalid message.
 Heard = RunEvent | Death | PipeDefect
 
 
 @dataclass
 class Run:
-    """One attempt inside a trainer: what was heard of it, and when it last made a step."""
+    """An attempt inside a trainer: its events, and the time of its last step."""
 
     name: str
     events: queue.Queue[Heard] = field(default_factory=queue.Queue)
@@ -95,10 +95,10 @@ class Run:
 
 
 class Trainer:
-    """A trainer process that is started again whenever it ends.
+    """A trainer process that is restarted whenever it ends.
 
     Args:
-        devices: what it owns.
+        devices: its devices.
         artifacts_url: where it writes checkpoints and models.
         changed: called, from any thread, when it becomes ready or ends.
     """
@@ -119,10 +119,10 @@ class Trainer:
         self._lock = threading.Lock()
         self._outbox: queue.Queue[bytes | None] = queue.Queue()
         self._writer = PipeWriter()
-        #: The guard where there is one; the trainer's own number comes with its first word.
+        #: The guard if there is one; the trainer's own number arrives with its first message.
         self._process: subprocess.Popen[bytes] | None = None
         self._own_pid: int | None = None
-        #: Why the process that lives now was killed, and for which run.
+        #: Why the current process was killed, and for which run.
         self._killed: tuple[str, str] = ("", "")
         self._last_sign = time.monotonic()
         self._closing = threading.Event()
@@ -130,32 +130,32 @@ class Trainer:
 
     @property
     def pid(self) -> int | None:
-        """The process that lives now."""
+        """The id of the current process."""
         process = self._process
         return self._own_pid or (process.pid if process else None)
 
     @property
     def width(self) -> int:
-        """How many runs it has now."""
+        """The number of its current runs."""
         return len(self._runs)
 
     @property
     def cpu_s(self) -> float:
-        """The processor time that the process which lives now has taken, in seconds."""
+        """The processor time of the current process, in seconds."""
         pid = self.pid
         return cpu_seconds(pid) if pid else 0.0
 
     @property
     def available(self) -> bool:
-        """Whether it may be given runs."""
+        """Whether it accepts runs."""
         return self.ready and not self.retiring and not self.leaving
 
     def start(self) -> None:
-        """Start the process; `ready` tells when TensorFlow is loaded."""
+        """Start the process; `ready` is set when TensorFlow is loaded."""
         self._keeper.start()
 
     def train(self, order: TrainOrder) -> Run:
-        """Give it a run; what is heard of the run ends with an end event, a death or a defect."""
+        """Give it a run; the run's events end with an end event, a death or a defect."""
         run = Run(order.run)
         with self._lock:
             self._runs[order.run] = run
@@ -180,13 +180,13 @@ class Trainer:
             self._runs.pop(name, None)
 
     def silent_s(self, run: Run) -> float:
-        """Return for how many seconds nothing moved in the run, or in its trainer until the run begins."""
+        """Return the seconds without progress in the run, or in its trainer until the run starts."""
         last = run.last_sign if run.began else max(run.last_sign, self._last_sign)
         return time.monotonic() - last
 
     def kill(self, reason: str, culprit: str = "") -> None:
-        """End the process that lives now; its runs hear of its death with the reason."""
-        with self._lock:  # so that its keeper does not bury it, and start the next one, meanwhile
+        """Kill the current process; its runs receive its death with the reason."""
+        with self._lock:  # so that its keeper does not reap it and start the next one meanwhile
             process = self._process
             if process is not None:
                 self._kill(process, reason, culprit)
@@ -194,13 +194,13 @@ class Trainer:
     def _kill(self, process: subprocess.Popen[bytes], reason: str, culprit: str) -> None:
         if self._process is process and not _is_dead(process):
             self._killed = self._killed if self._killed[0] else (reason, culprit)
-            # Its keeper reaps it. A guard takes down with the trainer what that has started.
+            # Its keeper reaps it. A guard also ends what the trainer has started.
             os.kill(process.pid, signal.SIGTERM if GUARDS else signal.SIGKILL)
             os.kill(process.pid, signal.SIGCONT)  # a job may have stopped its parent
 
     def retire(self) -> None:
-        """End the process, which has no runs now, so that a fresh one takes its place."""
-        log.info("trainer %s, which holds %d MiB, is started anew", self.devices.name, self.rss_bytes >> 20)
+        """Stop the process, which has no runs, so that a new one replaces it."""
+        log.info("trainer %s uses %d MiB and is replaced", self.devices.name, self.rss_bytes >> 20)
         process = self._process
         self._say(ExitOrder())
         if process is not None:
@@ -210,21 +210,21 @@ class Trainer:
 
     def _end_retired(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:
-            self._kill(process, "it did not end when it was to be replaced", "")
+            self._kill(process, "it did not stop when it was to be replaced", "")
 
     def ask_to_end(self) -> None:
-        """Tell it to end for good; while TensorFlow loads it would not hear, and has nothing to lose."""
+        """Tell it to stop for good; while TensorFlow loads it would not notice, and has nothing to lose."""
         self._closing.set()
         self._say(ExitOrder())
         if not self.ready:
-            self.kill("it has not begun")
+            self.kill("it has not started")
 
     def close(self, grace_s: float) -> None:
-        """End it for good."""
+        """Stop it for good."""
         self.ask_to_end()
         self._keeper.join(grace_s)
         if self._keeper.is_alive():
-            self.kill("it did not end when asked")
+            self.kill("it did not stop when asked")
             self._keeper.join(grace_s)
 
     def _say(self, order: Order) -> None:
@@ -237,14 +237,14 @@ class Trainer:
             try:
                 self._live()
             except Exception:
-                # No memory for a process, no descriptors left: this thread must outlive it and try again.
+                # No memory for a process, or no descriptors left: this thread must survive that and retry.
                 log.exception("trainer %s could not be started", self.devices.name)
                 self.failed_starts += 1
             if not self._closing.is_set():
                 self._closing.wait(min(0.25 * 2.0**self.failed_starts, _LONGEST_PAUSE_S))
 
     def _live(self) -> None:
-        """One life of the process, from start to burial."""
+        """Run the process once, from start to reaping."""
         child_in, to_child = os.pipe()
         from_child, child_out = os.pipe()
         with os.fdopen(from_child, "rb", buffering=0) as pipe, os.fdopen(to_child, "wb", buffering=0) as sink:
@@ -282,7 +282,7 @@ class Trainer:
         )
 
     def _read(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
-        """Hear the process until its pipe ends, or it does: a child of its own may hold the pipe open."""
+        """Read from the process until its pipe closes or it dies: one of its children may hold the pipe."""
         poll, reader = select.poll(), PipeReader(EVENTS)
         poll.register(descriptor, select.POLLIN)
         while True:
@@ -302,12 +302,12 @@ class Trainer:
             return
         if isinstance(event, WornEvent):
             self.retiring = True
-            log.info("trainer %s is to be replaced: %s", self.devices.name, event.why)
+            log.info("trainer %s will be replaced: %s", self.devices.name, event.why)
             return
         if isinstance(event, PipeDefect) and event.run is None:
-            # Whose it was cannot be told, and one that is lost would be waited for.
+            # It is unknown to which run it belonged, and a lost one would be waited for.
             log.error("trainer %s: %s", self.devices.name, event)
-            self.kill(f"a defect of kerasweep: {event}")
+            self.kill(f"a bug in kerasweep: {event}")
             return
         with self._lock:
             run = self._runs.get(event.run or "")
@@ -339,7 +339,7 @@ class Trainer:
 
     def _bury(self, process: subprocess.Popen[bytes], by_kernel: bool) -> None:
         with self._lock:
-            code = process.wait()  # under the lock: from here on its number may be another process's
+            code = process.wait()  # under the lock: from here on its number may belong to another process
             self._process = self._own_pid = None
             (killed_for, culprit), self._killed = self._killed, ("", "")
             self.failed_starts += 0 if self.ready else 1
@@ -348,7 +348,7 @@ class Trainer:
             self.rss_bytes, self.steps = 0, StepCount(0, 0.0)
             runs, self._runs = list(self._runs.values()), {}
         if not expected:
-            log.warning("trainer %s ended with code %d under %d runs", self.devices.name, code, len(runs))
+            log.warning("trainer %s ended with code %d during %d runs", self.devices.name, code, len(runs))
         by_kernel = by_kernel and code == -signal.SIGKILL and not killed_for
         death = Death(code, killed_for, culprit, by_kernel, unheard=False, width=len(runs))
         for run in runs:
@@ -356,7 +356,7 @@ class Trainer:
         self._changed()
 
     def _command(self, child_in: int, child_out: int) -> list[str]:
-        parent = 0 if GUARDS else os.getpid()  # a guard sees to it that the trainer ends with it
+        parent = 0 if GUARDS else os.getpid()  # a guard ensures that the trainer ends with it
         pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(parent)]
         flags = ["--artifacts", self._artifacts_url, "--threads", str(self.devices.threads)]
         if self.devices.logical_cpus:
@@ -383,16 +383,16 @@ def _write(pipe: IO[bytes], outbox: queue.Queue[bytes | None]) -> None:
 
 
 def _is_dead(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended, without taking its exit code away."""
+    """Whether a child has ended, without consuming its exit code."""
     try:
         found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # it has been reaped
+    except ChildProcessError:  # it has already been reaped
         return True
     return found is not None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a child's end, and take what it started down with it; it is not reaped here."""
+    """Wait for a child to end, and end everything it started; it is not reaped here."""
     deadline = time.monotonic() + _EXIT_S
     while not _is_dead(process) and time.monotonic() < deadline:
         time.sleep(0.01)

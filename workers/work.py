@@ -1,4 +1,4 @@
-"""What a worker does while its trainers come up, and then: it connects, takes hints, scales and signs off."""
+"""The worker's life: it waits for its trainers, connects, takes hints, scales and signs off."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from kerasweep.workers.tasks import Worker
 log = logging.getLogger(__name__)
 
 _STORE_DEADLINE_S = 60.0
-#: What a trainer takes at least.
+#: The minimum memory of a trainer.
 _TRAINER_BYTES = 1 << 30
 _SAMPLE_S = 0.5
-#: What takes less is over before another trainer is up and was measured.
+#: Less work than this is over before another trainer is up and measured.
 _LONG_S = 10.0
 
 
@@ -50,23 +50,23 @@ def work(
     Args:
         host: its trainers have been started.
         most: how far the worker may scale itself.
-        settings: where everything is.
-        scratch: a folder that is this process's own.
-        engine: auto, fit or pack, for sweeps that leave it open.
-        name: the worker's; None for a new one.
-        gpus_needed: refuse to train on CPUs where a trainer was given GPUs and sees none.
+        settings: the settings.
+        scratch: a private folder of this process.
+        engine: auto, fit or pack, for sweeps that do not choose one.
+        name: the worker's; None for a generated one.
+        gpus_needed: refuse to train on CPUs if a trainer was given GPUs and sees none.
 
     Raises:
         InputError: a trainer does not see the GPUs that it needs.
-        OutOfReach: the store does not answer, or no trainer comes up.
+        OutOfReach: the store does not respond, or no trainer starts.
     """
     records = Records(wait_for(settings.store, _STORE_DEADLINE_S, reach_s=settings.reach_s))
-    records.bury_the_dead()  # before this one signs in: it may have the name of one that died
+    records.bury_the_dead()  # before this one registers: it may have the name of a dead one
     app = build_app(settings.broker_url)
     name = name or f"worker-{secrets.token_hex(3)}@{platform.node()}"
     ledger = Ledger(records, settings, name, lambda: _facts(host, engine, worker, pace))
     bundles = BundleShelf(Artifacts(settings.artifacts), scratch / "bundles")
-    # Not Celery's own connections: those wait longer for a frozen Redis than a worker's end may take.
+    # Not Celery's own connections: those wait longer for a frozen Redis than a worker may take to stop.
     queue = HintQueue(settings.broker_url, settings.reach_s)
     pace = StepRate()
     told = without_password(settings.broker_url), without_password(settings.store)
@@ -94,15 +94,15 @@ def _autoscale(host: Host, most: Scale, records: Records) -> None:
 
 
 def _has_room(host: Host) -> bool:
-    """Whether there is memory for as many trainers again, and as much to spare."""
+    """Whether there is memory for as many trainers again, with some to spare."""
     wanted = sum(max(trainer.rss_bytes, _TRAINER_BYTES) for trainer in host.trainers)
     return free_bytes() > 2 * wanted
 
 
 def trials_wait(host: Host, records: Records) -> bool:
-    """Whether so many trials wait that another scale would be measured before they are over.
+    """Whether enough trials wait for another scale to be measured before they are over.
 
-    They are thought to last as long as those that have ended.
+    They are assumed to take as long as those that have ended.
     """
     try:
         waiting_s = sum(records.seconds_waiting(sweep) for sweep in host.sample().sweeps)

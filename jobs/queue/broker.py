@@ -1,7 +1,7 @@
-"""The way through Redis: Celery's settings, set so that it cannot hurt, and the sending of hints.
+"""The connection to Redis: safe Celery settings, and the sending of hints.
 
-The leases in the store are the only authority on retries, so tasks are acknowledged early, have no
-result, and are never retried by Celery. Every setting below answers to something that was measured.
+The leases in the store are the only authority on retries, so tasks are acknowledged early, have no result,
+and are never retried by Celery. Every setting below is based on measurements.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from kerasweep.jobs.queue.hints import (
 from kerasweep.jobs.queue.remote import restrict_control
 from kerasweep.jobs.trial import TrialKey
 
-_REMEDY = "Start Redis or set KERASWEEP_BROKER_URL to one that runs; `kerasweep doctor` tells more."
+_REMEDY = "Start Redis or set KERASWEEP_BROKER_URL to one that runs; `kerasweep doctor` says more."
 
 
 def celery_settings() -> dict[str, Any]:
-    """Return the settings that every Celery app of ours has."""
+    """Return the settings shared by all our Celery apps."""
     return {
         "task_acks_late": False,
         "task_ignore_result": True,
@@ -63,28 +63,28 @@ def celery_settings() -> dict[str, Any]:
 
 
 def new_app(broker_url: str) -> Celery:
-    """Return a Celery app for a broker; what it meets in Redis does it no harm."""
+    """Return a Celery app for a broker that survives malformed data in Redis."""
     app = Celery("kerasweep", broker=broker_url, set_as_current=False)
     app.conf.update(celery_settings())
     app.amqp.Connection = RedisConnection
-    if broker_url.startswith("rediss://"):  # kombu alone checks no certificate where the URL asks for nothing
+    if broker_url.startswith("rediss://"):  # kombu verifies no certificate unless the URL asks for it
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     restrict_control(app)
     return app
 
 
 _PAGE = 1000
-# Read without parsing: an entry may be anything that somebody put there.
+# Read without parsing: an entry may be anything.
 _TASK_ID = re.compile(rb'"id": ?"([a-z0-9.]{1,80})"')
 
 
 class HintQueue:
-    """Sends hints; a hint that does not arrive costs time and nothing else.
+    """Sends hints; a lost hint only costs time.
 
     Args:
         broker_url: `redis://…`, `rediss://…` or `redis+socket://…`.
-        reach_s: how long Redis may take to answer.
-        app: the Celery app to publish with; by default one of its own.
+        reach_s: how long Redis may take to respond.
+        app: the Celery app to publish with; by default a new one.
     """
 
     def __init__(self, broker_url: str, reach_s: float = 5.0, app: Celery | None = None) -> None:
@@ -102,7 +102,7 @@ class HintQueue:
         self._redis = redis.Redis.from_url(plain, **timeouts)
 
     def ping(self) -> None:
-        """Check that Redis answers.
+        """Check that Redis responds.
 
         Raises:
             OutOfReach: it does not.
@@ -111,14 +111,14 @@ class HintQueue:
             self._redis.ping()
 
     def send(self, hints: list[Hint], *, ahead: bool = False) -> None:
-        """Send hints of trials.
+        """Send hints for trials.
 
         Args:
             hints: what to send.
-            ahead: put them before all that wait in their queues, since their turn has come already.
+            ahead: put them in front of their queues, since their turn has already come.
 
         Raises:
-            OutOfReach: Redis does not answer; some may have been sent.
+            OutOfReach: Redis does not respond; some may have been sent.
         """
         with self._translated(), self._app.producer_or_acquire() as producer:
             for hint in hints:
@@ -133,48 +133,49 @@ class HintQueue:
                 )
             for name, many in Counter(train_queue(hint.gpus) for hint in hints if ahead).items():
                 with self._redis.pipeline() as steps:
-                    for _ in range(many):  # the newest lies on the left, and workers take from the right
+                    for _ in range(many):  # the newest is on the left, and workers take from the right
                         steps.lmove(name, name, "LEFT", "RIGHT")
                     steps.execute()
 
     def send_advance(self, sweep: str) -> None:
-        """Send word to the scheduler that a sweep may go on.
+        """Tell the scheduler that a sweep may continue.
 
         Raises:
-            OutOfReach: Redis does not answer.
+            OutOfReach: Redis does not respond.
         """
         with self._translated(), self._app.producer_or_acquire() as producer:
             self._app.send_task(ADVANCE, kwargs={"sweep": sweep}, queue=SCHEDULER_QUEUE, producer=producer)
 
     def length(self, queue: str) -> int:
-        """Return how many messages wait in a queue.
+        """Return the number of messages in a queue.
 
         Raises:
-            OutOfReach: Redis does not answer.
+            OutOfReach: Redis does not respond.
         """
         with self._translated():
             set_aside(self._redis, [queue])
             return int(self._redis.llen(queue))
 
     def give_back(self, queue: str, text: str) -> None:
-        """Put a hint that was taken back in front of its queue, as it was.
+        """Return a hint unchanged to the front of its queue.
 
         Raises:
-            OutOfReach: Redis does not answer.
+            OutOfReach: Redis does not respond.
         """
         with self._translated():
             self._redis.rpush(queue, text)
 
     def waiting(self, queue: str) -> set[TrialKey]:
-        """Return the trials whose hints wait in a queue; entries of another kind are skipped.
+        """Return the trials whose hints are in a queue; other entries are skipped.
 
         Raises:
-            OutOfReach: Redis does not answer.
+            OutOfReach: Redis does not respond.
         """
         found: set[TrialKey] = set()
         with self._translated():
             set_aside(self._redis, [queue])
-            # From the end where hints come in: what is taken meanwhile at the other end shifts nothing.
+            # Read from the end where hints are added, so that hints taken from the other end meanwhile shift
+            # nothing.
             for start in count(0, _PAGE):
                 page: list[Any] = self._redis.lrange(queue, start, start + _PAGE - 1)
                 found.update(key for entry in page for key in _hinted_by(entry))
@@ -196,7 +197,7 @@ class HintQueue:
 
 
 def _hinted_by(entry: bytes) -> Iterator[TrialKey]:
-    """Yield the trial that an entry of a queue hints at."""
+    """Yield the trial of a queue entry that is a hint."""
     found = _TASK_ID.search(entry)
     key = trial_of_hint_id(found[1].decode()) if found else None
     if key is not None:

@@ -1,12 +1,12 @@
-"""A Redis channel that survives whatever lies in Redis, and the loss of Redis.
+"""A Redis channel that survives malformed data in Redis, and the loss of Redis.
 
-Celery alone ends over an entry that is not JSON, over a key of the wrong type, and over anything odd on the
-channel of its remote control. Here such an entry is dropped with a word in the log, and such a key is
-renamed to `kerasweep.aside.KEY`, where nothing reads it.
+Celery itself stops when it meets an entry that is not JSON, a key of the wrong type, or a malformed
+remote-control message. Here such an entry is dropped with a log message, and such a key is renamed to
+`kerasweep.aside.KEY`, where nothing reads it.
 
-Messages taken and not yet started are not kept in Redis a second time: a hint that gets lost is sent again
-by reconciling. So no other keys are used than the queues' lists, and those with which Celery's inspection
-finds the way back to whoever asked.
+Messages taken but not yet started are not kept in Redis a second time: reconciling sends a lost hint again.
+So the only keys in use are the queues' lists, and those with which Celery's inspection finds its way back to
+the requester.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WRONG_TYPE = "WRONGTYPE"
 
 
 def set_aside(client: redis_py.Redis, keys: Iterable[str], wanted: str = "list") -> None:
-    """Rename those of the keys whose type is another than is wanted, so that the name is free again."""
+    """Rename keys of an unexpected type, to free their names."""
     for key in keys:
         kind = bytes_to_str(client.type(key))
         if kind not in ("none", wanted):
@@ -46,10 +46,10 @@ def set_aside(client: redis_py.Redis, keys: Iterable[str], wanted: str = "list")
 
 
 class TolerantQoS(virtual.QoS):  # type: ignore[misc]
-    """Knows what was taken and not yet started; that goes back where it came from when the channel closes."""
+    """Tracks messages taken but not yet started, and returns them to their queue when the channel closes."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back what was taken and not acknowledged, if Redis can be told."""
+        """Return unacknowledged messages to their queue, if Redis can be reached."""
         self._on_collect.cancel()
         self._flush()
         messages = list(self._delivered.values())
@@ -60,7 +60,7 @@ class TolerantQoS(virtual.QoS):  # type: ignore[misc]
             for message in messages:
                 self.channel._restore(message)
         except (RedisError, OSError) as exc:
-            log.warning("%d hints could not be given back to Redis: %.80s", len(messages), exc)
+            log.warning("%d queued trials could not be returned to Redis: %.80s", len(messages), exc)
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
         """Do nothing: nothing is kept a second time."""
@@ -74,9 +74,9 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
     """Takes hints from Redis and drops everything else."""
 
     QoS = TolerantQoS
-    #: One list a queue; other senders' priorities would spread them over four.
+    #: One list per queue; other senders' priorities would spread messages over four.
     priority_steps = [0]  # noqa: RUF012
-    #: How many entries this process has taken from queues, of whatever kind.
+    #: The number of entries that this process has taken from queues, of any kind.
     taken: ClassVar[int] = 0
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -87,7 +87,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
             TolerantChannel.taken += 1
             queue = bytes_to_str(found[0])
             self._queue_cycle.rotate(queue)
-            self._survive("an entry that is no hint was dropped", self._take, queue, found[1])
+            self._survive("a queue entry that is not a hint was dropped", self._take, queue, found[1])
             return True
         finally:
             self._in_poll = None
@@ -124,7 +124,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         payload = self._handle_message(c, response)
         if not bytes_to_str(payload["type"]).endswith("message"):
             return None
-        self._survive("a broadcast that is no message was dropped", self._hear, payload)
+        self._survive("a malformed broadcast was dropped", self._hear, payload)
         return True
 
     def _hear(self, payload: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         self._deliver_fanout_message(message, topic.split("/", 1)[0])
 
     def _survive(self, told: str, act: Callable[..., None], *what: Any) -> None:
-        """Deliver something; where that fails over what it is, tell it in the log and go on."""
+        """Deliver a message; if it causes an error, log that and continue."""
         try:
             act(*what)
         except (RedisError, OSError):
@@ -144,7 +144,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
             complaints.tell(told, f"{type(exc).__name__}: {exc}")
 
     def _mended(self, keys: list[str], wanted: str, act: Callable[..., Any], *what: Any) -> Any:
-        """Do something with keys; once more where one had the wrong type and was set aside."""
+        """Run an operation on keys, and once more if a key had the wrong type and was moved aside."""
         try:
             return act(*what)
         except ResponseError as exc:
@@ -158,10 +158,10 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         self._mended([queue], "list", lambda: super(TolerantChannel, self)._put(queue, message, **kwargs))
 
     def _size(self, queue: str) -> int:
-        return 0  # asked for with every declaration, and read by nobody
+        return 0  # requested with every declaration, and used by nothing
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """Return what is bound to an exchange, without entries that are no bindings."""
+        """Return the bindings of an exchange, skipping malformed entries."""
         key = self.keyprefix_queue % exchange
         with self.conn_or_acquire() as client:
             members = self._mended([key], "set", client.smembers, key)
@@ -172,12 +172,12 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         if not exchange:
             return [routing_key]
         found = super()._lookup(exchange, routing_key, default)
-        if not found:  # an error here would make kombu connect anew for an answer that nobody waits for
-            log.debug("nothing is bound to %s by %.80s: whoever asked is gone", exchange, routing_key)
+        if not found:  # an error here would make kombu reconnect for an answer that nobody waits for
+            log.debug("nothing is bound to %s by %.80s: the requester is gone", exchange, routing_key)
         return found  # type: ignore[no-any-return]
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        # Hints go to their list by its name, broadcasts through a channel: neither needs a table in Redis.
+        # Hints go to their list by name, broadcasts through a channel: neither needs a table in Redis.
         if self.typeof(exchange).type == "fanout":
             self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
 
@@ -185,7 +185,7 @@ class TolerantChannel(redis.Channel):  # type: ignore[misc]
         """Do nothing: there is no table to refresh."""
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
-        if queue not in self._fanout_queues:  # those have no keys
+        if queue not in self._fanout_queues:  # these have no keys
             super()._delete(queue, *args, **kwargs)
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
@@ -198,12 +198,14 @@ class TolerantTransport(redis.Transport):  # type: ignore[misc]
     """Redis, with channels that survive malformed entries, and the loss of Redis."""
 
     Channel = TolerantChannel
-    #: How long one wait for a message takes, in seconds: so long may a process take to end once told to.
+    #: How long one wait for a message takes, in seconds; a process may take this long to stop once told to.
     brpop_timeout = 0.2
 
 
 class _Tolerant:
-    """Leads a connection to Redis through tolerant channels; the process's other connections keep theirs."""
+    """Routes a connection to Redis through tolerant channels; other connections of the process are
+    unaffected.
+    """
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()  # type: ignore[misc]
@@ -211,7 +213,7 @@ class _Tolerant:
 
 
 class RedisConnection(_Tolerant, Connection):  # type: ignore[misc]
-    """A connection whose channels are tolerant ones, and those of its pool's connections too."""
+    """A connection with tolerant channels, also in its pool."""
 
     def Pool(self, limit: int | None = None, **kwargs: Any) -> ConnectionPool:  # noqa: N802
         """Return a pool of connections like this one."""

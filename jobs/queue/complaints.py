@@ -1,4 +1,4 @@
-"""Words in the log about what others sent, few enough that a flood does not fill a disk."""
+"""Rate-limited log messages about malformed input, so that a flood cannot fill the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import time
 
 
 class Complaints:
-    """Logs a line of each kind at most once in `every_s` seconds, and how many were left out before it."""
+    """Logs a line of each kind at most once in `every_s` seconds, with the number of lines left out before
+    it.
+    """
 
     def __init__(self, log: logging.Logger, every_s: float = 5.0) -> None:
         self._log, self._every_s = log, every_s
@@ -15,7 +17,7 @@ class Complaints:
         self._left_out: dict[str, int] = {}
 
     def tell(self, kind: str, text: object) -> None:
-        """Log a warning, unless one of its kind was logged a moment ago."""
+        """Log a warning, unless one of its kind was logged recently."""
         now = time.monotonic()
         if now - self._told.get(kind, -self._every_s) < self._every_s:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1

@@ -1,7 +1,7 @@
-"""What comes out of a queue that anyone may write to: a hint, rebuilt from its few known parts, or nothing.
+"""Reads entries of a queue that anyone can write to: rebuilds a hint from its known parts, or refuses.
 
-Celery acts on much of what a message may carry: it holds tasks with an ETA in memory, calls back other tasks,
-and gives up over headers of the wrong type. So a message is never passed on as it came.
+Celery acts on much of what a message may contain: it holds tasks with an ETA in memory, calls other tasks,
+and fails on headers of the wrong type. So a message is never passed on as received.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kerasweep.jobs.queue.hints import ADVANCE, SCHEDULER_QUEUE, TRAIN, read_hin
 
 #: The longest message that is read, in bytes; a hint takes about 2,000.
 LONGEST_HINT = 1 << 15
-#: Where a rebuilt message keeps the key and the text that it came as.
+#: Where a rebuilt message keeps its queue and its original text.
 TAKEN = "taken"
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -25,12 +25,12 @@ _SHOWN_CHARS = 480
 
 
 def is_hint_queue(key: str) -> bool:
-    """Whether a key of Redis is a queue of ours."""
+    """Whether a Redis key is one of our queues."""
     return key == SCHEDULER_QUEUE or key.startswith("train.")
 
 
 def read_document(text: bytes | str, longest: int) -> dict[str, Any]:
-    """Read a JSON object that anyone may have written.
+    """Read a JSON object from an untrusted source.
 
     Raises:
         InputError: too long, too deeply nested, not JSON, or not an object.
@@ -47,14 +47,14 @@ def read_document(text: bytes | str, longest: int) -> dict[str, Any]:
 
 
 def read_envelope(queue: str, text: bytes) -> dict[str, Any]:
-    """Return a message as kombu delivers it, with nothing in it but a hint.
+    """Return a message as kombu delivers it, containing only a hint.
 
     Args:
         queue: the key that the text was taken from.
-        text: what lay there.
+        text: the entry.
 
     Raises:
-        InputError: it is not a hint of ours, or it is a postponed one.
+        InputError: it is not one of our hints, or it is postponed.
     """
     found = read_document(text, LONGEST_HINT)
     headers, properties = _part(found, "headers"), _part(found, "properties")
@@ -98,7 +98,7 @@ def _part(found: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _arguments(found: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the task's keyword arguments out of a message's body."""
+    """Return the task's keyword arguments from a message's body."""
     body, kind = found.get("body"), found.get("content-type")
     if kind != "application/json" or not isinstance(body, str):
         raise InputError(f"a hint's body must be JSON, got {str(kind)[:40]!r}")

@@ -1,8 +1,8 @@
-"""What travels through Redis: task names, queue names and message bodies.
+"""The messages in Redis: task names, queue names and message bodies.
 
-A hint names a trial and carries nothing else that a worker acts on, so whoever reaches Redis alone can
-neither run code nor change a result. What a person should read in Flower goes into the task's
-`kwargsrepr`, which workers ignore.
+A hint names a trial and carries nothing else that a worker acts on, so anyone with access to Redis alone can
+neither run code nor change a result. What users should see in Flower goes into the task's `kwargsrepr`, which
+workers ignore.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _SHOWN_CHARS = 480
 
 
 def train_queue(gpus: int) -> str:
-    """Return the queue of trials that ask for `gpus` GPUs each."""
+    """Return the queue for trials that ask for `gpus` GPUs each."""
     return "train.cpu" if gpus == 0 else f"train.{gpus}gpu"
 
 
 def new_sweep_id() -> str:
-    """Return a fresh sweep id: ten lowercase hexadecimal digits."""
+    """Return a new sweep id: ten lowercase hexadecimal digits."""
     return secrets.token_hex(5)
 
 
 @dataclass(frozen=True)
 class Hint:
-    """Word that a trial may be ready, and what a person may read of it on the way.
+    """A message that a trial may be ready, with what Flower shows of it.
 
     Args:
         key: the trial.
-        attempt: the number that its next attempt will have.
+        attempt: the number of its next attempt.
         name: the sweep's name.
-        gpus: how many GPUs the trial asks for.
+        gpus: the number of GPUs that the trial asks for.
         params: its parameters.
     """
 
@@ -56,7 +56,7 @@ class Hint:
 
     @property
     def body(self) -> dict[str, Any]:
-        """All that a worker acts on."""
+        """Everything that a worker acts on."""
         return {"sweep": self.key.sweep, "trial": self.key.trial}
 
     @property
@@ -70,26 +70,26 @@ class Hint:
 
 
 def hint_id(hint: Hint) -> str:
-    """Return a fresh Celery task id, from which the trial can be read back."""
+    """Return a new Celery task id from which the trial can be read back."""
     return f"{hint.key.sweep}.{hint.key.trial}.{hint.attempt}.{secrets.token_hex(4)}"
 
 
 def trial_of_hint_id(task_id: str) -> TrialKey | None:
-    """Return the trial of a hint's task id, or None where the id is of another kind."""
+    """Return the trial of a hint's task id, or None for other ids."""
     found = _HINT_ID.fullmatch(task_id)
     return TrialKey(found["sweep"], int(found["trial"])) if found else None
 
 
 def short_name(param: str) -> str:
-    """Return a parameter's name without the `training.` before it."""
+    """Return a parameter's name without the prefix `training.`."""
     return param.removeprefix("training.")
 
 
 def read_hint(sweep: object, trial: object) -> TrialKey:
-    """Check what came out of a queue that anyone may have written to.
+    """Validate the content of a hint, which anyone may have written.
 
     Raises:
-        InputError: not the id of a sweep, or not a trial's number.
+        InputError: not a sweep id, or not a trial number.
     """
     if not isinstance(sweep, str) or not _SWEEP_ID.fullmatch(sweep):
         raise InputError(
@@ -101,11 +101,11 @@ def read_hint(sweep: object, trial: object) -> TrialKey:
 
 
 def encode_metrics(metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """Make metrics fit for JSON, which knows no NaN and no infinity."""
-    numbers = {name: float(value) for name, value in metrics.items()}  # NumPy's numbers are not JSON's
+    """Encode metrics for JSON, which has no NaN and no infinity."""
+    numbers = {name: float(value) for name, value in metrics.items()}  # NumPy numbers are not JSON
     return {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
 
 
 def decode_metrics(metrics: Mapping[str, float | str]) -> dict[str, float]:
-    """Read what `encode_metrics` wrote."""
+    """Decode the output of `encode_metrics`."""
     return {name: float(value) for name, value in metrics.items()}

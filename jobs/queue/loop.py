@@ -1,7 +1,7 @@
-"""Celery's loop: run until it is told to end, and woken when there is something for it to see.
+"""Runs Celery's loop until it is told to stop, and wakes it when there is something to handle.
 
-The loop looks at what it was told between two waits for Redis, and a wait may take a second: a worker that
-was told to end, or may take another task, would find out so much later.
+The loop only checks its state between two waits for Redis, and a wait may take a second: without waking it, a
+worker would notice that late.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from kerasweep.jobs.errors import GaveUp
 
-#: That root would run what somebody pickled, which we refuse, and what other settings than ours would do.
+#: Celery refuses to run as root because of pickle, which is disabled here.
 _BESIDE_THE_POINT = (SecurityWarning, CPendingDeprecationWarning)
 
 
 def wake(controller: Any) -> None:
-    """Let the loop of a Celery worker look up now. From any thread but the loop's own."""
+    """Wake the loop of a Celery worker. Call it from any thread but the loop's own."""
     if controller.hub is not None:
         controller.hub.call_soon(_nothing)
 
 
 def run_until_told(app: Celery, words: list[str]) -> None:
-    """Run a Celery worker until a signal ends it; it sees a signal at once.
+    """Run a Celery worker until a signal ends it; the signal is noticed at once.
 
     Args:
         app: the worker's.
         words: the flags of `celery worker`.
 
     Raises:
-        GaveUp: it ended without a signal, over an error that it has logged or because something sent by
-            others ended it. Celery calls that an end like any other; whoever supervises it must not.
+        GaveUp: it stopped without a signal, because of an error that it has logged or of something that
+            others sent. For Celery that is a normal end; for a supervisor it must not be.
     """
     controllers: list[Any] = []
     told = threading.Event()
@@ -48,7 +48,7 @@ def run_until_told(app: Celery, words: list[str]) -> None:
 
     def tell(**_: Any) -> None:
         told.set()
-        # The signal comes in the loop's own thread, in the middle of its wait.
+        # The signal arrives in the loop's own thread, in the middle of its wait.
         for controller in controllers:
             threading.Thread(target=wake, args=(controller,), daemon=True).start()
 
@@ -57,7 +57,7 @@ def run_until_told(app: Celery, words: list[str]) -> None:
     app.steps["worker"].add(Waking)
     app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
     if not told.is_set():
-        raise GaveUp("Celery ended without being told to, and the process ends to be started anew")
+        raise GaveUp("Celery stopped without being told to; the process exits so that it is restarted")
 
 
 def _silence() -> None:

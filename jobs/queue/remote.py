@@ -1,8 +1,8 @@
-"""Celery's remote control, cut down to inspection and revocation.
+"""Celery's remote control, restricted to inspection and revocation.
 
-Whoever reaches Redis can broadcast to every worker. Celery's own commands end a worker, stop it from taking
-hints, or slow it down for good; regular expressions in a message can hold it up for hours. None of these
-is needed here: they are refused, with a word in the log.
+Anyone with access to Redis can broadcast to every worker. Celery's own commands stop a worker, keep it from
+taking hints, or slow it down permanently; regular expressions in a message can block it for hours. None of
+these is needed here: they are refused with a log message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kerasweep.jobs.queue.hints import trial_of_hint_id
 
 log = logging.getLogger(__name__)
 
-#: What Flower and `celery inspect` ask, with the older names that they ask by.
+#: The commands of Flower and `celery inspect`, including their older names.
 _INSPECTION = (
     "ping", "stats", "active", "dump_active", "reserved", "dump_reserved", "scheduled", "dump_schedule",
     "revoked", "dump_revoked", "registered", "dump_tasks", "active_queues", "conf", "dump_conf",
@@ -32,7 +32,7 @@ _REPLY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def restrict_control(app: Celery) -> None:
-    """Let the workers of an app answer inspection and revocation alone."""
+    """Restrict the workers of an app to inspection and revocation."""
     app.control.mailbox.node_cls = RestrictedNode
 
 
@@ -46,7 +46,7 @@ def revoke(state: Any, task_id: object = (), **_: Any) -> dict[str, str]:
 
 
 class RestrictedNode(Node):  # type: ignore[misc]
-    """A worker's mailbox that answers what it may, and tells the rest in the log."""
+    """A worker's mailbox that answers permitted commands and logs the others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +55,7 @@ class RestrictedNode(Node):  # type: ignore[misc]
         self._complaints = Complaints(log)
 
     def handle_message(self, body: object, message: object = None) -> Any:
-        """Answer a message, if it is for this worker and what it asks is allowed."""
+        """Answer a message if it is for this worker and its command is allowed."""
         try:
             command = self._read(body)
             return self.dispatch(**command) if command else None
@@ -89,12 +89,12 @@ class RestrictedNode(Node):  # type: ignore[misc]
         return {"method": method, "arguments": arguments, **self._reply(body)}
 
     def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return where the answer goes: to a queue that Celery made for answers, and to no other."""
+        """Return the address of the answer: only a queue that Celery created for answers is accepted."""
         reply_to, ticket = body.get("reply_to"), body.get("ticket")
         if not reply_to:
             return {}
         parts = [reply_to.get("routing_key"), ticket] if isinstance(reply_to, dict) else []
         ours = bool(parts) and reply_to.get("exchange") == self.mailbox.reply_exchange.name
         if not ours or not all(isinstance(part, str) and _REPLY_ID.fullmatch(part) for part in parts):
-            raise InputError("an answer goes to Celery's own exchange for answers, got another address")
+            raise InputError("an answer goes to Celery's reply exchange, got another address")
         return {"reply_to": reply_to, "ticket": ticket}

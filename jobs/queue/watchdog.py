@@ -1,4 +1,4 @@
-"""Notices a process that is alive and takes nothing, though hints wait and it has room for one."""
+"""Detects a process that is alive but takes nothing, although trials are queued and it has free slots."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _LOOKS = 6
 
 
 class Watchdog:
-    """Makes a process take hints again: first by connecting anew, then by ending it to be started again.
+    """Makes a stalled process take hints again: first by reconnecting, then by ending it so that it is
+    restarted.
 
     Args:
-        waiting: how many messages lie in the queues; OutOfReach while Redis does not answer.
+        waiting: returns the number of messages in the queues; OutOfReach while Redis does not respond.
         room: whether the process could take one.
-        reconnect: connects anew; what trains is not disturbed.
-        end: ends the process in order.
+        reconnect: reconnects; running trials are not affected.
+        end: stops the process cleanly.
         patience_s: how long nothing may be taken, in seconds, before each of the two.
         clock: returns seconds.
     """
@@ -50,21 +51,23 @@ class Watchdog:
 
     @property
     def stalled_s(self) -> float:
-        """For how long nothing was taken that could have been, in seconds."""
+        """How long nothing was taken although it could have been, in seconds."""
         return 0.0 if self._since is None else self._clock() - self._since
 
     def look(self) -> None:
-        """Look once, and do something where nothing was taken for too long."""
+        """Check once, and act if nothing was taken for too long."""
         if not self._stalls():
             self._since, self._reconnected = None, False
             return
         if self._since is None:
             self._since = self._clock()
         if self.stalled_s > 2 * self._patience_s:
-            log.error("no hint taken for %.0f s though some wait; this process starts anew", self.stalled_s)
+            log.error(
+                "no trial taken for %.0f s though some are queued; this process restarts", self.stalled_s
+            )
             self._end()
         elif self.stalled_s > self._patience_s and not self._reconnected:
-            log.warning("no hint taken for %.0f s though some wait; connecting anew", self.stalled_s)
+            log.warning("no trial taken for %.0f s though some are queued; reconnecting", self.stalled_s)
             self._reconnected = True
             self._reconnect()
 
@@ -77,12 +80,12 @@ class Watchdog:
 
 
 def watch(controller: Any, queue: HintQueue, names: Sequence[str], patience_s: float) -> Watchdog:
-    """Watch over a Celery worker's intake, in a thread of its own.
+    """Watch a Celery worker's intake, in a separate thread.
 
     Args:
         controller: Celery's.
-        queue: looks into Redis, by connections of its own.
-        names: the queues that it takes from.
+        queue: checks Redis over its own connections.
+        names: the queues that the worker takes from.
         patience_s: how long nothing may be taken, in seconds.
     """
 
@@ -91,7 +94,7 @@ def watch(controller: Any, queue: HintQueue, names: Sequence[str], patience_s: f
         return consumer is not None and bool(consumer.channel.qos.can_consume())
 
     def break_off() -> None:
-        raise RedisGone("nothing comes over this connection")
+        raise RedisGone("nothing arrives over this connection")
 
     made = Watchdog(
         lambda: sum(map(queue.length, names)),
@@ -107,7 +110,7 @@ def watch(controller: Any, queue: HintQueue, names: Sequence[str], patience_s: f
             try:
                 made.look()
             except Exception:
-                log.exception("the watchdog could not look")
+                log.exception("the watchdog could not check")
 
     threading.Thread(target=keep_looking, name="watchdog", daemon=True).start()
     return made

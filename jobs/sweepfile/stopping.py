@@ -1,4 +1,4 @@
-"""The `stopping:` block of a sweep file: at which epochs trials are compared, and who goes on."""
+"""The `stopping:` block of a sweep file: at which epochs trials are compared, and which continue."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Factor = Annotated[int, Strict(), Field(ge=2, le=LARGEST), BeforeValidator(take_
 
 
 class Halving(Block):
-    """Successive halving: at each rung, the best 1/factor of a cohort go on.
+    """Successive halving: at each rung, the best 1/factor of a cohort continue.
 
-    Jamieson and Talwalkar, Non-stochastic Best Arm Identification (2016); with brackets, Hyperband: Li et
-    al. (2018).
+    Jamieson and Talwalkar, Non-stochastic Best Arm Identification (2016); with brackets, Hyperband: Li et al.
+    (2018).
     """
 
     min_epochs: Count | None = Field(default=None, description="The first rung; 1 by default")
-    factor: Factor = Field(default=3, description="One of so many goes on, and rungs lie so far apart")
-    cohort: Count = Field(default=27, description="Trials that are compared with each other")
+    factor: Factor = Field(default=3, description="One in this many continues; also the ratio between rungs")
+    cohort: Count = Field(default=27, description="The number of trials that are compared with each other")
     brackets: Count = Field(
-        default=1, description="Cohorts take turns; each next bracket leaves out one more of the first rungs"
+        default=1, description="Cohorts take turns; each bracket skips one more of the first rungs"
     )
     rungs: list[Count] | None = Field(
-        default=None, min_length=1, description="The epochs outright, in place of min_epochs"
+        default=None, min_length=1, description="The rungs themselves, instead of min_epochs"
     )
 
     @model_validator(mode="after")
     def _check_numbers(self) -> Halving:
         if self.rungs is not None and self.min_epochs is not None:
-            rule = f"rungs stand in place of min_epochs, got rungs={self.rungs}, min_epochs={self.min_epochs}"
+            rule = f"rungs replace min_epochs, got rungs={self.rungs}, min_epochs={self.min_epochs}"
             raise RuleError(rule, "remove one of the two", ("min_epochs",))
         if self.rungs is not None and any(b <= a for a, b in zip(self.rungs, self.rungs[1:], strict=False)):
-            rule = f"must grow from each to the next, got {self.rungs}"
+            rule = f"must increase, got {self.rungs}"
             raise RuleError(rule, f"write {sorted(set(self.rungs))}", ("rungs",))
         if self.cohort < self.factor:
             rule = f"cohort must be at least factor, got cohort={self.cohort}, factor={self.factor}"
@@ -43,7 +43,7 @@ class Halving(Block):
         return self
 
     def epochs_at(self, last: int) -> tuple[int, ...]:
-        """Return the rungs of trials that end with epoch `last`, which is none itself."""
+        """Return the rungs below the last epoch."""
         if self.rungs is not None:
             return tuple(rung for rung in self.rungs if rung < last)
         found, rung = [], self.min_epochs or 1
@@ -54,13 +54,15 @@ class Halving(Block):
 
 
 class Median(Block):
-    """Stops a trial whose best value so far is behind the median of those before it, at the same epoch.
+    """Stops a trial whose best value so far is worse than the median of earlier trials at the same epoch.
 
-    Golovin et al., Google Vizier (2017), section 3.2.2; by the numbers of the trials in place of the clock.
+    Golovin et al., Google Vizier (2017), section 3.2.2; trials are ordered by number instead of time.
     """
 
     min_epochs: Count = Field(default=1, description="The first epoch at which trials are compared")
-    every: Count | None = Field(default=None, description="Epochs between two comparisons; min_epochs")
+    every: Count | None = Field(
+        default=None, description="Epochs between two comparisons; by default min_epochs"
+    )
     startup_trials: Natural = Field(default=5, description="The first trials, which are never stopped")
 
     def epochs_at(self, last: int) -> tuple[int, ...]:
@@ -69,28 +71,30 @@ class Median(Block):
 
 
 class Stopping(Block):
-    """When trials, or the sweep, end early."""
+    """When trials or the sweep end early."""
 
     halving: Halving | None = None
     median: Median | None = None
     patience: Count | None = Field(
-        default=None, description="The sweep ends once nothing has got better for so many trials"
+        default=None, description="The sweep ends after this many trials without improvement"
     )
 
     @model_validator(mode="after")
     def _check_rules(self) -> Stopping:
         if self.halving is not None and self.median is not None:
-            raise RuleError("a trial is stopped by one rule, got halving and median", "remove one of the two")
+            raise RuleError(
+                "trials can be stopped by only one rule, got halving and median", "remove one of the two"
+            )
         return self
 
     def check(self, last: int) -> None:
         """Check the rungs against the epochs.
 
         Args:
-            last: the most epochs that a trial may have.
+            last: the maximum number of epochs of a trial.
 
         Raises:
-            RuleError: a rung lies beyond them, or no trial ever reaches one.
+            RuleError: a rung is beyond them, or no trial ever reaches one.
         """
         for name, rule in (("halving", self.halving), ("median", self.median)):
             if rule is None:

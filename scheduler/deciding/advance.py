@@ -3,10 +3,11 @@
 Everything is decided under the sweep's lock and written with its reason in the same transaction; nothing is
 kept in memory. Any number of processes may advance the same sweep: the second finds nothing to do.
 
-A search method may think for longer than a transaction may last, so it thinks outside the lock, on what was
-read under it (a `Basis`). What it suggests is written only where the results that it saw still stand.
+A search method may compute for longer than a transaction may last, so it runs outside the lock, on what was
+read under it (a `Basis`). Its suggestions are written only if the results that they are based on are
+unchanged.
 
-A stopping rule decides which of the trials that wait at a rung go on, and how many may be under way. A spent
+A stopping rule decides which of the trials waiting at a rung continue, and how many may be under way. A spent
 `budget.max_hours` ends running trials after their epoch, with the value that they reached.
 """
 
@@ -32,13 +33,13 @@ from kerasweep.scheduler.stopping import StoppingRule, rule_for
 
 log = logging.getLogger(__name__)
 
-#: How often the search method thinks again in one call because its basis changed meanwhile.
+#: How often the search method is asked again in one call because its basis changed meanwhile.
 _MOST_THOUGHTS = 5
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What the search method is asked: suggestions for up to `wanted` more trials, from the trials so far."""
+    """The input of the search method: the trials so far, and the number of further trials wanted."""
 
     spec: SweepSpec
     trials: tuple[Observation, ...]
@@ -50,11 +51,11 @@ class Basis:
         return Thought(self, sampler_for(self.spec).suggest(self.trials, self.wanted, self.learned))
 
     def still_holds(self, now: Basis) -> bool:
-        """Tell whether suggestions made on this basis may be written on the basis that is there now.
+        """Tell whether suggestions made on this basis may be written on the current one.
 
-        A suggestion rests on the trials that had ended and on the values of all others. A trial that ended
-        since changes no suggestion that was made: a search method that needs its result suggests nothing
-        before it is there.
+        A suggestion depends on the trials that had ended and on the values of all others. Trials that ended
+        since then do not change it: a search method that needs their results suggests nothing until they
+        exist.
         """
         if len(now.trials) != len(self.trials) or now.wanted < self.wanted:
             return False
@@ -63,13 +64,13 @@ class Basis:
         )
 
     def is_outdated(self, now: Basis) -> bool:
-        """Tell whether a trial has ended since, so that there may be more to suggest."""
+        """Tell whether a trial has ended since, so that more may be suggested."""
         return sum(one.state.final for one in now.trials) > sum(one.state.final for one in self.trials)
 
 
 @dataclass(frozen=True)
 class Thought:
-    """What the search method suggests on a basis."""
+    """The search method's suggestions on a basis."""
 
     basis: Basis
     suggestions: Sequence[Suggestion]
@@ -80,7 +81,7 @@ def advance(records: Records, sweep: str) -> None:
 
     Raises:
         NotFound: no such sweep.
-        OutOfReach: the store does not answer; nothing was decided.
+        OutOfReach: the store does not respond; nothing was decided.
     """
     thought: Thought | None = None
     for _ in range(_MOST_THOUGHTS):
@@ -89,14 +90,14 @@ def advance(records: Records, sweep: str) -> None:
         if basis is None:
             return
         thought = basis.suggest()
-    log.warning("sweep %s changes faster than its search method thinks; it is advanced again later", sweep)
+    log.warning("sweep %s changes faster than its search method computes; it will be advanced later", sweep)
 
 
 def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> None:
     """Send the hints of queued trials that have had none, and record that they were sent.
 
     Raises:
-        OutOfReach: Redis or the store does not answer; what was not recorded is sent again later.
+        OutOfReach: Redis or the store does not respond; unrecorded hints are sent again later.
     """
     while hints := records.unhinted(sweep=sweep):
         queue.send(hints)
@@ -104,11 +105,11 @@ def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> 
 
 
 def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
-    """Decide what can be decided now; return what the search method has to think about first, if anything.
+    """Make all decisions that are possible now; return the basis for which suggestions are needed, if any.
 
     Args:
         decision: the sweep under its lock; it is running.
-        thought: what the search method suggested on what the last call returned.
+        thought: the suggestions for what the last call returned.
     """
     judge_workers(decision)
     if message := common_failure(decision):
@@ -131,7 +132,9 @@ def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
 def _begin(
     decision: Decision, rule: StoppingRule | None, thought: Thought | None
 ) -> tuple[int, Basis | None]:
-    """Queue the trials that may begin now; return how many, and what is to be thought about first."""
+    """Queue the trials that may start now; return their number, and the basis for which suggestions are
+    needed.
+    """
     total, limit = sum(decision.counts().values()), open_until(decision, rule)
     added = _add_start(decision, rule, total, limit)
     if limit <= total + added:
@@ -150,7 +153,7 @@ def _begin(
 
 
 def _basis(decision: Decision, rule: StoppingRule | None, total: int, limit: int) -> Basis:
-    """Return what the search method is asked: trials that are drawn from the same results."""
+    """Return the input of the search method for trials that are based on the same results."""
     learned = rule.learned(total) if rule else None
     until = total
     while until < limit and (rule is None or rule.learned(until) == learned):
@@ -161,14 +164,14 @@ def _basis(decision: Decision, rule: StoppingRule | None, total: int, limit: int
 
 
 def _close_spent(decision: Decision, total: int) -> None:
-    """Plan no more trials than there are: the space holds no further point, so the last cohort is smaller."""
+    """Reduce the planned trials to what the space holds, so that the last cohort is smaller."""
     if total < decision.sweep.max_trials and total:
         decision.set_max_trials(total)
         decision.note("space spent", f"the search method has no further point after {total} trials")
 
 
 def _add_start(decision: Decision, rule: StoppingRule | None, total: int, limit: int) -> int:
-    """Queue the points that the sweep file says to try first; return how many."""
+    """Queue the start points of the sweep file; return their number."""
     spec = decision.sweep.spec
     points = spec.start_points()[total:limit] if total < len(spec.start) else []
     reason = f"of {len(spec.start)} start points in the sweep file"
@@ -193,7 +196,7 @@ def new_trial(
 
 
 def _add(decision: Decision, rule: StoppingRule | None, thought: Thought) -> int:
-    """Queue the suggested trials; return how many."""
+    """Queue the suggested trials; return their number."""
     first = len(thought.basis.trials)
     if thought.suggestions:
         decision.bind(PACKAGES, versions_of(decision.sweep.spec), f"they choose points from trial {first} on")
@@ -208,7 +211,7 @@ def _halt(decision: Decision, reason: str, message: str) -> None:
 
 
 def _close(decision: Decision, reason: str) -> None:
-    """Begin no further trial, and let all others end with the value that they have reached."""
+    """Start no further trial, and let all others end with the value that they have reached."""
     end_at_rungs(decision, reason)
     decision.move(TrialState.CANCELLED, reason, reached=False)
     decision.ask(Answer.STOP, reason=reason)

@@ -1,6 +1,6 @@
-"""What a person may ask of a sweep or of one trial: pause, resume, cancel, retry, extend.
+"""User requests to a sweep or a trial: pause, resume, cancel, retry, extend.
 
-Each writes its decision under the sweep's lock; running attempts are told with their next record.
+Each writes its decision under the sweep's lock; running attempts hear of it with their next record.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pause(records: Records, sweep: str, trial: int | None = None, reason: str = 
 
 
 def resume(records: Records, sweep: str, trial: int | None = None) -> str:
-    """Resume what was paused; return what was done.
+    """Resume whatever was paused; return what was done.
 
     Raises:
         InputError: nothing is paused.
@@ -58,10 +58,10 @@ def resume(records: Records, sweep: str, trial: int | None = None) -> str:
 
 
 def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
-    """End what has not ended, and keep what is done; return what was done.
+    """Cancel everything unfinished, keeping finished results; return what was done.
 
     Raises:
-        InputError: it has ended already.
+        InputError: it has already ended.
     """
     with records.deciding(sweep) as decision:
         if trial is not None:
@@ -78,17 +78,17 @@ def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
 
 
 def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCode | None = None) -> str:
-    """Queue failed and cancelled trials again, with a clean slate of failures; return what was done.
+    """Queue failed and cancelled trials again, with their failure counts reset; return what was done.
 
     Args:
         records: where the sweep is.
         sweep: its id.
-        trial: this one only.
-        code: what the sweep's trials train with from now on; those that are queued begin anew with it.
+        trial: only this one.
+        code: the code for the sweep's trials from now on; queued ones restart with it.
 
     Raises:
-        InputError: there is nothing to retry, or what is retried would be cancelled at once; or there is
-            other code while trials are under way.
+        InputError: there is nothing to retry, or it would be cancelled at once, or there is new code while
+            trials are under way.
         NotFound: the sweep has no such trial.
     """
     with records.deciding(sweep) as decision:
@@ -99,7 +99,7 @@ def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCod
             "pack_limit": None,
         }
         if trial is not None:
-            decision.trial_state(trial)  # tells which numbers there are
+            decision.trial_state(trial)  # says which numbers exist
         moved = decision.move(TrialState.QUEUED, "retry " + _BY_HAND, trial, among=_RETRIED, **slate)
         if not moved:
             name = decision.sweep.name
@@ -114,15 +114,15 @@ def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCod
         if code is not None:
             _take_code(decision, code)
         _reopen(decision)
-        taken = f", and {code.entry} is taken as it is now" if code else ""
+        taken = f", with {code.entry} as it is now" if code else ""
         return f"{moved} trial{'s' if moved > 1 else ''} queued again{taken}"
 
 
 def extend(records: Records, sweep: str, max_trials: int) -> str:
-    """Let a sweep have more trials, without touching what is done; return what was done.
+    """Allow a sweep more trials, keeping finished ones; return what was done.
 
     Raises:
-        InputError: not more than now, or more than its grid holds; or nothing more would be trained.
+        InputError: not more than now, more than its grid holds, or no further trial would be trained.
     """
     with records.deciding(sweep) as decision:
         _expect_to_train(decision)
@@ -131,7 +131,7 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
             raise InputError(f"--max-trials must be above {now}, which sweep {name} has, got {max_trials}")
         if spent := patience_spent(decision):
             raise InputError(
-                f"sweep {name} would begin no further trial: {spent}\n"
+                f"sweep {name} would start no further trial: {spent}\n"
                 "Submit it again, with more patience under stopping in the sweep file"
             )
         size = decision.sweep.spec.space().grid_size()
@@ -142,19 +142,19 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         decision.set_max_trials(max_trials)
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")
         _reopen(decision)
-        return f"sweep {name} may have {max_trials} trials now"
+        return f"sweep {name} may now have {max_trials} trials"
 
 
 def _take_code(decision: Decision, code: FreshCode) -> None:
-    """Let all that is not trained yet train with other code, from its first epoch.
+    """Train everything unfinished with new code, from its first epoch.
 
     Raises:
-        InputError: trials are under way, which would be continued with code that they did not begin with.
+        InputError: trials are under way, and would continue with code that they did not start with.
     """
     running = decision.counts().get(TrialState.RUNNING, 0)
     if running:
         raise InputError(
-            f"the code of a sweep changes while none of its trials is running, and {running} are in "
+            f"the code of a sweep can only change while none of its trials is running, and {running} are in "
             f"{decision.sweep.name}\nWait for them, or `kerasweep pause {decision.sweep.name}` first"
         )
     fresh = decision.forget_checkpoints()
@@ -165,14 +165,14 @@ def _take_code(decision: Decision, code: FreshCode) -> None:
 
 
 def _resume_trial(decision: Decision, trial: int) -> bool:
-    """Queue a paused trial, or take the pause back from one that has not stopped yet."""
+    """Queue a paused trial, or withdraw a pause that has not taken effect yet."""
     if decision.move(TrialState.QUEUED, _BY_HAND, trial, among=_PAUSED):
         return True
     return bool(decision.ask(None, trial, _BY_HAND))
 
 
 def _expect_to_train(decision: Decision) -> None:
-    """Refuse what the next decision would undo: the sweep would end, or halt, again at once.
+    """Refuse what the next decision would undo: the sweep would end or halt again at once.
 
     Raises:
         InputError: its hours are spent, or its first trials have all failed the same way.
@@ -180,7 +180,7 @@ def _expect_to_train(decision: Decision) -> None:
     name = decision.sweep.name
     if spent := hours_spent(decision):
         raise InputError(
-            f"a trial begins while the sweep has hours left, and in sweep {name} {spent}\n"
+            f"a trial can only start while the sweep has hours left, and in sweep {name} {spent}\n"
             "Submit it again, with more max_hours under budget in the sweep file"
         )
     if message := failures_spent(decision):
@@ -192,7 +192,7 @@ def _expect_to_train(decision: Decision) -> None:
         raise InputError(
             f"sweep {name} would be halted again: its first trials all failed the same way: {message}\n"
             f"`kerasweep retry {name}` queues all of them again once the cause is gone; "
-            f"with a mended job, `kerasweep retry {name} --code` does"
+            f"with a fixed job, `kerasweep retry {name} --code` does"
         )
 
 

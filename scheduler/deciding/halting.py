@@ -1,6 +1,6 @@
-"""What ends a sweep before its last trial: spent hours, spent failures, or first trials that all fail alike.
+"""What ends a sweep early: spent hours, spent failures, or first trials that all fail the same way.
 
-`advance` acts on it, and `control` refuses what it would undo at once.
+`advance` acts on it, and `control` refuses requests that it would undo at once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from kerasweep.jobs.trial import Failure, FailureClass, TrialState
 from kerasweep.scheduler.deciding.suspicion import only_one_says
 from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
-#: This many first trials that all fail the same way halt a sweep.
+#: If this many first trials all fail the same way, the sweep halts.
 _SAME_FAILURES = 3
 
 
 def hours_spent(decision: Decision) -> str | None:
-    """Return why no further trial may begin, where `budget.max_hours` is spent."""
+    """Return why no further trial may start, if `budget.max_hours` is spent."""
     hours = decision.sweep.spec.budget.max_hours
     if hours is None or decision.now <= decision.sweep.created_at + hours * 3600.0:
         return None
@@ -25,7 +25,7 @@ def hours_spent(decision: Decision) -> str | None:
 
 
 def failures_spent(decision: Decision) -> str | None:
-    """Return what is to be said where more trials have failed than `budget.max_failed` allows."""
+    """Return a message if more trials have failed than `budget.max_failed` allows."""
     allowed = decision.sweep.spec.budget.max_failed
     if allowed is None:
         return None
@@ -39,31 +39,31 @@ def failures_spent(decision: Decision) -> str | None:
 
 
 def open_until(decision: Decision, rule: StoppingRule | None) -> int:
-    """Return up to which number, exclusive, trials may begin; plan no more where the patience is used up."""
+    """Return the number (exclusive) up to which trials may start; plan no more once patience is used up."""
     patience, planned = patience_for(decision.sweep.spec, rule), decision.sweep.max_trials
     settled = decision.settled()
     last = patience.ends_at(decision.values(settled), planned) if patience.patience else None
     if last is not None and last < planned:
         decision.set_max_trials(last)
-        told = f"nothing has got better for {patience.patience} trials, of which the sweep has {last}"
+        told = f"no improvement for {patience.patience} trials, after {last} in all"
         decision.note("patience spent", told)
     return patience.open_until(settled, planned if last is None else last)
 
 
 def patience_spent(decision: Decision) -> str | None:
-    """Return why no further trial may begin, where `stopping.patience` is used up."""
+    """Return why no further trial may start, if `stopping.patience` is used up."""
     patience = patience_for(decision.sweep.spec, rule_for(decision.sweep.spec))
     values = decision.values(decision.settled()) if patience.patience else []
     if patience.ends_at(values, decision.sweep.max_trials) is None:
         return None
-    return f"stopping.patience = {patience.patience} is used up: nothing has got better for so many trials"
+    return f"stopping.patience = {patience.patience} is used up: no improvement for that many trials"
 
 
 def common_failure(decision: Decision) -> str | None:
     """Return the message of the first trials' common failure, if there is one.
 
-    A trial that diverged says nothing about the others: its values were at fault. Nor does a worker that is
-    alone in what it sees while another can be asked.
+    A trial that diverged says nothing about the others: its values were at fault. Nor does a failure that
+    only one worker has seen while another can be asked.
     """
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
     first = decision.first_ended(wanted)
@@ -76,5 +76,5 @@ def common_failure(decision: Decision) -> str | None:
 
 
 def _kind(failure: Failure) -> tuple[FailureClass, str]:
-    """Return what two failures of one cause share: the rule that was broken, whatever the numbers in it."""
+    """Return what two failures of one cause have in common: the rule, without the numbers in it."""
     return failure.cls, re.sub(r"\d+", "#", failure.message.split(";")[0])

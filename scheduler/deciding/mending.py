@@ -1,4 +1,4 @@
-"""The code of a sweep on record: whether its job has changed since, and the changed one in its place."""
+"""The code of a recorded sweep: whether its job has changed since, and how to replace it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasweep.scheduler.deciding.submission import pack_job
 
 @dataclass(frozen=True)
 class FreshCode:
-    """A job as it is now, its bundle in the artifacts.
+    """A job as it is now, with its bundle in the artifacts.
 
     Args:
         bundle: where it is.
@@ -34,8 +34,8 @@ def pack_again(artifacts: Artifacts, sweep: SweepRecord) -> FreshCode:
     """Check and bundle a sweep's job as it is now.
 
     Raises:
-        InputError: it is not on this machine, is not valid, does not fit the sweep, or has not changed.
-        OutOfReach: the artifacts do not answer.
+        InputError: it is not on this machine, is not valid, does not match the sweep, or has not changed.
+        OutOfReach: the artifacts do not respond.
     """
     job = _job_of(sweep)
     if job is None:
@@ -55,7 +55,7 @@ def pack_again(artifacts: Artifacts, sweep: SweepRecord) -> FreshCode:
 
 
 def changed_since(sweep: SweepRecord) -> str | None:
-    """Return the path of a sweep's job where it, or what travels with it, is not as it was submitted."""
+    """Return the path of a sweep's job if it, or a file bundled with it, has changed since submission."""
     job = _job_of(sweep)
     if job is None:
         return None

@@ -1,6 +1,6 @@
-"""Where a job came from: its folder, and its git commit, asked without running what the folder itself brings.
+"""The origin of a job: its folder and git commit, read without running anything that the folder configures.
 
-A folder from elsewhere may hold a `.git` whose configuration names programs: a file-system monitor, hooks,
+A folder from elsewhere may contain a `.git` whose configuration names programs: a file-system monitor, hooks,
 filters, transports. Reading a commit must run none of them.
 """
 
@@ -25,21 +25,21 @@ _HARMLESS = (
     "diff.external=",
     "status.submoduleSummary=false",
 )
-# No lazy fetch of objects that a partial clone lacks, by any transport, and nothing written.
+# No lazy fetch of objects that a partial clone lacks, by any transport, and nothing is written.
 _QUIET = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-# A submodule has a configuration of its own, which our settings do not reach.
+# A submodule has its own configuration, which our settings do not reach.
 _STATUS = ("status", "--porcelain", "--ignore-submodules=all", "--", ".")
 
 
 def source_of(job: Path) -> Mapping[str, Any]:
-    """Return where the job came from: its folder, git commit, and whether that folder had changes.
+    """Return the origin of a job: its folder, git commit, and whether that folder had changes.
 
-    Whether it had changes is None where that cannot be told without running filters of the folder.
+    Whether it had changes is None if that would require running the folder's filters.
     """
     folder = job.resolve().parent
     facts: dict[str, Any] = {"job": str(job.resolve()), "git_commit": None, "git_dirty": None}
@@ -51,7 +51,7 @@ def source_of(job: Path) -> Mapping[str, Any]:
 
 
 def _has_filters(folder: Path) -> bool:
-    """Whether the folder's own configuration, or one that cannot be read, names filters for its files."""
+    """Whether the folder's own configuration, or an unreadable one, defines filters for its files."""
     found = _git(folder, "config", "--list", "--show-scope", "--name-only")
     lines = ["local\tfilter."] if found is None else found.splitlines()
     return any(line.startswith(("local\tfilter.", "worktree\tfilter.")) for line in lines)

@@ -1,8 +1,8 @@
-"""Artifacts that nothing needs any more are deleted: old checkpoints, models behind the best, orphans.
+"""Deletes artifacts that nothing needs any more: old checkpoints, models behind the best, orphans.
 
-Safe beside running attempts: a checkpoint or a model carries its attempt's number in its key, and an attempt
-that is over can put nothing on record any more. So what it wrote and no record names is an orphan.
-All of it waits for a grace first, and nothing is deleted unless it is certain that this very store made it.
+It is safe beside running attempts: a checkpoint or model has its attempt's number in its key, and an attempt
+that is over can record nothing any more. So what it wrote without a record is an orphan. Everything waits for
+a grace period first, and nothing is deleted unless it is certain that this store made it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from kerasweep.jobs.trial import COUNTED, TrialState
 
 log = logging.getLogger(__name__)
 
-#: The checkpoints of an unfinished trial that are kept: one in force, and one in case it is damaged.
+#: How many checkpoints of an unfinished trial are kept: the current one, and a spare in case it is damaged.
 _KEPT_CHECKPOINTS = 2
-#: A checkpoint is followed by another soon, so it waits no longer than this.
+#: Another checkpoint follows soon, so old ones wait no longer than this.
 _CHECKPOINT_GRACE_S = 60.0
 _OF_ATTEMPT = re.compile(r"sweeps/[^/]+/trials/(\d+)/(\d+)/[^/]+")
 
 
 class Pruner:
-    """Deletes what is not needed, round by round.
+    """Deletes unneeded artifacts, round by round.
 
     Args:
-        records: they say what is needed.
-        artifacts: where it lies.
-        ownership: says whether this store may delete there.
-        leftover_s: how long a half-written file must have lain untouched before it is deleted.
-        grace_s: how long an artifact that nothing needs waits before it is deleted.
+        records: they define what is needed.
+        artifacts: where it is stored.
+        ownership: decides whether this store may delete there.
+        leftover_s: how long an unfinished file must be untouched before it is deleted.
+        grace_s: how long an unneeded artifact waits before it is deleted.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Pruner:
         self._doubt: str | None = None
 
     def round(self) -> int:
-        """Do one round; return how many artifacts were deleted.
+        """Do one round; return the number of artifacts deleted.
 
-        A sweep that had ended before the round, and of which nothing waits to be deleted, is not looked at
-        again unless it goes on.
+        A sweep that had ended before the round, with nothing left to delete, is not checked again unless it
+        continues.
 
         Raises:
-            OutOfReach: the store or the artifacts do not answer; the next round starts there.
+            OutOfReach: the store or the artifacts do not respond; the next round resumes there.
         """
         due = self._due()
         removed = sum(self._prune(sweep) for sweep in due) if due and self._may_delete() else 0
@@ -76,7 +76,7 @@ class Pruner:
         return doubt is None
 
     def _prune(self, sweep: SweepRecord) -> int:
-        running = self._records.counts(sweep.id).get(TrialState.RUNNING)  # before what it may yet write
+        running = self._records.counts(sweep.id).get(TrialState.RUNNING)  # read before what it may yet write
         dropped, waiting = self._drop_unneeded(sweep)
         orphaned, young = self._drop_orphans(sweep)
         if sweep.state.final and not running and not waiting and not young:
@@ -85,12 +85,12 @@ class Pruner:
         return dropped + orphaned
 
     def _drop_unneeded(self, sweep: SweepRecord) -> tuple[int, int]:
-        """Delete what nothing needs; return how many went and how many wait."""
+        """Delete what nothing needs; return how many artifacts were deleted and how many wait."""
         grace_s = {"checkpoint": min(self._grace_s, _CHECKPOINT_GRACE_S), "model": self._grace_s}
         keys = unneeded(self._records, sweep)
         over = self._records.set_aside(sweep.id, keys, grace_s)
         if over:
-            self._records.forget_artifacts(over)  # first: a record must never point to nothing
+            self._records.forget_artifacts(over)  # records first: they must never point to nothing
             for key in over:
                 self._artifacts.delete(key)
         return len(over), len(keys) - len(over)
@@ -99,15 +99,15 @@ class Pruner:
         keys = orphans(self._records, self._artifacts, sweep.id)
         over = [key for key in keys if self._artifacts.age_s(key) >= self._grace_s]
         for key in over:
-            log.warning("%s is on no record, and nobody can put it there any more: it is deleted", key)
+            log.warning("%s is not on record and can no longer be recorded; it is deleted", key)
             self._artifacts.delete(key)
         return len(over), len(keys) - len(over)
 
 
 def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
-    """Return the artifacts on record that nothing needs.
+    """Return the recorded artifacts that nothing needs.
 
-    Kept are the newest checkpoints of every trial that may go on, and the models of the best `keep_top`.
+    The newest checkpoints of every trial that may continue are kept, and the models of the best `keep_top`.
     """
     states = {trial.number: trial.state for trial in records.trials(sweep.id)}
     keys: list[str] = []
@@ -124,12 +124,13 @@ def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
 
 
 def orphans(records: Records, artifacts: Artifacts, sweep: str) -> list[str]:
-    """Return the keys of a sweep that no record names, and that none can name any more."""
-    keys = artifacts.keys(f"sweeps/{sweep}")  # before the records: what is written meanwhile is not here
+    """Return the keys of a sweep that are not recorded, and can no longer be."""
+    # listed before the records are read: what is written meanwhile is not in the list
+    keys = artifacts.keys(f"sweeps/{sweep}")
     if not keys:
         return []
     trials = {trial.number: trial for trial in records.trials(sweep)}
-    known = records.referenced()  # after the trials: an attempt that was over then has written its last
+    known = records.referenced()  # read after the trials: an attempt that was over then has finished writing
     return [key for key in keys if key not in known and _is_over(key, trials)]
 
 

@@ -1,4 +1,4 @@
-"""Recovers what got lost: dead workers, expired leases, lost hints, sweeps that nobody advanced."""
+"""Recovers what was lost: dead workers, expired leases, lost hints, sweeps that were not advanced."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from kerasweep.scheduler.deciding.advance import advance, send_hints
 
 log = logging.getLogger(__name__)
 
-#: A hint that is older than so many rounds and not in its queue is lost.
+#: A hint older than this many rounds that is not in its queue is lost.
 _LOST_AFTER_ROUNDS = 2
 
 
 def reconcile(records: Records, queue: HintQueue, settings: Settings) -> None:
-    """Compare the records with the queue and with the processes alive, and mend what differs.
+    """Compare the records with the queue and the live processes, and repair differences.
 
     Raises:
-        OutOfReach: the store does not answer. A Redis that does not is only logged, since running trials
-            do not need it.
+        OutOfReach: the store does not respond. An unresponsive Redis is only logged, since running trials do
+            not need it.
     """
     for name in records.bury_the_dead():
         log.warning("%s has died", name)
@@ -49,10 +49,10 @@ def _advance(records: Records, sweep: str) -> None:
 
 
 def _resend_lost_hints(records: Records, queue: HintQueue, settings: Settings) -> None:
-    """Send hints again that are two rounds old and no longer in their queue, ahead of those that wait there.
+    """Resend hints that are two rounds old and no longer in their queue, ahead of those in it.
 
-    A worker may have taken one and died, or Redis may have been flushed. A second hint of a trial that a
-    worker is about to claim does no harm: it finds nothing to claim.
+    A worker may have taken one and died, or Redis may have been flushed. A second hint for a trial that a
+    worker is about to claim is harmless: it finds nothing to claim.
     """
     waiting: dict[str, set[TrialKey]] = {}
     while late := records.unhinted(_LOST_AFTER_ROUNDS * settings.reconcile_s):
@@ -61,5 +61,5 @@ def _resend_lost_hints(records: Records, queue: HintQueue, settings: Settings) -
         lost = [hint for hint in late if hint.key not in waiting[train_queue(hint.gpus)]]
         if lost:
             queue.send(lost, ahead=True)
-            log.info("%d hints left their queue and were not claimed yet; they are sent again", len(lost))
+            log.info("%d trials left their queue and were not claimed yet; they are queued again", len(lost))
         records.mark_hinted(late)

@@ -1,8 +1,8 @@
-"""What the stopping rule decides on the trials that wait, and what a search method learns of them.
+"""The stopping rule's decisions on waiting trials, and what a search method learns from them.
 
-A trial that is stopped at a rung has no model file yet: a rung would cost more than its epochs if each wrote
-one. Where it is among the best, whose models are kept, it is queued once more to end at its rung; a worker
-then writes its model from its checkpoint. All others end where they wait.
+A trial that is stopped at a rung has no model file yet: writing one for each would make a rung cost more than
+its epochs. If it is among the best, whose models are kept, it is queued once more to end at its rung, and a
+worker then writes its model from its checkpoint. All others end where they wait.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WAITING = (TrialState.WAITING,)
 
 
 def judge_waiting(decision: Decision, rule: StoppingRule) -> None:
-    """Resume or end the waiting trials, as far as it can be decided now."""
+    """Resume or end the waiting trials, as far as that can be decided now."""
     first = rule.base(decision.settled())
     while decision.counts().get(TrialState.WAITING):
         values = decision.rung_values(first)
@@ -39,7 +39,7 @@ def judge_waiting(decision: Decision, rule: StoppingRule) -> None:
 
 
 def end_waiting(decision: Decision, reasons: Mapping[int, str]) -> None:
-    """End trials that wait, with the values that they have.
+    """End waiting trials, with the values that they have.
 
     Args:
         decision: the sweep under its lock.
@@ -54,7 +54,7 @@ def end_waiting(decision: Decision, reasons: Mapping[int, str]) -> None:
 
 
 def end_at_rungs(decision: Decision, reason: str) -> None:
-    """End every trial that has a value from a rung and does not train, since no more training is allowed."""
+    """End every trial that has a value from a rung and is not training, since no more training is allowed."""
     waiting = decision.numbers(TrialState.WAITING)
     end_waiting(decision, dict.fromkeys(waiting, reason))
     decision.move(TrialState.QUEUED, reason, among=(TrialState.PAUSED,), reached=True)
@@ -65,7 +65,7 @@ def end_at_rungs(decision: Decision, reason: str) -> None:
 
 
 def awaited(records: Records, sweep: SweepRecord) -> list[int]:
-    """Return the trials that must reach a rung, or end, before those that wait can be decided on."""
+    """Return the trials that must reach a rung, or end, before the waiting ones can be decided."""
     rule = rule_for(sweep.spec)
     if rule is None:
         return []
@@ -85,13 +85,13 @@ def observed(
 ) -> tuple[Observation, ...]:
     """Return trials as a search method sees them.
 
-    Where a stopping rule says from how many of them to learn, they are compared at the highest rung that
-    enough of these have reached, as in Falkner et al., BOHB (2018); those that did not reach it tell nothing.
+    If a stopping rule says how many of them to learn from, they are compared at the highest rung that enough
+    of these have reached, as in Falkner et al., BOHB (2018); those that did not reach it say nothing.
     """
     if not learned:
         return tuple(_observed(trial, trial.value, known=True) for trial in trials)
     enough = len(spec.space().varied) + 2
-    heights: list[int | None] = [None]  # the end, then the rungs from above
+    heights: list[int | None] = [None]  # the end first, then the rungs from the top
     heights += sorted({rung for one in trials[:learned] for rung in rungs.get(one.number, {})}, reverse=True)
     values: dict[int, float | None] = {}
     for rung in heights:
@@ -105,14 +105,14 @@ def observed(
 
 
 def track_of(trial: TrialRecord, at: Mapping[int, float]) -> Track:
-    """Return a trial's curve as a stopping rule sees it: one that only has to end has ended."""
+    """Return a trial's curve as a stopping rule sees it; a trial that only has to end counts as ended."""
     stands = trial.rung if trial.state is TrialState.WAITING else None
     value = trial.value if trial.state is TrialState.COMPLETED else None
     return Track(trial.number, at, stands, trial.state.final or trial.ends, value)
 
 
 def _value_at(trial: TrialRecord, at: Mapping[int, float], rung: int | None) -> float | None:
-    """Return what a trial had reached at a rung, or at its end; one that was stopped before tells nothing."""
+    """Return a trial's value at a rung, or at its end; None if it was stopped before."""
     ended = trial.value if trial.state is TrialState.COMPLETED else None
     return ended if rung is None else at.get(rung, ended)
 

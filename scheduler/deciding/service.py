@@ -1,7 +1,7 @@
 """The scheduler's process: a Celery app that advances sweeps on request and reconciles periodically.
 
-Run as `python -m kerasweep.scheduler.deciding.service`. It keeps nothing in memory that matters;
-any number may run.
+Run as `python -m kerasweep.scheduler.deciding.service`. It keeps no important state in memory; any number of
+them may run.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def build_app(records: Records, settings: Settings) -> Celery:
             key = hints.read_hint(sweep, 0)
             advance(records, key.sweep)
             send_hints(records, queue, key.sweep)
-        except InputError as exc:  # anyone may write to the queue
+        except InputError as exc:  # anyone can write to the queue
             log.warning("%s", exc)
-        except OutOfReach as exc:  # reconcile tries again
-            log.warning("sweep %s is advanced later: %s", sweep, str(exc).splitlines()[0])
+        except OutOfReach as exc:  # reconcile retries it
+            log.warning("sweep %s will be advanced later: %s", sweep, str(exc).splitlines()[0])
 
     return app
 
@@ -72,7 +72,7 @@ def build_app(records: Records, settings: Settings) -> Celery:
 def keep_reconciling(
     records: Records, pruner: Pruner, settings: Settings, ended: threading.Event, name: str
 ) -> None:
-    """Sign in and reconcile, now and every few seconds, until `ended` is set; outages are survived."""
+    """Register and reconcile, now and every few seconds, until `ended` is set; outages are survived."""
     queue = HintQueue(settings.broker_url, settings.reach_s)
     next_prune = time.monotonic() + settings.reconcile_s
     facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
@@ -86,7 +86,7 @@ def keep_reconciling(
                 pruner.round()
                 next_prune = time.monotonic() + settings.prune_s
         except OutOfReach as exc:
-            log.warning("reconcile is tried again later: %s", str(exc).splitlines()[0])
+            log.warning("reconciling will be retried: %s", str(exc).splitlines()[0])
         except Exception:
             # A scheduler that stopped reconciling would look alive and lose every trial.
             log.exception("a round of reconcile failed")

@@ -1,4 +1,4 @@
-"""From a sweep file and a job file to a sweep on record, its first trials and their hints."""
+"""Turns a sweep file and a job file into a recorded sweep with its first trials and their hints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Submitted:
-    """A sweep on record; `announced` tells whether workers were told of its first trials already."""
+    """A recorded sweep; `announced` tells whether workers already know of its first trials."""
 
     sweep: SweepRecord
     announced: bool
@@ -51,15 +51,15 @@ def submit(
         source: the sweep file, or its content.
         records: where the sweep is written.
         artifacts: where the job's bundle is kept.
-        queue: where the hints go; None where no Redis runs yet: the scheduler sends them later.
+        queue: where hints are sent; None if no Redis is running yet: the scheduler will send them.
         engine: auto, fit or pack.
-        folder: where the job's path starts; by default the sweep file's folder, or the current one.
-        name: another name than the sweep file's.
+        folder: what the job's path is relative to; by default the sweep file's folder, or the current one.
+        name: a name that replaces the sweep file's.
 
     Raises:
         InputError: the sweep file or the job is not valid; nothing was written.
-        OutOfReach: Redis, the store or the artifacts do not answer; nothing was submitted, or the message
-            says that this is not known. Once the sweep is on record, an outage is only logged.
+        OutOfReach: Redis, the store or the artifacts do not respond; nothing was submitted, or the message
+            says that this is unknown. Once the sweep is recorded, an outage is only logged.
     """
     spec, lines = _read(source, name)
     spec = settled(spec)
@@ -74,7 +74,7 @@ def submit(
 def _read(
     source: Path | Mapping[str, Any], name: str | None
 ) -> tuple[SweepSpec, Callable[[], Mapping[Place, int]]]:
-    """Return the sweep file's content, and what finds the line of each of its keys."""
+    """Return the sweep file's content, and a function that finds the line of each of its keys."""
     spec = parse_spec(source) if isinstance(source, Mapping) else load_spec(source)
     if name is not None:
         spec = parse_spec({**spec.model_dump(mode="json"), "name": name})
@@ -82,10 +82,10 @@ def _read(
 
 
 def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]] = dict) -> Bundle:
-    """Check a job against its sweep, and bundle it with what travels with it.
+    """Check a job against its sweep, and bundle it with its files.
 
     Raises:
-        InputError: it does not fit, or a file cannot travel.
+        InputError: it does not match, or a file cannot be bundled.
     """
     check(spec, read_program(job), lines)
     packed = bundle(job, spec.files)
@@ -102,7 +102,7 @@ def _record(
     records: Records,
     artifacts: Artifacts,
 ) -> SweepRecord:
-    """Put the bundle into the store and the sweep on record, without trials yet."""
+    """Store the bundle and record the sweep, without trials yet."""
     key = f"bundles/{packed.sha256}.zip"
     sha256, size = artifacts.put(key, packed.data)
     sweep = SweepRecord(
@@ -123,7 +123,7 @@ def _record(
         records.create_sweep(sweep)
     except OutOfReach as exc:
         remedy = (
-            f"Whether sweep {sweep.id} was recorded is not known: `kerasweep status {sweep.id}` tells once "
+            f"It is unknown whether sweep {sweep.id} was recorded: `kerasweep status {sweep.id}` tells once "
             "it answers. Submit again only if there is no such sweep."
         )
         raise OutOfReach(exc.what, exc.url, remedy) from exc
@@ -131,7 +131,7 @@ def _record(
 
 
 def _begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> bool:
-    """Decide on the first trials and announce them; the scheduler does what an outage keeps from being done.
+    """Decide on the first trials and announce them; the scheduler makes up for an outage.
 
     Returns:
         Whether workers were told.
@@ -143,7 +143,7 @@ def _begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> boo
     except OutOfReach as exc:
         outage = str(exc).splitlines()[0]
         log.warning(
-            "sweep %s is submitted and stands; a scheduler starts its trials after this outage: %s",
+            "sweep %s is submitted; a scheduler will start its trials after this outage: %s",
             sweep.id,
             outage,
         )

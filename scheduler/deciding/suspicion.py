@@ -1,8 +1,8 @@
-"""A worker on which every trial fails is set aside, and what failed there is tried by the others.
+"""Sets aside a worker on which every trial fails, and lets the others retry what failed there.
 
-A trial's failure is the worker's where nobody else saw it: others train the sweep's trials, or have not been
-asked. Where another worker sees the same trials fail, it was the job, and the first one is taken back. The
-last worker that is left is never set aside, so a sweep never waits for a worker that is not there.
+A failure is blamed on the worker if nobody else has seen it: others train the sweep's trials, or have not
+been asked. If another worker sees the same trials fail, the job is to blame, and the first worker is
+released. The last remaining worker is never set aside, so a sweep never waits for a missing worker.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kerasweep.jobs.trial import COUNTED, TrialState
 
 log = logging.getLogger(__name__)
 
-#: So many attempts in a row that fail on one worker make it suspect; so many that others confirm clear it.
+#: This many failed attempts in a row make a worker suspect; this many confirmed by others clear it.
 IN_A_ROW = 3
-#: A worker that was set aside may try one trial after so long, twice as long after that, and so on.
+#: A worker that is set aside may try one trial after this time, and then after twice as long each time.
 PROBE_S = 300.0
 
 _USER = FAILED_HERE[0]
@@ -32,9 +32,9 @@ _CLEAN_SLATE: dict[str, Any] = {
 
 
 def judge_workers(decision: Decision) -> None:
-    """Set suspect workers aside, queue again what failed on them alone, and take cleared ones back.
+    """Set suspect workers aside, requeue what failed on them alone, and release cleared ones.
 
-    When every trial has ended a single failure is enough for suspicion, where nothing else ended there.
+    When every trial has ended, a single failure is enough for suspicion if nothing else ended there.
     """
     fleet = decision.fleet
     alive, aside = fleet.alive(), fleet.quarantines()
@@ -61,7 +61,7 @@ def judge_workers(decision: Decision) -> None:
 
 
 def only_one_says(decision: Decision, trials: list[int]) -> bool:
-    """Tell whether the failures of these trials rest on the word of one worker, and another can be asked."""
+    """Tell whether only one worker has seen these trials fail, and another can be asked."""
     fleet = decision.fleet
     witnesses = {end.worker for end in fleet.ends_of(trials) if end.outcome.startswith("failed")}
     able = fleet.alive() - set(fleet.quarantines())
@@ -69,7 +69,7 @@ def only_one_says(decision: Decision, trials: list[int]) -> bool:
 
 
 def _suspicion(fleet: Fleet, worker: str, wanted: int) -> str | None:
-    """Return why a worker is suspect; None where it is not."""
+    """Return why a worker is suspect; None if it is not."""
     newest = fleet.newest_ends(worker, IN_A_ROW)
     if len(newest) < wanted or any(end.outcome not in FAILED_HERE for end in newest):
         return None
@@ -77,7 +77,7 @@ def _suspicion(fleet: Fleet, worker: str, wanted: int) -> str | None:
         return None
     trained = fleet.others_trained(worker)
     if not trained and fleet.others_failed(worker):
-        return None  # they all see it fail: it is the job
+        return None  # they all see it fail: the job is to blame
     others = "while others train this sweep's trials" if trained else "and others have not been asked yet"
     return f"its last trials of this sweep ({_listed({end.trial for end in newest})}) all failed, {others}"
 
@@ -88,7 +88,7 @@ def _seen_elsewhere(fleet: Fleet, trials: set[int], worker: str) -> set[int]:
 
 
 def _why_cleared(fleet: Fleet, one: Quarantine) -> str | None:
-    """Return why a worker that is set aside was not at fault; None where that is not known."""
+    """Return why a worker that is set aside was not at fault; None if unknown."""
     ends = fleet.ends_of(_doubted(fleet, one))
     confirmed = {end.trial for end in ends if end.worker != one.worker and end.outcome == _USER}
     refuted = {end.trial for end in ends if end.outcome in map(str, COUNTED)}
@@ -104,7 +104,7 @@ def _doubted(fleet: Fleet, one: Quarantine) -> set[int]:
 
 
 def _queue_again(decision: Decision, one: Quarantine, able: set[str]) -> None:
-    """Queue what failed on a worker that is set aside, and on it alone, for those that are left."""
+    """Requeue what failed only on a worker that is set aside, for the remaining ones."""
     if not able - {one.worker}:
         return
     failed = set(decision.fleet.failed_trials(one.worker))

@@ -1,4 +1,4 @@
-"""Search methods, behind one small protocol: they see trials, give suggestions, and never see the store."""
+"""Search methods behind one small protocol: they see trials, return suggestions, and never see the store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kerasweep.scheduler.samplers.random import RandomSampler
 
 __all__ = ["Observation", "Sampler", "Suggestion", "sampler_for", "settled", "packages_of"]
 
-#: A space is small for a Gaussian process up to so many dimensions and trials.
+#: The limits of dimensions and trials up to which a space counts as small for a Gaussian process.
 _GP_DIMENSIONS, _GP_TRIALS = 6, 150
 
 
 def sampler_for(spec: SweepSpec) -> Sampler:
-    """Return the search method that a sweep file names."""
+    """Return the search method named in a sweep file."""
     space, method, maximize = spec.space(), spec.method, spec.metric.goal == "maximize"
     if isinstance(method, TpeMethod):
         return GuidedSampler(space, spec.seed, maximize, "tpe", method.startup_trials, method.parallel)
@@ -40,11 +40,11 @@ def sampler_for(spec: SweepSpec) -> Sampler:
 
 
 def settled(spec: SweepSpec) -> SweepSpec:
-    """Return a sweep whose method leaves nothing open, as it is put on record.
+    """Return a sweep whose method leaves nothing open, as it is recorded.
 
-    Method `auto` is Sobol points for the first quarter of the trials, 10 at least and 50 at most, then a
-    Gaussian process where one is installed, the space has at most 6 parameters, all of them numbers and none
-    conditional, and the budget is at most 150 trials; else TPE.
+    Method `auto` is Sobol points for the first quarter of the trials, at least 10 and at most 50, then a
+    Gaussian process if one is installed, the space has at most 6 parameters, all numeric and unconditional,
+    and the budget is at most 150 trials; else TPE.
     """
     method = spec.method
     if not isinstance(method, AutoMethod) or method.then is not None:
@@ -59,7 +59,7 @@ def settled(spec: SweepSpec) -> SweepSpec:
 
 
 def packages_of(spec: SweepSpec) -> tuple[str, ...]:
-    """Return the packages whose versions decide what a sweep's method proposes."""
+    """Return the packages whose versions affect the suggestions of a sweep's method."""
     method = spec.method
     model = method.then if isinstance(method, AutoMethod) else method.name
     extra = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}.get(model or "tpe", ())

@@ -1,8 +1,8 @@
 """CMA-ES: a normal distribution over the space that moves towards the best of each generation.
 
 Hansen and Ostermeier, Completely Derandomized Self-Adaptation in Evolution Strategies (2001); the package
-`cmaes` (Nomura and Shibata, 2024). A generation is drawn when the one before it has ended, whoever was
-faster; where a stopping rule says from which trials to learn, they are told in generations by their numbers.
+`cmaes` (Nomura and Shibata, 2024). A generation is drawn when the previous one has ended, independent of
+speed; if a stopping rule limits what to learn from, results are reported in generations by trial number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ASKS = 16
-#: The first distribution: around the middle, a third of the space wide.
+#: The initial distribution: centred, with a standard deviation of a third of the space.
 _MIDDLE, _WIDTH = 0.5, 1.0 / 3.0
 
 
@@ -33,10 +33,10 @@ class CmaesSampler:
     """The method.
 
     Args:
-        space: of numbers alone, none of them conditional.
+        space: purely numeric, without conditions.
         seed: the sweep's.
-        maximize: whether more of the metric is better.
-        generation: how many trials one has; None for 4 + 3 ln(parameters), 8 at least.
+        maximize: whether larger values of the metric are better.
+        generation: the number of trials per generation; None for 4 + 3 ln(parameters), at least 8.
     """
 
     def __init__(self, space: Space, seed: int, maximize: bool, generation: int | None) -> None:
@@ -66,12 +66,12 @@ class CmaesSampler:
         return suggestions
 
     def _strategy(self, trials: Sequence[Observation], drawn: int) -> Any:
-        """Return the strategy that has been told of these trials, and has drawn so many points since."""
+        """Return the strategy after learning from these trials, and drawing this many points since."""
         cma = _cma(len(self._names), self._size, self._seed)
         for start in range(0, len(trials), self._size):
             generation = trials[start : start + self._size]
             losses = [trial.outcome(self._maximize) for trial in generation]
-            # A trial that tells nothing ranks last, as one that diverged does.
+            # A trial without a result ranks last, like one that diverged.
             told = [math.inf if loss is None else loss for loss in losses]
             points = [self._point(trial.params) for trial in generation]
             if self._names:
@@ -82,7 +82,8 @@ class CmaesSampler:
         return cma
 
     def _draw(self, cma: Any, number: int, told: int, draws: Draws) -> Suggestion | None:
-        # As many draws for each trial, new or not, so that a trial's do not depend on those before it.
+        # The same number of draws for each trial, new or not, so that a trial's do not depend on those before
+        # it.
         asked = [self._params(cma.ask()) for _ in range(_ASKS)]
         reason = f"CMA-ES after {told // self._size} generations of {self._size}"
         for params in asked:
@@ -102,7 +103,9 @@ class CmaesSampler:
 
 
 def quantile_of(dimension: Dimension, value: Any) -> float:
-    """Return where a value lies in what a dimension draws, from 0 to 1: the middle of what gives it."""
+    """Return the quantile, from 0 to 1, of a value in what a dimension draws: the middle of those that give
+    it.
+    """
     if isinstance(dimension, Range) and dimension.grid() is None:
         low, high, at = float(dimension.min), float(dimension.max), float(value)
         if dimension.logarithmic:
@@ -111,7 +114,7 @@ def quantile_of(dimension: Dimension, value: Any) -> float:
     grid = list(dimension.grid() or ())
     if isinstance(dimension, Choice) or not getattr(dimension, "logarithmic", False):
         return ([identity(known) for known in grid].index(identity(value)) + 0.5) / len(grid)
-    below, above = 0.0, 1.0  # log steps: where the draw's quantile gives this value, found by halving
+    below, above = 0.0, 1.0  # log steps: the quantile whose draw gives this value, found by bisection
     for _ in range(60):
         middle = (below + above) / 2
         below, above = (middle, above) if value_at(dimension, middle) < value else (below, middle)
@@ -126,7 +129,7 @@ def _cma(dimensions: int, size: int, seed: int) -> Any:
             "method 'cmaes' needs the package cmaes, which is not installed where the scheduler runs\n"
             "pip install 'kerasweep[cmaes]', or use method tpe"
         ) from exc
-    count = max(2, dimensions)  # the package takes no space of one dimension
+    count = max(2, dimensions)  # the package supports no one-dimensional space
     return CMA(
         mean=np.full(count, _MIDDLE),
         sigma=_WIDTH,

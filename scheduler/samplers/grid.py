@@ -1,7 +1,7 @@
-"""Every combination: in the file's order where the budget allows them all, else from all over the grid.
+"""Every combination: in file order if the budget allows them all, else spread over the whole grid.
 
-Which of the two depends on the sweep file alone, so that a sweep that is extended later continues in the
-order that it began with, to the last point.
+Which of the two depends on the sweep file alone, so a sweep that is extended later continues in its original
+order, to the last point.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from kerasweep.scheduler.samplers.spread import Spread
 
 
 class GridSampler:
-    """Walks a finite space.
+    """Enumerates a finite space.
 
     Args:
-        space: all of whose dimensions are finite.
+        space: with finite dimensions only.
         seed: the sweep's.
-        max_trials: the budget that the sweep file gives, None for none.
+        max_trials: the budget in the sweep file, None for none.
     """
 
     def __init__(self, space: Space, seed: int, max_trials: int | None) -> None:

@@ -1,10 +1,9 @@
-"""Draws guided by the results so far: Optuna's TPE or Gaussian process, asked anew for each trial.
+"""Draws guided by the results so far: Optuna's TPE or Gaussian process, rebuilt for each trial.
 
 Bergstra et al., Algorithms for Hyper-Parameter Optimization (2011); Snoek et al., Practical Bayesian
-Optimization of Machine Learning Algorithms (2012). Trial n is drawn from exactly these: the seed, the
-results of trials 0 to n - parallel (or those that the stopping rule names), and the values of those between,
-whatever has become of them. So the suggestions do not depend on which worker was faster, and any process
-gives the same.
+Optimization of Machine Learning Algorithms (2012). Trial n depends on exactly these: the seed, the results of
+trials 0 to n - parallel (or those that the stopping rule names), and the values of those in between, whatever
+their state. So the suggestions do not depend on which worker was faster, and are the same in any process.
 """
 
 from __future__ import annotations
@@ -29,25 +28,26 @@ if TYPE_CHECKING:
 
 Result = tuple[Observation, float]
 
-#: How often Optuna is asked again for values that are new, where the space is finite.
+#: How often Optuna is asked again for new values in a finite space.
 _ASKS = 16
-#: So many results are learned from, the best among them, so that a draw costs the same after 10,000 trials.
+#: The maximum number of results to learn from, including the best, so that a draw costs the same after 10,000
+#: trials.
 _RESULTS, _BEST = 200, 25
 _TITLES = {"tpe": "TPE", "gp": "a Gaussian process"}
 
 
 class GuidedSampler:
-    """Some trials from a plan, then those that a model of the results proposes.
+    """First trials from a plan, then trials proposed by a model of the results.
 
     Args:
-        space: what is searched.
+        space: the space.
         seed: the sweep's.
-        maximize: whether more of the metric is better.
+        maximize: whether larger values of the metric are better.
         model: tpe or gp.
-        startup_trials: how many come first, unguided.
+        startup_trials: the number of unguided first trials.
         parallel: how many trials may be undecided at once.
-        sobol: whether those that come first are a Sobol sequence's, or the draws of method `random`.
-        threads: how many the model may use.
+        sobol: whether the first trials come from a Sobol sequence, or are the draws of method `random`.
+        threads: the number of threads that the model may use.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class GuidedSampler:
         return sorted([*best, *newest[_BEST - _RESULTS :]], key=lambda result: result[0].number)
 
     def _study(self, number: int, results: Sequence[Result], undecided: Sequence[Params]) -> optuna.Study:
-        """Return a throw-away study that holds just what the trial may depend on."""
+        """Return a temporary study with exactly what the trial may depend on."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -132,7 +132,7 @@ class GuidedSampler:
             sampler = self._tpe(seed) if self._model == "tpe" else self._gp(seed)
         study = optuna.create_study(direction="minimize", sampler=sampler)
         finite = [loss for _, loss in results if math.isfinite(loss)]
-        # A Gaussian process knows no infinity: what diverged is as bad as the worst that did not.
+        # A Gaussian process cannot handle infinity: diverged trials count as the worst finite value.
         worst = max(finite, default=0.0) if self._model == "gp" else math.inf
         study.add_trials(
             [self._frozen(trial.params, "COMPLETE", min(loss, worst)) for trial, loss in results]
@@ -177,10 +177,10 @@ class GuidedSampler:
 
 
 def expect_torch() -> None:
-    """Check that what Optuna's Gaussian process needs is installed.
+    """Check that the requirements of Optuna's Gaussian process are installed.
 
     Raises:
-        InputError: it is not.
+        InputError: they are not.
     """
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What a search method sees and gives."""
+"""The input and output of a search method."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Observation:
     Args:
         number: from 0.
         params: its values.
-        state: where it stands.
-        value: the sweep's metric at its best epoch, None where it has none that counts.
-        failure: why it failed, where it did.
-        known: whether its result may be learned from; its point is taken in any case.
-        by_hand: whether a person chose the point.
+        state: its state.
+        value: the sweep's metric at its best epoch, None if it has none that counts.
+        failure: why it failed, if it did.
+        known: whether its result may be learned from; its point counts as taken in any case.
+        by_hand: whether the user chose the point.
     """
 
     number: int
@@ -34,9 +34,9 @@ class Observation:
     by_hand: bool = False
 
     def outcome(self, maximize: bool) -> float | None:
-        """Return what a sampler learns of a trial that has ended, as a loss; None: nothing.
+        """Return what a sampler learns from a finished trial, as a loss; None for nothing.
 
-        One that diverged is the worst there can be: its values were at fault.
+        A diverged trial is the worst possible: its values were at fault.
         """
         counted = self.state in COUNTED
         if not self.known or not self.state.final:
@@ -48,7 +48,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Values for the next trial, and why these."""
+    """Values for the next trial, and the reason."""
 
     params: Params
     reason: str
@@ -57,7 +57,8 @@ class Suggestion:
 class Sampler(Protocol):
     """A search method: a pure function of its settings and the trials so far.
 
-    The same trials give the same suggestions in any process, at any time, asked for singly or all at once.
+    The same trials give the same suggestions in any process, at any time, whether requested singly or all at
+    once.
     """
 
     def suggest(
@@ -66,13 +67,13 @@ class Sampler(Protocol):
         """Return the next trials, as far as they can be decided now.
 
         Args:
-            trials: all trials of the sweep so far, by number, without a gap.
+            trials: all trials of the sweep so far, by number, without gaps.
             wanted: how many more the budget allows.
-            learned: from how many of the first trials to learn, where a stopping rule says so; all of them
-                have ended.
+            learned: how many of the first trials to learn from, if a stopping rule says so; all of them have
+                ended.
 
         Returns:
-            Suggestions for the numbers len(trials), len(trials) + 1 and so on: `wanted` at most, fewer where
-            a decision waits for a trial to end, or where the space is spent.
+            Suggestions for the numbers len(trials), len(trials) + 1 and so on: at most `wanted`, fewer if a
+                decision depends on unfinished trials, or the space is exhausted.
         """
         ...

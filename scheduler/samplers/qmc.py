@@ -1,4 +1,4 @@
-"""Points of a scrambled Sobol sequence, which fill the space more evenly than chance.
+"""Points of a scrambled Sobol sequence, which cover the space more evenly than random draws.
 
 Sobol (1967); Owen, Scrambling Sobol' and Niederreiter-Xing Points (1998); for hyperparameters, Bousquet et
 al., Critical Hyper-Parameters: No Random, No Cry (2017). The sequence is SciPy's.
@@ -25,7 +25,7 @@ _BELOW_ONE = 1.0 - 2.0**-53
 
 
 class Quantile:
-    """In the place of a random generator: draws that give one quantile, from 0 to 1."""
+    """Replaces a random generator: its draws give one quantile, from 0 to 1."""
 
     def __init__(self, quantile: float) -> None:
         self._quantile = min(max(quantile, 0.0), _BELOW_ONE)
@@ -45,10 +45,10 @@ def value_at(dimension: Dimension, quantile: float) -> JsonValue:
 
 
 class Sobol:
-    """The sequence over a space; a point of it is known by its number alone.
+    """The sequence over a space; a point depends only on its number.
 
     Args:
-        space: a dimension that a point's other values rule out is left out of it.
+        space: conditional dimensions that do not exist at a point are dropped from it.
         seed: the sweep's.
     """
 
@@ -76,7 +76,7 @@ class Sobol:
 
 
 class QmcSampler:
-    """Point n of the sequence for trial n; where it is taken, in a finite space, a random draw."""
+    """Point n of the sequence for trial n; in a finite space, a random draw if the point is taken."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed
@@ -96,7 +96,7 @@ class QmcSampler:
 
 
 def spread_point(number: int, point: Params, draws: Draws) -> Suggestion | None:
-    """Return a point of the sequence, or a random draw where it is taken; None where the space is spent."""
+    """Return a point of the sequence, or a random draw if it is taken; None if the space is exhausted."""
     if draws.is_new(point):
         draws.note(point)
         return Suggestion(point, f"point {number} of a Sobol sequence")
@@ -104,4 +104,4 @@ def spread_point(number: int, point: Params, draws: Draws) -> Suggestion | None:
     if params is None:
         return None
     draws.note(params)
-    return Suggestion(params, f"drawn at random: point {number} of the Sobol sequence was there already")
+    return Suggestion(params, f"drawn at random: point {number} of the Sobol sequence was taken already")

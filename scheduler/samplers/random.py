@@ -1,4 +1,4 @@
-"""Independent draws without repetition where the space is finite."""
+"""Independent draws, without repetition in a finite space."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 
 #: Draws before the remaining points are searched one by one.
 _DRAWS = 64
-#: How many of those are looked at.
+#: The maximum number of points searched.
 _LEFT = 4096
 
 
 class Draws:
-    """Draws trial n from a stream of its own, so that neither order nor budget shows in it.
+    """Draws trial n from its own random stream, so that neither order nor budget affects it.
 
     Args:
-        space: to draw from.
+        space: the space.
         seed: the sweep's.
-        trials: those that must not come again, where the space is finite.
+        trials: points not to repeat in a finite space.
     """
 
     def __init__(self, space: Space, seed: int, trials: Sequence[Observation]) -> None:
@@ -33,16 +33,16 @@ class Draws:
             self.note(trial.params)
 
     def note(self, params: Params) -> None:
-        """Let these values not come again."""
+        """Mark these values as used."""
         if self._size is not None:
             self._seen.add(identity(params))
 
     def is_new(self, params: Params) -> bool:
-        """Tell whether these values may come; always so where the space is continuous."""
+        """Tell whether these values are unused; always true in a continuous space."""
         return identity(params) not in self._seen
 
     def draw(self, number: int) -> Params | None:
-        """Return values for a trial, None where the space is spent."""
+        """Return values for a trial, None if the space is exhausted."""
         if self._size is not None and len(self._seen) >= self._size:
             return None
         rng = suggestion_rng(self._seed, number)

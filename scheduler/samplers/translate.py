@@ -1,4 +1,4 @@
-"""Our dimensions and values as Optuna takes them: a choice is its index, a constant a choice of one."""
+"""Converts dimensions and values for Optuna: a choice becomes its index, a constant a choice of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Form:
-    """One dimension as Optuna takes it.
+    """One dimension for Optuna.
 
     Args:
         name: the parameter's.
@@ -28,7 +28,7 @@ class Form:
         self.distribution = _distribution(dimension)
 
     def encode(self, value: JsonValue) -> JsonValue:
-        """Return a value as Optuna knows it."""
+        """Convert a value for Optuna."""
         return self._index[identity(value)] if self._listed else value
 
     def choose(self, trial: optuna.Trial) -> JsonValue:
@@ -45,7 +45,7 @@ class Form:
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
-    """Return Optuna's form of a dimension. Log steps become a log range, whose draws are snapped."""
+    """Convert a dimension for Optuna. Log steps become a log range whose draws are snapped."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(dimension, WholeRange):

@@ -162,7 +162,7 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
 def _best(snapshot: Snapshot) -> Text:
     status, best = snapshot.status, snapshot.status["best"]
     if best is None and _all_begin(snapshot):
-        return _line(("the first epochs take longer: data is loaded and programs are compiled", "dim"))
+        return _line(("first epochs take longer: loading data, compiling", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
     value = (f"{status['metric']['name']} {wording.metric(best['value'])}", "bold green")

@@ -1,4 +1,4 @@
-"""Rules that end trials early, behind one small protocol: curves in, who goes on and who stops out."""
+"""Rules that end trials early, behind one small protocol: curves in, decisions to continue or stop out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Track", "Ruling", "StoppingRule", "Restraint", "rule_for", "patience
 
 
 def rule_for(spec: SweepSpec) -> StoppingRule | None:
-    """Return the rule that a sweep file names, None where every trial trains to its end."""
+    """Return the rule named in a sweep file, None if every trial trains to its end."""
     maximize = spec.metric.goal == "maximize"
     if spec.stopping is None:
         return None
@@ -24,6 +24,6 @@ def rule_for(spec: SweepSpec) -> StoppingRule | None:
 
 
 def patience_for(spec: SweepSpec, rule: StoppingRule | None) -> Restraint:
-    """Return what says how many trials may begin, and whether the sweep's patience is used up."""
+    """Return the object that says how many trials may start, and whether the sweep's patience is used up."""
     patience = spec.stopping.patience if spec.stopping is not None else None
     return Restraint(rule, patience, spec.metric.goal == "maximize")

@@ -1,8 +1,8 @@
-"""Successive halving in cohorts, which depends on the seed alone: not on workers, order or speed.
+"""Successive halving in cohorts, which depends only on the seed: not on workers, order or speed.
 
 Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization (2016); with
-brackets, Li et al., Hyperband (2018). Published systems either discard and never resume, or promote by who
-comes first (ASHA: Li et al., 2020).
+brackets, Li et al., Hyperband (2018). Published systems either discard and never resume, or promote first
+come, first served (ASHA: Li et al., 2020).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from itertools import accumulate
 from kerasweep.jobs.sweepfile.stopping import Halving
 from kerasweep.scheduler.stopping.ruling import Ruling, Track
 
-#: So many cohorts are under way at a time.
+#: The number of cohorts under way at a time.
 UNDER_WAY = 2
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Variants, by number from `start` to before `stop`, that are compared at the same rungs."""
+    """Variants with numbers from `start` to before `stop` that are compared at the same rungs."""
 
     index: int
     start: int
@@ -34,9 +34,9 @@ class HalvingRule:
     """The rule.
 
     Args:
-        halving: as the sweep file has it.
-        epochs: the most that a trial may have.
-        maximize: whether more of the metric is better.
+        halving: the block of the sweep file.
+        epochs: the maximum for a trial.
+        maximize: whether larger values of the metric are better.
     """
 
     def __init__(self, halving: Halving, epochs: int, maximize: bool) -> None:
@@ -47,7 +47,7 @@ class HalvingRule:
         self._ends = list(accumulate(sizes))
 
     def cohort(self, index: int) -> Cohort:
-        """Return a cohort by its place in the row of cohorts."""
+        """Return a cohort by its position in the sequence of cohorts."""
         lap, bracket = divmod(index, len(self._ends))
         offset = lap * self._ends[-1]
         start = self._ends[bracket - 1] if bracket else 0
@@ -109,7 +109,7 @@ class HalvingRule:
 
     def _rank(self, members: list[Track], rungs: tuple[int, ...], place: int, share: int) -> Iterator[Ruling]:
         rung, following = rungs[place], (*rungs, None)[place + 1]
-        # One that ended by itself before the rung is compared with what it ended with.
+        # A variant that ended by itself before the rung is compared with its final value.
         values = {one.number: one.at.get(rung, one.value) for one in members}
         ranked = sorted((self._sign * value, number) for number, value in values.items() if value is not None)
         ranks = {number: rank for rank, (_, number) in enumerate(ranked, start=1)}
@@ -122,6 +122,6 @@ class HalvingRule:
 
 
 def _size(halving: Halving, rungs: int, bracket: int) -> int:
-    """Return how many variants a bracket's cohort has: about as many epochs in all as the first's."""
+    """Return the number of variants in a bracket's cohort, with about as many epochs as in the first."""
     share = (rungs + 1) / (rungs + 1 - bracket) / halving.factor**bracket
     return max(halving.factor, math.ceil(halving.cohort * share)) if bracket else halving.cohort

@@ -1,7 +1,7 @@
-"""What is behind the median of the variants before it, at the same epoch, ends there.
+"""Ends variants that are worse than the median of earlier ones at the same epoch.
 
-Golovin et al., Google Vizier (2017), section 3.2.2. There the median is of those that the clock put before;
-here it is of those with lower numbers, for which a variant waits where they are behind.
+Golovin et al., Google Vizier (2017), section 3.2.2. There "earlier" refers to time; here it means lower
+numbers, for which a variant waits if they are behind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import median
 from kerasweep.jobs.sweepfile.stopping import Median
 from kerasweep.scheduler.stopping.ruling import Ruling, Track
 
-#: With so many before it is a variant compared, so that a ruling costs the same however many there are.
+#: How many earlier variants are compared, so that a decision costs the same however many there are.
 _COMPARED = 100
 
 
@@ -21,9 +21,9 @@ class MedianRule:
     """The rule.
 
     Args:
-        settings: as the sweep file has it.
-        epochs: the most that a trial may have.
-        maximize: whether more of the metric is better.
+        settings: the block of the sweep file.
+        epochs: the maximum for a trial.
+        maximize: whether larger values of the metric are better.
     """
 
     def __init__(self, settings: Median, epochs: int, maximize: bool) -> None:
@@ -63,7 +63,8 @@ class MedianRule:
         before = [curves[number] for number in range(self.base(curve.number), curve.number)]
         if any(not one.ended and rung not in one.at for one in before):
             return None
-        # One that ended by itself earlier counts with what it ended with; one that was stopped, not at all.
+        # A variant that ended by itself earlier counts with its final value; one that was stopped does not
+        # count.
         values = [one.at.get(rung, one.value) for one in before]
         known = [self._sign * value for value in values if value is not None]
         if len(known) < max(1, self._startup):

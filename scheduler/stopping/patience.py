@@ -1,4 +1,4 @@
-"""Whether a sweep has got no better for so many trials that it ends."""
+"""Ends a sweep after a number of trials without improvement."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from collections.abc import Sequence
 from kerasweep.scheduler.stopping.halving import HalvingRule
 from kerasweep.scheduler.stopping.ruling import StoppingRule
 
-#: So many variants may be under way while the first of them decides whether the sweep ends.
+#: How many variants may be under way while the first of them decides whether the sweep ends.
 UNDER_WAY_AT_ONCE = 8
 
 
 class Restraint:
-    """Ends the sweep once nothing has got better for so many variants; those under way by then are trained.
+    """Ends the sweep after a number of variants without improvement; those under way are trained to their
+    end.
 
-    How many that are depends on the numbers alone: those that the rule, or the limit here, let begin before
-    the variant ended that used up the patience.
+    Which ones these are depends only on numbers: those that the rule, or the limit here, let start before the
+    variant ended that used up the patience.
 
     Args:
         rule: the sweep's stopping rule, if it has one.
-        patience: how many variants may pass without a better one; None: any number.
-        maximize: whether more of the metric is better.
+        patience: how many variants may pass without a better one; None for any number.
+        maximize: whether larger values of the metric are better.
     """
 
     def __init__(self, rule: StoppingRule | None, patience: int | None, maximize: bool) -> None:
         self._rule, self.patience, self._maximize = rule, patience, maximize
 
     def open_until(self, settled: int, planned: int) -> int:
-        """Return up to which number, exclusive, variants may begin; see `StoppingRule.open_until`."""
+        """Return the number (exclusive) up to which variants may start; see `StoppingRule.open_until`."""
         if isinstance(self._rule, HalvingRule) or self.patience is None:
             return self._rule.open_until(settled, planned) if self._rule else planned
         return min(planned, settled + UNDER_WAY_AT_ONCE)
 
     def ends_at(self, values: Sequence[float | None], planned: int) -> int | None:
-        """Return how many variants the sweep has where the patience is used up, None where it is not.
+        """Return the number of variants of the sweep if the patience is used up, else None.
 
         Args:
-            values: what the first variants ended with, by number, all of those that have ended so far.
-            planned: how many there will be at most.
+            values: the final values of the first variants, by number, as far as they have ended.
+            planned: the maximum number of variants.
         """
         if self.patience is None:
             return None
@@ -46,12 +47,12 @@ class Restraint:
 
 
 def exhausted_at(values: Sequence[float | None], patience: int, maximize: bool) -> int | None:
-    """Return after how many variants nothing had got better for `patience` of them; None: not yet.
+    """Return the number of variants after which `patience` of them brought no improvement; None if not yet.
 
     Args:
-        values: what the first variants ended with, by number; None where one reached no value.
+        values: the final values of the first variants, by number; None for one without a value.
         patience: how many may pass without a better one.
-        maximize: whether more is better.
+        maximize: whether larger values are better.
     """
     best: float | None = None
     since = 0

@@ -1,4 +1,4 @@
-"""What a stopping rule sees and decides."""
+"""The input and output of a stopping rule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Track:
     Args:
         number: from 0.
         at: the best value so far at each rung that it has reached, by the rung's epoch.
-        stands: the rung at which it waits, None where it does not.
-        ended: whether nothing more comes of it.
-        value: what it ended with by itself, None where it was stopped or reached none.
+        stands: the rung at which it waits, None if it does not.
+        ended: whether it has finished.
+        value: its final value if it ended by itself, None if it was stopped or has none.
     """
 
     number: int
@@ -28,13 +28,13 @@ class Track:
 
 @dataclass(frozen=True)
 class Ruling:
-    """What is decided on a variant that stands at a rung.
+    """The decision on a variant that waits at a rung.
 
     Args:
         number: the variant's.
-        rung: the epoch at which it stands.
-        next_rung: the next epoch at which it will stand; None: it goes on to its end, or not at all.
-        goes_on: whether it trains on.
+        rung: the epoch at which it waits.
+        next_rung: the next epoch at which it will wait; None if it continues to its end, or not at all.
+        goes_on: whether it continues.
         reason: for the journal.
     """
 
@@ -46,43 +46,45 @@ class Ruling:
 
 
 class StoppingRule(Protocol):
-    """A rule: a pure function of curves, which sees neither store nor clock nor who was faster."""
+    """A rule: a pure function of curves, which sees neither the store nor the clock nor relative speed."""
 
     def first_rung(self, number: int) -> int | None:
-        """Return the first epoch at which a variant stands still, None where it never does."""
+        """Return the first epoch at which a variant waits, None if it never does."""
         ...
 
     def base(self, number: int) -> int:
-        """Return the lowest number whose curve is needed to rule on variants from `number` on."""
+        """Return the lowest number whose curve is needed to decide on variants from `number` on."""
         ...
 
     def open_until(self, settled: int, planned: int) -> int:
-        """Return up to which number, exclusive, variants may begin.
+        """Return the number (exclusive) up to which variants may start.
 
         Args:
-            settled: so many of the first have ended.
-            planned: how many there will be at most.
+            settled: the number of leading variants that have ended.
+            planned: the maximum number of variants.
         """
         ...
 
     def awaited(self, curves: Mapping[int, Track], planned: int) -> list[int]:
-        """Return the variants that must reach a rung, or end, before those that wait can be ruled on.
+        """Return the variants that must reach a rung, or end, before the waiting ones can be decided.
 
         Args:
-            curves: by number, from `base` of the lowest that has not ended.
-            planned: how many variants there will be at most.
+            curves: by number, from `base` of the lowest unfinished one.
+            planned: the maximum number of variants.
         """
         ...
 
     def learned(self, number: int) -> int | None:
-        """Return from how many of the first variants variant `number` is drawn; None: the sampler says."""
+        """Return how many of the first variants the sampler learns from for variant `number`; None if the
+        sampler decides.
+        """
         ...
 
     def decide(self, curves: Mapping[int, Track], planned: int) -> list[Ruling]:
-        """Rule on those that stand at a rung, as far as it can be done now.
+        """Decide on the waiting variants, as far as that is possible now.
 
         Args:
-            curves: by number, from `base` of the lowest that has not ended.
-            planned: how many variants there will be at most.
+            curves: by number, from `base` of the lowest unfinished one.
+            planned: the maximum number of variants.
         """
         ...

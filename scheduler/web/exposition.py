@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics, from the records alone."""
+"""The Prometheus metrics at /metrics, from the records alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kerasweep.jobs.store.overview import OutcomeCount, QueueWait, SweepCount
 from kerasweep.jobs.trial import FailureClass, SweepState, TrialState
 from kerasweep.scheduler.client.client import Client
 
-#: An attempt that was preempted is released to the queue; other failures have outcomes of their own.
+#: An attempt that was preempted is released to the queue; other failures have their own outcomes.
 _OUTCOMES = {FailureClass.PREEMPTED: f"released: {TrialState.QUEUED}"}
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Exposition:
-    """Collects the metrics; a registry of Prometheus' asks for them.
+    """Collects the metrics for Prometheus' registry.
 
     Args:
-        client: the way to the store.
+        client: connections to the store.
     """
 
     def __init__(self, client: Client) -> None:
@@ -43,15 +43,15 @@ class Exposition:
         yield _states(self._client)
 
     def text(self) -> str:
-        """Return the metrics as Prometheus reads them.
+        """Return the metrics in Prometheus' text format.
 
         Raises:
-            OutOfReach: the store does not answer.
+            OutOfReach: the store does not respond.
         """
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # only collect is asked of it
+        registry.register(self)  # only collect is called
         return generate_latest(registry).decode()
 
     def _schema(self) -> float:
@@ -79,11 +79,11 @@ class Exposition:
     def _processes(self) -> Iterable[Metric]:
         workers, aside = self._client.workers(), self._client.quarantines()
         slots = sum(float(one.facts.get("slots", 0)) * one.facts.get("trainers", 1) for one in workers)
-        yield _gauge("workers", "Workers that reported within the last half minute.", len(workers))
+        yield _gauge("workers", "Workers with a heartbeat in the last half minute.", len(workers))
         yield _gauge("workers_quarantined", "Workers that are set aside.", len(aside))
         yield _gauge("slots", "Slots of the workers that are alive.", slots)
         schedulers = len(self._client.schedulers())
-        yield _gauge("schedulers", "Schedulers that reported within the last half minute.", schedulers)
+        yield _gauge("schedulers", "Schedulers with a heartbeat in the last half minute.", schedulers)
 
 
 def _trials(counts: Iterable[SweepCount]) -> Iterable[Metric]:
@@ -96,7 +96,7 @@ def _trials(counts: Iterable[SweepCount]) -> Iterable[Metric]:
 
 
 def _queues(counts: Iterable[SweepCount]) -> Iterable[Metric]:
-    """Yield what an autoscaler of workers looks at; a queue without anything in it counts 0."""
+    """Yield the metrics for an autoscaler of workers; an empty queue counts 0."""
     found = {state: Counter({train_queue(0): 0}) for state in (TrialState.QUEUED, TrialState.RUNNING)}
     for one in counts:
         for state, queues in found.items():
@@ -140,7 +140,7 @@ def _attempts(outcomes: Iterable[OutcomeCount]) -> Iterable[Metric]:
         every.add_metric([outcome], attempts)
     yield every
     failed = CounterMetricFamily(
-        "kerasweep_attempts_failed", "Attempts that ended badly, by the failure's class.", labels=["class"]
+        "kerasweep_attempts_failed", "Failed attempts, by failure class.", labels=["class"]
     )
     for cls in FailureClass:
         failed.add_metric([str(cls)], ended.get(_OUTCOMES.get(cls, f"failed: {cls}"), 0))

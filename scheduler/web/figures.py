@@ -1,4 +1,4 @@
-"""What the page's drawings show, in the units of their SVG."""
+"""The content of the page's drawings, in SVG units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.sweepfile.spec import Metric
     from kerasweep.scheduler.web.listing import Wanted
 
-#: How many trials a drawing shows: the best, or the newest of the attempts.
+#: How many trials a drawing shows: the best, or for attempts the newest.
 MOST_LINES, _MOST_POINTS, _MOST_BARS = 300, 800, 1500
 _MOST_AXES = 10
 _LOG_RATIO = 50.0
@@ -27,13 +27,13 @@ _FEWEST = 2
 
 @dataclass(frozen=True)
 class AxisScale:
-    """An axis from 0 to 1: even, logarithmic, or a place for each of some labels.
+    """An axis from 0 to 1: linear, logarithmic, or categorical.
 
     Args:
         low: the lowest value.
         high: the highest value.
-        log: whether equal ratios are equally long.
-        labels: the values in order, where they are no numbers or few.
+        log: whether it is logarithmic.
+        labels: the values in order, if they are not numeric or few.
     """
 
     low: float
@@ -43,7 +43,7 @@ class AxisScale:
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> AxisScale:
-        """Return a scale on which all of these values have a place."""
+        """Return a scale that covers all of these values."""
         numbers = [one for one in values if _is_number(one)]
         if len(numbers) < len(values) or not numbers:
             labels = tuple(sorted({wording.brief(one) for one in values}))
@@ -55,7 +55,7 @@ class AxisScale:
         return cls(low, high, log=low > 0 and high / low >= _LOG_RATIO)
 
     def at(self, value: Any) -> float:
-        """Return where a value lies, from 0 to 1."""
+        """Return the position of a value, from 0 to 1."""
         if self.labels:
             return self.labels.index(wording.brief(value)) / self.high if len(self.labels) > 1 else 0.5
         low, high, given = (
@@ -70,7 +70,7 @@ class AxisScale:
         return self.at(min(self.high, max(self.low, value)))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return where labels stand, and what they say."""
+        """Return the positions and texts of the labels."""
         if self.labels:
             return [
                 (index / self.high if len(self.labels) > 1 else 0.5, one)
@@ -142,7 +142,7 @@ def _brush(name: str, scale: AxisScale, wanted: Wanted) -> tuple[float, float] |
 
 
 def slices(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) -> list[dict[str, Any]]:
-    """Return for each parameter a point for each trial: its value there, and what it reached."""
+    """Return for each parameter one point per trial: its value there, and its result."""
     shown = [one for one in trials if _has_value(one)]
     if len(shown) < _FEWEST:
         return []

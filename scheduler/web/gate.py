@@ -1,4 +1,4 @@
-"""Who may pass: the Host, the origin, the password, the size of a request; and each answer's headers."""
+"""Access control: the Host, the origin, the password, the size of a request; and each response's headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kerasweep.scheduler.web import optuna_mount
 
-#: Pages bring their own scripts and styles and nothing else.
+#: Pages use only their own scripts and styles.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -33,20 +33,20 @@ _HEADERS = {
 _ASK_BASIC = {"WWW-Authenticate": 'Basic realm="kerasweep"'}
 _LONGEST_QUERY, _LARGEST_BODY = 8_192, 65_536
 _MOST_SESSIONS = 10_000
-#: Needs no password: whether the page is there, its styles, and where the password is asked for.
+#: Paths without a password: the health check, the styles, and the login.
 _OPEN = ("/healthz", "/static/", "/login")
 _READS = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where the page listens, and who may look.
+    """Where the page listens, and who may see it.
 
     Args:
         address: the address it listens on.
         port: its port.
-        password: what a viewer must know; empty asks for none, which is for loopback alone.
-        hosts: further names that browsers may reach it by.
+        password: the password of viewers; empty for none, which is for loopback only.
+        hosts: additional host names that browsers may use.
         read_only: whether nothing can be changed.
         tls: whether it is served over TLS.
     """
@@ -61,8 +61,8 @@ class Access:
     def knows(self, host: str) -> bool:
         """Tell whether a Host header names this page.
 
-        A name that somebody else owns may be made to resolve to this machine (DNS rebinding), an address may
-        not: addresses pass where the page listens to others, loopback ones always.
+        A name owned by someone else can be made to resolve to this machine (DNS rebinding), an address
+        cannot: addresses are accepted if the page listens to others, loopback ones always.
         """
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
@@ -76,7 +76,7 @@ class Access:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+    """Tell whether an address is only reachable from this machine."""
     try:
         return address == "localhost" or ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -84,10 +84,10 @@ def is_loopback(address: str) -> bool:
 
 
 class Gate:
-    """Middleware that lets pass what may, and gives each answer its headers.
+    """Middleware that checks requests, and adds headers to each response.
 
     Args:
-        app: what lies behind it.
+        app: the protected application.
         access: who may pass.
     """
 
@@ -98,7 +98,7 @@ class Gate:
         self._cookie = f"kerasweep_{access.port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Answer a request, or pass it on."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -111,15 +111,15 @@ class Gate:
         await (answer or self._app)(scope, receive, self._with_headers(scope, send, fresh))
 
     def token(self, session: str) -> str:
-        """Return what a form must hold to be taken from this session."""
+        """Return the token that a form of this session must contain."""
         return hmac.new(self._secret, session.encode(), hashlib.sha256).hexdigest()
 
     def accepts(self, session: str, token: str) -> bool:
-        """Tell whether a form's token is the session's."""
+        """Tell whether a form's token belongs to the session."""
         return hmac.compare_digest(self.token(session), token)
 
     def log_in(self, session: str, password: str) -> bool:
-        """Let a session look if the password is right; tell whether it is."""
+        """Authorize a session if the password is right; return whether it is."""
         if not self._is_password(password):
             return False
         self._known[session] = None
@@ -134,9 +134,7 @@ class Gate:
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         if not self._access.knows(headers.get("host", "")):
-            told = (
-                "This page is not known by that name. Open it by the address it prints, or add --allow-host."
-            )
+            told = "This page does not have that name. Open it by the address it prints, or add --allow-host."
             return PlainTextResponse(told, 421)
         if len(request.scope.get("query_string", b"")) > _LONGEST_QUERY:
             return PlainTextResponse("The query is too long.", 414)
@@ -192,12 +190,12 @@ def _refuse_writing(headers: Headers) -> Response | None:
     # Without either header a request has no body.
     length = headers.get("content-length", "" if "transfer-encoding" in headers else "0")
     if not length.isdecimal() or len(length) > 9 or int(length) > _LARGEST_BODY:
-        return PlainTextResponse("The body is too large, or its length is not given.", 413)
+        return PlainTextResponse("The body is too large, or its length is missing.", 413)
     return None
 
 
 def _refuse_foreign(request: Request) -> Response:
-    """Follow a link from another site once more from here, with our cookies; refuse anything else."""
+    """Repeat a link followed from another site once from here, with our cookies; refuse anything else."""
     if request.headers.get("sec-fetch-mode") != "navigate" or request.method != "GET":
         return PlainTextResponse("Another site may not read this page.", 403)
     return HTMLResponse('<!doctype html><title>kerasweep</title><meta http-equiv="refresh" content="0">')

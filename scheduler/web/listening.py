@@ -1,4 +1,4 @@
-"""Serves the page, here until told to end, or in a thread beside something else."""
+"""Serves the page, until told to stop, or in a thread beside something else."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def expect_safe(access: Access) -> None:
     """
     if not access.password and not is_loopback(access.address):
         raise InputError(
-            f"the page needs a password where others can reach it, got --address {access.address} and none\n"
-            "Set KERASWEEP_DASHBOARD_PASSWORD, or name a file with --password-file, or keep to 127.0.0.1"
+            f"the page needs a password if others can reach it, got --address {access.address} without one\n"
+            "Set KERASWEEP_DASHBOARD_PASSWORD, or name a file with --password-file, or listen on 127.0.0.1"
         )
 
 
 def url_of(access: Access) -> str:
-    """Return the page's address as a browser takes it."""
+    """Return the page's URL for a browser."""
     host = f"[{access.address}]" if ":" in access.address else access.address
     return f"http{'s' if access.tls else ''}://{host}:{access.port}"
 
 
 def serve(client: Client, access: Access, certificate: Path | None = None, key: Path | None = None) -> None:
-    """Serve the page until a signal asks to end.
+    """Serve the page until a signal asks to stop.
 
     Args:
-        client: the way to the store.
-        access: where it listens, and who may look.
+        client: connections to the store.
+        access: where it listens, and who may see it.
         certificate: its certificate, for TLS.
         key: the certificate's key.
     """
@@ -67,7 +67,7 @@ def beside(client: Client, access: Access) -> Iterator[str]:
 
 
 def free_port(port: int) -> int:
-    """Return the port if nothing listens on it on this machine, else one that is free."""
+    """Return the port if it is free on this machine, else another free one."""
     for wanted in (port, 0):
         try:
             with socket.create_server(("127.0.0.1", wanted)) as held:
@@ -78,7 +78,9 @@ def free_port(port: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams first, so that they hold nothing up; leaves signals alone outside the main thread."""
+    """Closes the streams first, so that they do not delay the shutdown; ignores signals outside the main
+    thread.
+    """
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Which trials a page shows, and in which order: all of it stands in the address."""
+"""Which trials a page shows, and in which order: all of it is in the URL."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MOST_BOUNDS = 20
 
 @dataclass(frozen=True)
 class Within:
-    """A parameter, or the value, between two bounds; drawn with the brush.
+    """A range of a parameter, or of the value, selected with the brush.
 
     Args:
         name: the parameter's name, or `value`.
-        low: the lower bound, part of it.
-        high: the upper bound, part of it.
+        low: the lower bound, inclusive.
+        high: the upper bound, inclusive.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Within:
     high: float
 
     def holds(self, trial: Trial) -> bool:
-        """Tell whether the trial lies within."""
+        """Tell whether the trial is in the range."""
         given = trial.value if self.name == "value" else trial.params.get(self.name)
         if isinstance(given, bool) or not isinstance(given, int | float):
             return False
@@ -64,7 +64,7 @@ class Among:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a sweep's page was asked for.
+    """The query of a sweep's page.
 
     Args:
         states: trials in these states alone; none stand for all.
@@ -88,14 +88,14 @@ class Wanted:
 
     @classmethod
     def of(cls, query: QueryParams, names: Sequence[str]) -> Wanted:
-        """Read a query.
+        """Parse a query.
 
         Args:
             query: the query.
             names: the parameters' names.
 
         Raises:
-            InputError: something that cannot be asked for.
+            InputError: the query is not valid.
         """
         sort = query.get("sort", "trial")
         if sort not in _SORTS and sort.removeprefix(_PARAM) not in names:
@@ -112,7 +112,7 @@ class Wanted:
         )
 
     def query(self, **changes: object) -> str:
-        """Return the query that asks for this, with some of it changed."""
+        """Return this query with some of it changed."""
         given: dict[str, object] = {
             "state": [str(state) for state in self.states],
             "q": self.text,
@@ -127,12 +127,12 @@ class Wanted:
         return urlencode({name: value for name, value in given.items() if value}, doseq=True)
 
     def order(self, column: str) -> str:
-        """Return the query that sorts by a column, the other way round where it does so already."""
+        """Return the query that sorts by a column, reversed if it already does."""
         turned = column == self.sort and not self.descending
         return self.query(sort=column, desc="1" if turned else "", page="")
 
     def chosen(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials that were asked for, in the order that was asked for."""
+        """Return the requested trials in the requested order."""
         found = [trial for trial in self.framed(trials) if self.brushed(trial)]
         known = [trial for trial in found if self._key(trial) is not None]
         absent = [trial for trial in found if self._key(trial) is None]
@@ -163,7 +163,7 @@ class Wanted:
         return self.query(**{"is": [f"{name}:{each}" for name, each in asked], "page": ""})
 
     def _key(self, trial: Trial) -> tuple[object, ...] | None:
-        """Return what a trial is sorted by, or None where it has nothing such; numbers before words."""
+        """Return a trial's sort key, or None if it has none; numbers before words."""
         if self.sort in ("trial", "epochs", "attempts", "state"):
             field = "number" if self.sort == "trial" else self.sort
             return (getattr(trial, field), trial.number)
@@ -174,7 +174,7 @@ class Wanted:
 
 
 def best_of(trials: Sequence[Trial], goal: str, count: int) -> list[Trial]:
-    """Return the best trials, the best first; those without a value yet come last, the newest first."""
+    """Return the best trials, best first; those without a value come last, newest first."""
     sign = 1.0 if goal == "minimize" else -1.0
     valued = [one for one in trials if one.value is not None and math.isfinite(one.value)]
     others = [one for one in trials if one.value is None and one.epochs]

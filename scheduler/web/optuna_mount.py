@@ -1,4 +1,4 @@
-"""Optuna's dashboard at /optuna/: answers GET alone, over a storage that only reads."""
+"""Mounts Optuna's dashboard at /optuna/: only GET requests, over a read-only storage."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kerasweep.scheduler.web.shelf import Shelf
 log = logging.getLogger(__name__)
 
 PREFIX = "/optuna"
-#: What its page may do: its plots are drawn by code that they compile, and it sets styles within the page.
+#: Content policy of its page: its plots are drawn by code that they compile, and it sets inline styles.
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self' data:; worker-src 'self' blob:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-#: Its front end believes that it lies at the root of its host; these are the addresses that it asks for.
+#: Its front end assumes that it is at the root of its host; these are the URLs that it requests.
 _MOVED = {
     "text/html": (('"/static/', f'"{PREFIX}/static/'),),
     "javascript": (
@@ -41,12 +41,12 @@ _SHORTEST_GZIP = 1 << 10
 
 
 class OptunaMount:
-    """Asks optuna-dashboard in this process, and moves the addresses in what it answers.
+    """Runs optuna-dashboard in this process, and rewrites the URLs in its responses.
 
-    Nothing of a request reaches it but the path and the query of a GET.
+    It receives nothing of a request but the path and the query of a GET.
 
     Args:
-        shelf: what reads the records.
+        shelf: reads the records.
     """
 
     def __init__(self, shelf: Shelf) -> None:
@@ -57,11 +57,11 @@ class OptunaMount:
 
     @staticmethod
     def is_installed() -> bool:
-        """Tell whether the package is there."""
+        """Tell whether the package is installed."""
         return find_spec("optuna_dashboard") is not None
 
     def __call__(self, request: Request) -> Response:
-        """Answer what lies below /optuna.
+        """Answer requests below /optuna.
 
         Raises:
             InputError: the package is not installed.
@@ -76,7 +76,7 @@ class OptunaMount:
         return _packed(request, self._ask(path, request.url.query))
 
     def _bundle(self, request: Request) -> Response:
-        """Return the front end, moved and packed once."""
+        """Return the front end, rewritten and compressed once."""
         with self._turn:
             if not self._script:
                 self._script = gzip.compress(bytes(self._ask("/static/bundle.js", "").body), 6)
@@ -121,7 +121,7 @@ class OptunaMount:
 
 
 def _moved(status: int, headers: Mapping[str, str], body: bytes) -> Response:
-    """Return an answer of the dashboard's with the addresses in it, and where it leads, below /optuna."""
+    """Return a response of the dashboard with its URLs and redirects moved below /optuna."""
     kind = headers.get("content-type", "application/octet-stream")
     for part, pairs in _MOVED.items():
         if part in kind:
@@ -134,7 +134,7 @@ def _moved(status: int, headers: Mapping[str, str], body: bytes) -> Response:
 
 
 def _packed(request: Request, answer: Response) -> Response:
-    """Return an answer, compressed where that is worth it."""
+    """Return a response, compressed if that is worth it."""
     if len(answer.body) < _SHORTEST_GZIP or not _takes_gzip(request):
         return answer
     headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}

@@ -1,4 +1,4 @@
-"""Our records as a storage of Optuna's that can only be read, for optuna-dashboard."""
+"""Our records as a read-only Optuna storage, for optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from kerasweep.scheduler.show.study import Axes, counts
 from kerasweep.scheduler.web.series import points_of, thin
 from kerasweep.scheduler.web.shelf import Shelf
 
-#: A study's id is the first 32 bits of the sweep's, a trial's the study's with 20 bits more for its number:
-#: together they fit into the 53 bits of a browser's whole numbers.
+#: A study's id is the first 32 bits of the sweep's, a trial's the study's with 20 more bits for its number:
+#: together they fit into the 53 bits of a browser's integers.
 _STUDY_DIGITS, _NUMBER_BITS = 8, 20
 _STATES = {
     TrialState.RUNNING: OptunaState.RUNNING,
@@ -36,36 +36,36 @@ _STATES = {
 
 
 class SweepStorage(BaseStorage):
-    """The sweeps as Optuna's studies. Every method that would write raises.
+    """The sweeps as Optuna studies. Every method that would write raises.
 
     Args:
-        shelf: what reads the records, and keeps what it read until they change.
+        shelf: reads the records, and caches what it read until they change.
     """
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """Return a study for each sweep, the newest first."""
+        """Return a study for each sweep, newest first."""
         return [self._study(sweep) for sweep in self._shelf.client.sweeps()]
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        """Return a study's id; raise KeyError where there is none of that name."""
+        """Return a study's id; raise KeyError if there is none of that name."""
         for sweep in self._shelf.client.sweeps():
             if _name(sweep) == study_name:
                 return study_id_of(sweep.id)
         raise KeyError(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        """Return a study's name; raise KeyError where there is no such study."""
+        """Return a study's name; raise KeyError if there is no such study."""
         return _name(self._sweep(study_id))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """Return the one direction of a study."""
+        """Return the single direction of a study."""
         return [_direction(self._sweep(study_id))]
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """Return what is told of a sweep beside its trials."""
+        """Return additional facts about a sweep."""
         return _attributes(self._sweep(study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class SweepStorage(BaseStorage):
         return {"study:metric_names": [self._sweep(study_id).spec.metric.name]}
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Return a trial; raise KeyError where there is no such trial."""
+        """Return a trial; raise KeyError if there is no such trial."""
         number = trial_id % (1 << _NUMBER_BITS)
         for trial in self.get_all_trials(trial_id >> _NUMBER_BITS, deepcopy=False):
             if trial.number == number:
@@ -83,7 +83,7 @@ class SweepStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the trials of a study by number, of some states where they are named."""
+        """Return the trials of a study by number, only those in the given states if any."""
         sweep = self._sweep(study_id)
         trials = self._shelf.kept(sweep.id, "optuna", lambda: self._read(sweep))
         found = [one for one in trials if states is None or one.state in states]
@@ -102,12 +102,12 @@ class SweepStorage(BaseStorage):
             raise KeyError(study_id) from None
 
     def _read(self, sweep: Sweep) -> list[FrozenTrial]:
-        """Read the trials; those that have ended as before are not made again."""
+        """Read the trials; those that have not changed since they ended are not converted again."""
         axes, records = Axes(sweep.record), sweep.trial_records()
         made: dict[tuple[object, ...], FrozenTrial]
         made = self._shelf.kept(f"{sweep.id}/ended", "optuna", dict[tuple[object, ...], FrozenTrial])
         fresh = [one for one in records if _key(one) not in made]
-        # One query for all where many are new; a query each where a few have moved.
+        # One query for all if many are new; one query each if only a few have changed.
         only = [one.number for one in fresh] if len(fresh) * 20 < len(records) else [None]
         epochs: dict[int, list[EpochRecord]] = {}
         for number in only if fresh else ():
@@ -127,7 +127,7 @@ class SweepStorage(BaseStorage):
 
 
 def study_id_of(sweep: str) -> int:
-    """Return the number that stands for a sweep in Optuna's addresses."""
+    """Return the number that stands for a sweep in Optuna's URLs."""
     return int(sweep[:_STUDY_DIGITS], 16)
 
 
@@ -149,7 +149,7 @@ def _key(trial: TrialRecord) -> tuple[object, ...]:
 
 
 def _frozen_of(sweep: Sweep, trial: TrialRecord, axes: Axes, epochs: list[EpochRecord]) -> FrozenTrial:
-    """Return a trial as Optuna has it; epochs beyond those that count are left out, long curves thinned."""
+    """Convert a trial for Optuna; epochs that do not count are dropped, long curves are thinned."""
     state = _STATES.get(trial.state, OptunaState.WAITING)
     if state.is_finished() and not counts(trial):
         state = OptunaState.FAIL
@@ -173,7 +173,7 @@ def _frozen_of(sweep: Sweep, trial: TrialRecord, axes: Axes, epochs: list[EpochR
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:
-    """Return what Optuna has no place for, and values as JSON takes them."""
+    """Return what Optuna has no field for, as JSON values."""
     told: dict[str, Any] = {"state": str(trial.state), "attempts": trial.attempt, "seed": trial.seed}
     told |= {name: value for name, value in trial.metrics.items() if math.isfinite(value)}
     if trial.failure:
@@ -182,5 +182,5 @@ def _facts(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _local(seconds: float | None) -> datetime | None:
-    """Return a time as Optuna has it: local, without a zone."""
+    """Convert a time for Optuna: local, without a zone."""
     return None if seconds is None else datetime.fromtimestamp(seconds)  # noqa: DTZ006

@@ -1,4 +1,4 @@
-"""What the page asks of a sweep or a trial: the same functions as the command line, with its words."""
+"""Requests from the page to a sweep or a trial: the same functions as on the command line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kerasweep.scheduler.web.shelf import Shelf
 
 @dataclass(frozen=True)
 class Order:
-    """Something that a person may ask.
+    """A request that the user can make.
 
     Args:
         says: what it does, in the words of the command's help.
-        of_trial: whether one trial may be meant.
-        destroys: whether it cannot be taken back.
-        does: does it; takes the sweep, the trial and the number that was given, and says what was done.
+        of_trial: whether it can apply to one trial.
+        destroys: whether it cannot be undone.
+        does: performs it; takes the sweep, the trial and the given number, and returns what was done.
     """
 
     says: str
@@ -64,7 +64,7 @@ ORDERS: Mapping[str, Order] = {
     ),
     "extend": Order("Give a sweep more trials; finished ones are kept.", False, False, _extend),
     "rm": Order(
-        "Remove the sweep: records, models, checkpoints, curves. Nothing brings them back.",
+        "Remove the sweep: records, models, checkpoints, curves. This cannot be undone.",
         False,
         True,
         _remove,
@@ -73,19 +73,19 @@ ORDERS: Mapping[str, Order] = {
 
 
 class Orders:
-    """Asks once more, and then does it.
+    """Asks for confirmation, and then performs a request.
 
     Args:
-        shelf: the way to the sweeps.
-        pages: what draws the question and the answer.
-        read_only: whether every order is refused.
+        shelf: access to the sweeps.
+        pages: draws the question and the answer.
+        read_only: whether every request is refused.
     """
 
     def __init__(self, shelf: Shelf, pages: Pages, *, read_only: bool) -> None:
         self._shelf, self._pages, self._read_only = shelf, pages, read_only
 
     def confirm(self, request: Request) -> Response:
-        """Ask whether it is meant."""
+        """Ask for confirmation."""
         name, order = _order(request)
         sweep = self._shelf.sweep(request.path_params["sweep"])
         trial = _trial(order, request.query_params.get("trial", ""))
@@ -96,7 +96,7 @@ class Orders:
         )
 
     async def do(self, request: Request) -> Response:
-        """Do it, if the form's token is the session's; then show the sweep with what was done."""
+        """Perform the request if the form's token is valid; then show the sweep with what was done."""
         given = await self._form(request)
         return given if isinstance(given, Response) else await run_in_threadpool(self._done, request, given)
 
@@ -126,7 +126,7 @@ class Orders:
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
         given = {name: values[0] for name, values in form.items()}
         if not request.state.gate.accepts(request.state.session, given.get("token", "")):
-            told = "The form is not of this session; go back, reload the page and try again."
+            told = "The form does not belong to this session; go back, reload the page and try again."
             return PlainTextResponse(told, 403)
         return given
 

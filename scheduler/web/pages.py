@@ -1,4 +1,4 @@
-"""The pages: each reads through the shelf what its template shows."""
+"""The pages: each reads what its template shows through the shelf."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ _ORDERS: Mapping[str, Callable[[SweepRow], Any]] = {
 
 
 class Pages:
-    """Answers what only reads.
+    """Answers read-only requests.
 
     Args:
-        shelf: what reads the records.
-        templates: what draws the pages.
-        read_only: whether the pages offer nothing that changes something.
+        shelf: reads the records.
+        templates: the templates.
+        read_only: whether the pages offer no changes.
     """
 
     def __init__(self, shelf: Shelf, templates: Jinja2Templates, *, read_only: bool) -> None:
@@ -75,7 +75,7 @@ class Pages:
         return self._templates.TemplateResponse(request, template, {**common, **facts}, status_code=code)
 
     def home(self, request: Request) -> Response:
-        """Lead to the sweeps."""
+        """Redirect to the sweeps."""
         return RedirectResponse("/sweeps", 303)
 
     def sweeps(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class Pages:
         )
 
     def curves(self, request: Request) -> Response:
-        """Return the curves of the best trials that were asked for."""
+        """Return the curves of the best trials requested."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
         best = best_of(wanted.chosen(self._trials(sweep)), sweep.spec.metric.goal, wanted.best)
@@ -147,7 +147,7 @@ class Pages:
         return self.draw(request, "importances.html", sweep=sweep, found=found)
 
     def table(self, request: Request) -> Response:
-        """Return the trials that were asked for as CSV."""
+        """Return the requested trials as CSV."""
         sweep = self._sweep(request)
         names = list(self._names(sweep))
         chosen = Wanted.of(request.query_params, names).chosen(self._trials(sweep))
@@ -180,11 +180,11 @@ class Pages:
         return JSONResponse(series.trial_curves(self._shelf, sweep, trial))
 
     def model(self, request: Request) -> Response:
-        """Hand out a trial's model file, checked against its digest."""
+        """Return a trial's model file, checked against its digest."""
         sweep = self._sweep(request)
         ref = sweep.model_of(sweep.chosen(int(request.path_params["trial"])))
         if ref is None:
-            raise NotFound("a trial must have a model on record to be downloaded, and this one has none")
+            raise NotFound("a trial must have a recorded model to be downloaded, and this one has none")
         file = "model.weights.h5" if ref.key.endswith(".h5") else "model.keras"
         name = f"{sweep.id}-{request.path_params['trial']}-{file}"
         data = sweep.client.artifacts.get(ref.key, ref.sha256)
@@ -203,7 +203,7 @@ class Pages:
         )
 
     def workers(self, request: Request) -> Response:
-        """Show the workers: what they offer, what they do, and which are set aside."""
+        """Show the workers: what they offer, what they are doing, and which are set aside."""
         client = self._shelf.client
         aside = {one.worker: one for one in client.quarantines()}
         does = self._shelf.kept(PROCESSES, "does", self._running)
@@ -213,7 +213,7 @@ class Pages:
         )
 
     def _running(self) -> dict[str, list[tuple[Sweep, Trial]]]:
-        """Return what runs on each worker."""
+        """Return what is running on each worker."""
         found: dict[str, list[tuple[Sweep, Trial]]] = {}
         for sweep in self._shelf.client.sweeps([SweepState.RUNNING, SweepState.PAUSED]):
             for trial in sweep.trial_list([TrialState.RUNNING]):
@@ -267,7 +267,7 @@ def _csv(trials: Sequence[Trial]) -> str:
 
 
 def _cell(given: Any) -> str:
-    """Return a value for CSV; what a spreadsheet would run as a formula becomes text."""
+    """Return a value for CSV; text that a spreadsheet would run as a formula is quoted."""
     text = "" if given is None else wording.value(given) if isinstance(given, dict | list) else str(given)
     return f"'{text}" if text[:1] in ("=", "@", "\t", "\r") or _is_formula(text) else text
 

@@ -1,4 +1,4 @@
-"""Tells browsers that the records have changed, by server-sent events."""
+"""Notifies browsers of changed records with server-sent events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerasweep.scheduler.web.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
-#: How often the marks are read while somebody looks, and how long a stream stays silent, in seconds.
+#: How often the marks are read while anyone is watching, and how long a stream may be silent, in seconds.
 _PERIOD_S, _SILENT_S = 1.0, 15.0
 MOST_VIEWERS = 200
 
@@ -23,7 +23,7 @@ class Pulse:
     """Reads the marks once a second for all viewers, and only while there are any.
 
     Args:
-        shelf: what reads them.
+        shelf: reads them.
     """
 
     def __init__(self, shelf: Shelf) -> None:
@@ -35,7 +35,7 @@ class Pulse:
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """Look for changes until the context ends; then every stream ends, too."""
+        """Watch for changes until the context ends; then every stream ends as well."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -49,10 +49,10 @@ class Pulse:
         self._beat.set()
 
     async def stream(self, keys: Sequence[str]) -> AsyncIterator[str]:
-        """Yield an event each time one of the marks has changed, the first one as soon as they are known.
+        """Yield an event each time one of the marks has changed, the first as soon as they are known.
 
         Args:
-            keys: the sweeps' ids or other keys of marks; none stand for all of them.
+            keys: the sweeps' ids or other keys of marks; none means all of them.
         """
         self.viewers += 1
         try:

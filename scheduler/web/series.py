@@ -11,7 +11,7 @@ from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web.shelf import Shelf
 
-#: A curve has at most twice so many points: the lowest and the highest of each stretch are kept.
+#: A curve has at most twice this many points: the lowest and the highest of each interval are kept.
 _STRETCHES = 200
 
 
@@ -19,9 +19,9 @@ def sweep_curves(shelf: Shelf, sweep: Sweep, trials: Sequence[Trial]) -> dict[st
     """Return the metric's curve of each trial.
 
     Args:
-        shelf: what reads and keeps the epochs.
+        shelf: reads and caches the epochs.
         sweep: the sweep.
-        trials: which of its trials, in the order in which they are named.
+        trials: its trials to show, in order.
     """
     metric = sweep.spec.metric.name
     series = [
@@ -32,7 +32,7 @@ def sweep_curves(shelf: Shelf, sweep: Sweep, trials: Sequence[Trial]) -> dict[st
 
 
 def trial_curves(shelf: Shelf, sweep: Sweep, trial: Trial) -> dict[str, Any]:
-    """Return a trial's metrics, those that belong together in one panel."""
+    """Return a trial's metrics, related ones in one panel."""
     from kerasweep.scheduler.show.curves import pair_up
 
     epochs = epochs_of(shelf, sweep, trial)
@@ -55,22 +55,22 @@ def _line(epochs: Sequence[EpochRecord], name: str) -> dict[str, Any]:
 
 
 def epochs_of(shelf: Shelf, sweep: Sweep, trial: Trial) -> list[EpochRecord]:
-    """Return the epochs of a trial; those of one that stands still are read once."""
+    """Return the epochs of a trial; those of a trial that is not running are read once."""
     what = ("epochs", trial.number, trial.attempts, trial.epochs, trial.state)
     key = sweep.id if not trial.state.final else f"{sweep.id}/ended"
     found = shelf.kept(key, what, lambda: sweep.client.records.epochs(sweep.id, trial.number))
-    # Epochs of an earlier attempt after its last checkpoint are trained again.
+    # Epochs that an earlier attempt trained after its last checkpoint are trained again.
     return [one for one in found.get(trial.number, []) if one.epoch <= trial.epochs]
 
 
 def points_of(epochs: Sequence[EpochRecord], metric: str) -> list[tuple[int, float]]:
-    """Return (epoch, value) where the metric is finite."""
+    """Return (epoch, value) wherever the metric is finite."""
     pairs = [(one.epoch, float(one.metrics[metric])) for one in epochs if metric in one.metrics]
     return [pair for pair in pairs if math.isfinite(pair[1])]
 
 
 def thin(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return at most 400 points that look the same: the extremes of each stretch stay."""
+    """Return at most 400 points that look the same: the extremes of each interval are kept."""
     if len(points) <= 2 * _STRETCHES:
         return list(points)
     kept: list[tuple[int, float]] = []

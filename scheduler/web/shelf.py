@@ -1,4 +1,4 @@
-"""What was read of the records, kept until it changes: one read for all viewers."""
+"""Caches what was read from the records until it changes: one read for all viewers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KEPT = 512
 
 
 class Shelf:
-    """Reads through a client, each thing once for each change of the records. Safe to share between threads.
+    """Reads through a client, each item once per change of the records. Safe to share between threads.
 
     Args:
-        client: the way to the store.
+        client: connections to the store.
     """
 
     def __init__(self, client: Client) -> None:
@@ -33,7 +33,7 @@ class Shelf:
         self._kept: OrderedDict[Hashable, tuple[str, Any]] = OrderedDict()
 
     def marks(self, *, fresh: bool = False) -> Mapping[str, str]:
-        """Return the records' marks, not older than half a second; `fresh` reads them now."""
+        """Return the records' marks, at most half a second old; `fresh` reads them now."""
         with self._turn:
             if fresh or time.monotonic() - self._read_at > _FRESH_S:
                 self._marks = self.client.records.marks() if self.client.has_store() else {}
@@ -41,15 +41,15 @@ class Shelf:
             return self._marks
 
     def sweep(self, name: str) -> Sweep:
-        """Return a sweep by id, by a unique beginning of its id, or by name; raise as the client does."""
+        """Return a sweep by its id, a unique prefix of its id, or its name; raise as the client does."""
         return self.client.sweep(name)
 
     def kept(self, sweep: str, what: Hashable, read: Callable[[], T]) -> T:
-        """Return what `read` gives; read again only once the sweep's mark has changed.
+        """Return the result of `read`, which is called again only after the sweep's mark has changed.
 
         Args:
             sweep: the sweep's id, or the key of another mark.
-            what: what is read of it.
+            what: what is read about it.
             read: reads it.
         """
         mark, key = self.marks().get(sweep, ""), (sweep, what)

@@ -40,11 +40,11 @@ _AFTER_WRONG_PASSWORD_S = 1.0
 
 
 class Site:
-    """The parts of one page, and the few answers that belong to none of them.
+    """The parts of the site, and the routes that belong to none of them.
 
     Args:
-        client: the way to the store.
-        access: who may look.
+        client: connections to the store.
+        access: who may see it.
     """
 
     def __init__(self, client: Client, access: Access) -> None:
@@ -55,7 +55,7 @@ class Site:
         self.orders = Orders(self.shelf, self.pages, read_only=access.read_only)
 
     def application(self) -> Starlette:
-        """Return what a server serves."""
+        """Return the application to serve."""
         app = Starlette(
             routes=self._routes(),
             middleware=[Middleware(Gate, access=self.access)],
@@ -97,7 +97,7 @@ class Site:
         return [*routes, Mount("/static", StaticFiles(directory=_HERE / "static"))]
 
     async def events(self, request: Request) -> Response:
-        """Say when something has changed, until the viewer goes."""
+        """Send an event on each change, until the viewer leaves."""
         if self.pulse.viewers >= MOST_VIEWERS:
             return PlainTextResponse(f"No more than {MOST_VIEWERS} viewers can follow.", 503)
         keys = [one for one in request.query_params.getlist("of")[:20] if one]
@@ -105,41 +105,43 @@ class Site:
         return StreamingResponse(self.pulse.stream(keys), media_type="text/event-stream", headers=headers)
 
     def healthz(self, request: Request) -> Response:
-        """Say whether the store answers."""
+        """Report whether the store responds."""
         try:
             self.shelf.marks(fresh=True)
         except OutOfReach:
-            return PlainTextResponse("the store does not answer\n", 503)
+            return PlainTextResponse("the store does not respond\n", 503)
         return PlainTextResponse("ok\n")
 
     def metrics(self, request: Request) -> Response:
-        """Return what Prometheus reads."""
+        """Return the Prometheus metrics."""
         text = self.shelf.kept(PROCESSES, ("metrics", int(time.monotonic())), self.exposition.text)
         return Response(text, media_type=CONTENT_TYPE)
 
     def optuna(self, request: Request) -> Response:
-        """Hand on to Optuna's dashboard."""
+        """Pass the request to Optuna's dashboard."""
         return self._optuna(request)
 
     def ask_password(self, request: Request) -> Response:
-        """Show where the password is asked for."""
+        """Show the login form."""
         if not self.access.password:
             return RedirectResponse("/sweeps", 303)
         return self.pages.draw(request, "login.html", wrong=False)
 
     async def log_in(self, request: Request) -> Response:
-        """Take the password."""
+        """Check the password."""
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
         gate, session = request.state.gate, request.state.session
         if not gate.accepts(session, form.get("token", [""])[0]):
-            return PlainTextResponse("The form is not of this session; reload the page and try again.", 403)
+            return PlainTextResponse(
+                "The form does not belong to this session; reload the page and try again.", 403
+            )
         if not gate.log_in(session, form.get("password", [""])[0]):
             await anyio.sleep(_AFTER_WRONG_PASSWORD_S)
             return self.pages.draw(request, "login.html", 403, wrong=True)
         return RedirectResponse("/sweeps", 303)
 
     async def log_out(self, request: Request) -> Response:
-        """Forget the session."""
+        """End the session."""
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
         if request.state.gate.accepts(request.state.session, form.get("token", [""])[0]):
             request.state.gate.log_out(request.state.session)
@@ -161,7 +163,7 @@ class Site:
 
 
 def environment() -> Environment:
-    """Return the templates: every value is escaped, and one that is missing is an error."""
+    """Return the template environment: every value is escaped, and a missing one is an error."""
     made = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,

@@ -229,4 +229,4 @@ def test_a_worker_with_a_deaf_connection_reconnects(cluster: Any, until: Any) ->
     sweep = cluster.submit_stub()
     until(cluster.ended(sweep), 40)
     assert worker.poll() is None
-    assert "connecting anew" in cluster.logs()
+    assert "reconnecting" in cluster.logs()

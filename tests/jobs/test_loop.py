@@ -36,7 +36,7 @@ def run(redis_server: Any, deed: str) -> subprocess.CompletedProcess[str]:
 def test_celery_giving_up_is_not_a_normal_end(redis_server: Any) -> None:
     done = run(redis_server, "raise RuntimeError('of its own')")
     assert done.returncode == 1
-    assert "error: Celery ended without being told to" in done.stderr
+    assert "error: Celery stopped without being told to" in done.stderr
     assert "of its own" in done.stderr
 
 

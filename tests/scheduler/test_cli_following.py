@@ -392,7 +392,7 @@ def test_a_row_shows_only_the_newest_attempt(stage: Any) -> None:
 def test_before_any_epoch_the_table_explains_the_delay(stage: Any) -> None:
     sweep = stage.sweep()
     stage.claim(sweep, 0)
-    assert "data is loaded and programs are compiled" in drawn(Client().sweep(sweep), 60, 4)[2]
+    assert "loading data, compiling" in drawn(Client().sweep(sweep), 60, 4)[2]
     stage.claim(sweep, 1, [0.9])
     assert "no trial has ended" in drawn(Client().sweep(sweep), 60, 4)[2]
 

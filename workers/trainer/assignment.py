@@ -1,4 +1,4 @@
-"""What the host asks for: one attempt at a trial."""
+"""The host's order: one attempt at a trial."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Assignment:
         seed: the trial's, 31 bits.
         params: the trial's values, flat.
         spec: the sweep file.
-        bundle: the folder that holds the job's files.
+        bundle: the folder with the job's files.
         entry: the job's file in it.
-        checkpoints: to resume from, the newest first.
+        checkpoints: to resume from, newest first.
         engine: auto, fit or pack.
-        decisions: what was measured once for the sweep, by key.
-        bar: a value worse than this is behind the trials whose models are kept; None where there are too few.
-        rung: the epoch at which the run is held; None: it trains to its end.
+        decisions: choices measured once for the sweep, by key.
+        bar: a value worse than this does not get its model kept; None while there are too few trials.
+        rung: the epoch at which the run is held; None if it trains to its end.
         ends: whether it ends at its rung, with a result.
     """
 
@@ -70,15 +70,15 @@ class Assignment:
 
 @lru_cache(_SPECS_KEPT)
 def _read_spec(text: str) -> SweepSpec:
-    """Read a sweep file, which is the same for all trials of its sweep."""
+    """Parse a sweep file, which is the same for all trials of its sweep."""
     return SweepSpec.model_validate(json.loads(text))
 
 
 def read_order(order: TrainOrder) -> Assignment:
-    """Read the host's order; the sweep file in it is parsed once for all trials of a sweep.
+    """Read the host's order; its sweep file is parsed once for all trials of a sweep.
 
     Raises:
-        ValidationError: the sweep file is not one of this version.
+        ValidationError: the sweep file does not belong to this version.
     """
     return Assignment(
         run=order.run,

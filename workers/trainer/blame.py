@@ -1,4 +1,6 @@
-"""From what a job raises to a training failure: its class, one line for the user, and the job's traceback."""
+"""Converts exceptions of a job to a training failure: its class, one line for the user, and the job's
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ _WHERE, _CAUSE, _ARGUMENTS = (
     "Error encountered:",
     ("Arguments received by ", "Call arguments received by ", "Example:"),
 )
-#: Lines of TensorFlow's that say where an operation was made, not what is wrong with it.
+#: TensorFlow's lines about where an operation was created, which do not say what is wrong with it.
 _NOISE = re.compile(
     r"Detected at node|File \"|<stack traces|Graph execution error|\[\[\{\{node|Original stack trace|"
     r"Traceback \(most recent|\d+ root error|\d+ successful operations|\d+ derived errors|Node: "
@@ -35,11 +37,11 @@ _OWN_FOLDER = str(Path(__file__).resolve().parent)
 
 
 def translate(exc: BaseException, folder: Path) -> JobError:
-    """Return the failure that an exception means.
+    """Return the failure for an exception.
 
     Args:
-        exc: what training raised.
-        folder: where the job's files are, to name the line of the job that raised.
+        exc: raised by the training.
+        folder: the folder of the job's files, to name the line of the job that raised.
     """
     if isinstance(exc, JobError):
         return exc
@@ -51,7 +53,7 @@ def translate(exc: BaseException, folder: Path) -> JobError:
     said = f"{type(exc).__name__}: {_first_line(exc)}{_place(exc, folder)}"
     if is_memory(exc):
         return JobError(FailureClass.MEMORY, f"out of memory: {_first_line(exc)}", text)
-    if is_machine(exc):  # TensorFlow reports a full disk as an exhausted resource too
+    if is_machine(exc):  # TensorFlow also reports a full disk as an exhausted resource
         return JobError(FailureClass.MACHINE, said, text)
     if "deterministic XLA implementation" in words_of(exc):
         return JobError(FailureClass.USER, _NOT_UNDER_XLA, text)
@@ -59,11 +61,11 @@ def translate(exc: BaseException, folder: Path) -> JobError:
 
 
 def is_memory(exc: BaseException) -> bool:
-    """Tell whether an exception says that memory ran out."""
+    """Tell whether an exception means that memory ran out."""
     if isinstance(exc, MemoryError):
         return True
-    # XLA on a GPU reports an allocation that failed as an internal error with these words; TensorFlow reports
-    # a full disk and too many open files as exhausted resources.
+    # XLA on a GPU reports a failed allocation as an internal error with these words; TensorFlow reports a
+    # full disk and too many open files as exhausted resources.
     exhausted = isinstance(exc, tf.errors.ResourceExhaustedError) or (
         isinstance(exc, tf.errors.OpError) and "RESOURCE_EXHAUSTED" in words_of(exc)
     )
@@ -73,8 +75,8 @@ def is_memory(exc: BaseException) -> bool:
 def _first_line(exc: BaseException) -> str:
     """Return in one line what went wrong and what helps.
 
-    Keras says first in which layer it did, then with what, and gives the remedy last; TensorFlow wraps its
-    words in where each operation was made. What only repeats the traceback is left out.
+    Keras first names the layer, then its arguments, and gives the remedy last; TensorFlow wraps its message
+    in the places where each operation was created. Whatever only repeats the traceback is dropped.
     """
     lines = [line.strip() for line in _STYLE.sub("", words_of(exc)).splitlines() if line.strip()]
     told = [
@@ -106,7 +108,7 @@ def _place(exc: BaseException, folder: Path) -> str:
 
 
 def _without_own_frames(exc: BaseException) -> TracebackType | None:
-    """Skip the trainer's own frames at the top: the user's story begins below them."""
+    """Skip the trainer's own frames at the top: the user's code starts below them."""
     found = exc.__traceback__
     while found is not None and found.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
         found = found.tb_next

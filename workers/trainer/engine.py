@@ -1,4 +1,4 @@
-"""The seam between a trial's training state and what trains it."""
+"""The interface between a trial's training state and its engine."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and left the epoch in which it was."""
+    """The run was asked to stop, and left its epoch midway."""
 
 
 class Engine(Protocol):
-    """Trains epochs. Callbacks, checkpoints, the best model and the result are the run's own."""
+    """Trains epochs. Callbacks, checkpoints, the best model and the result belong to the run."""
 
     name: str
 
     def admit(self, run: TrialRun) -> AbstractContextManager[None]:
-        """Give the run a place, waiting for one if need be; it is left when the context ends.
+        """Admit the run, waiting if necessary; it is released when the context ends.
 
-        What the user should know of how the run is trained goes into `run.notes`.
+        Notes for the user on how the run is trained go into `run.notes`.
 
         Raises:
             Interrupted: the run was asked to stop while it waited.
         """
 
     def train_epoch(self, run: TrialRun) -> dict[str, float]:
-        """Train epoch `run.epoch + 1` and validate; return the logs as Keras names them.
+        """Train epoch `run.epoch + 1` and validate; return the logs under Keras' names.
 
         Raises:
-            Interrupted: the run was asked to stop and the epoch is not whole.
+            Interrupted: the run was asked to stop and the epoch is incomplete.
         """

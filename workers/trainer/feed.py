@@ -1,11 +1,11 @@
-"""What `fit` is fed in each epoch: an epoch's batches follow from the trial's seed and the epoch alone.
+"""The input of `fit` in each epoch: an epoch's batches depend only on the trial's seed and the epoch.
 
-Arrays: an epoch's rows are gathered into its order in one copy and cut into batches by a reshape, so the
-dataset has neither a shuffle nor a map: a quarter of the fixed cost of handing arrays to `fit`.
+Arrays: an epoch's rows are gathered in its order in one copy and cut into batches by a reshape, so the
+dataset needs neither a shuffle nor a map: this takes a quarter of the fixed cost of passing arrays to `fit`.
 
-Datasets: each epoch takes one new iterator of the dataset, and a resumed trial first takes as many as the
-epochs that it has behind it, which brings a `shuffle` to where it was. With `steps_per_epoch` one iterator
-goes on from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
+Datasets: each epoch uses a new iterator of the dataset, and a resumed trial first creates as many as it has
+finished epochs, which brings a `shuffle` to the same state. With `steps_per_epoch` one iterator continues
+from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
 
 A `cache` keeps what the first iterator reads, so a resumed trial reads that one to its end.
 """
@@ -38,23 +38,23 @@ class Feed(Protocol):
     """One part of the data, epoch by epoch."""
 
     def skip(self, epochs: int) -> None:
-        """Stand where an undisturbed training stands after so many epochs."""
+        """Advance to the state of an undisturbed training after this many epochs."""
 
     def batches(self, epoch: int) -> Any:
-        """Return what `fit` takes for an epoch, counted from 1."""
+        """Return the input of `fit` for an epoch, counted from 1."""
 
 
 class ArrayFeed:
     """Batches of arrays in the order that the seed gives each epoch.
 
     Attributes:
-        rows: how many of the rows an epoch has.
+        rows: the number of rows in an epoch.
 
     Args:
         part: the arrays.
         batch_size: rows of a batch, over all replicas.
-        seed: of the order; None leaves the rows as they are.
-        replicas: rows that do not fill them evenly are dropped, for an empty replica gives NaN.
+        seed: of the order; None keeps the original order.
+        replicas: rows that do not fill them evenly are dropped, since an empty replica gives NaN.
         drop_rest: drop the partial batch at the end altogether.
     """
 
@@ -67,7 +67,7 @@ class ArrayFeed:
         self._whole: Any = None
 
     def skip(self, epochs: int) -> None:
-        """Do nothing: each epoch's order is drawn for itself."""
+        """Do nothing: each epoch's order is drawn independently."""
 
     def batches(self, epoch: int) -> Any:
         """Return the epoch's dataset."""
@@ -82,17 +82,18 @@ class ArrayFeed:
 class DatasetFeed:
     """Batches of a `tf.data.Dataset`.
 
-    Keras finds the end of a dataset of unknown length by a step too many, which counts in the optimizer and
-    in the seeds of Dropout, and which hangs on several devices. So such a dataset is read once, to count.
+    Keras finds the end of a dataset of unknown length with one step too many, which counts in the optimizer
+    and in the seeds of Dropout, and which hangs on several devices. So such a dataset is read once, to count
+    its batches.
 
     Attributes:
         counted: whether it had to be read.
 
     Args:
         dataset: the job's.
-        steps: batches of an epoch, taken from one iterator that goes on; None for a whole iteration.
+        steps: batches of an epoch, from one continuing iterator; None for a whole iteration.
         replicas: batches that do not fill them evenly are dropped.
-        key: of `training`, which says how many batches to take of a dataset that never ends.
+        key: the key of `training` that limits the batches of an infinite dataset.
         waiting: called while a dataset is counted.
 
     Raises:
@@ -128,7 +129,7 @@ class DatasetFeed:
         return next(iter(self._dataset))
 
     def skip(self, epochs: int) -> None:
-        """Take the iterators, or the batches, of the epochs behind."""
+        """Use up the iterators, or the batches, of the finished epochs."""
         if self._steps:
             iterator = self._running()
             for _ in range(epochs * self._steps):
@@ -137,10 +138,10 @@ class DatasetFeed:
             for number in range(epochs):
                 iterator = iter(self._dataset)
                 if number == 0 and has_cache(self._dataset):
-                    collections.deque(iterator, maxlen=0)  # its order is the one that a cache keeps
+                    collections.deque(iterator, maxlen=0)  # a cache keeps its order
 
     def batches(self, epoch: int) -> Any:
-        """Return the epoch's dataset; Keras asks for its iterator twice, and the job's gives one."""
+        """Return the epoch's dataset; Keras requests its iterator twice, but the job's is created once."""
         iterator: Any = self._running() if self._steps else iter(self._dataset)
         batches = tf.data.Dataset.range(self._size).map(lambda _: iterator.get_next())
         return _one_pipeline(batches)
@@ -152,10 +153,10 @@ class DatasetFeed:
 
 
 def check_sizes(part: Part, training: Training, replicas: int) -> None:
-    """Refuse sizes that Keras would take and make something else of.
+    """Refuse sizes that Keras would silently change.
 
     Raises:
-        JobError: the batch does not divide by the replicas, or there are too few rows for what is asked.
+        JobError: the batch is not divisible by the replicas, or there are too few rows.
     """
     if isinstance(part, Stream) and replicas > 1 and training.steps_per_epoch:
         raise _wrong(
@@ -168,7 +169,7 @@ def check_sizes(part: Part, training: Training, replicas: int) -> None:
 
 
 def steps_of(part: Part, training: Training, replicas: int) -> int | None:
-    """Return how many steps an epoch has, None where that is not known before it."""
+    """Return the number of steps in an epoch, None if unknown in advance."""
     if training.steps_per_epoch:
         return training.steps_per_epoch
     if isinstance(part, Arrays):
@@ -248,7 +249,7 @@ def _wrong(message: str) -> JobError:
 
 
 def _cut_into_batches(tensors: Any, batch_size: int, rows: int, order: NDArray[np.int64] | None) -> Any:
-    """Return a dataset of batches of the first `rows` rows, the last one partial where they do not divide."""
+    """Return a dataset of batches of the first `rows` rows; the last batch may be partial."""
     whole = rows // batch_size * batch_size
     tensors = keras.tree.lists_to_tuples(tensors)  # as Keras does; a dataset would stack a list
     with tf.device("CPU:0"):
@@ -269,7 +270,7 @@ def _cut_into_batches(tensors: Any, batch_size: int, rows: int, order: NDArray[n
 
 
 def _one_pipeline(dataset: Any) -> Any:
-    """State how replicas share a dataset: one pipeline, each batch split between them."""
+    """Declare how replicas share a dataset: one pipeline, with each batch split between them."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
@@ -286,15 +287,15 @@ def _count(dataset: tf.data.Dataset, key: str, waiting: Callable[[], None]) -> i
         waiting()
         if count >= _MOST_COUNTED or time.monotonic() > give_up_s:
             raise _wrong(
-                "a dataset that does not tell its length is read once to its end, which did not come in "
-                f"{count:,} batches; set training.{key}, or tell its length by "
+                "a dataset of unknown length is read once to its end, which was not reached within "
+                f"{count:,} batches; set training.{key}, or declare its length with "
                 "tf.data.experimental.assert_cardinality"
             )
     return count
 
 
 def _always_fills(dataset: Any, replicas: int) -> bool:
-    """Whether each batch is known to divide by the replicas, as with `drop_remainder`."""
+    """Whether each batch is known to be divisible by the replicas, as with `drop_remainder`."""
     spec = next(leaf for leaf in tf.nest.flatten(dataset.element_spec) if leaf is not None)
     return bool(spec.shape.rank) and spec.shape[0] is not None and spec.shape[0] % replicas == 0
 

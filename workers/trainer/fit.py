@@ -20,14 +20,15 @@ from kerasweep.workers.trainer.pack.fingerprint import unkept_note
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
-#: Added to an epoch's number where a random stream is that of its batches.
+#: Added to an epoch's number for the random stream of its batches.
 _WITHIN = 1 << 41
-#: What a call costs Keras beside its steps, and tracing them again; a call's longest time, and most steps.
+#: The overhead of a call in Keras, and of retracing its steps; the maximum duration of a call, and its
+#: maximum steps.
 _CALL_S, _TRACE_S, _STOPPED_WITHIN_S, _MOST_STEPS = 0.001, 1.5, 1.0, 64
 
 
 class FitEngine:
-    """Trains by `model.fit`."""
+    """Trains with `model.fit`."""
 
     name = "fit"
 
@@ -38,9 +39,9 @@ class FitEngine:
 
     @contextmanager
     def admit(self, run: TrialRun) -> Iterator[None]:
-        """Wait until no other trial trains here; then give the run what it is fed with."""
+        """Wait until no other trial trains here; then give the run its feeds."""
         while not self._turn.acquire(timeout=_WAIT_S):
-            _wait(run)  # a run that waits is not stuck: the one that it waits for is watched by itself
+            _wait(run)  # a waiting run is not stuck: the one it waits for is watched separately
         try:
             self._open(run)
             run.notes.extend(self._notes(run))
@@ -64,42 +65,42 @@ class FitEngine:
             _build_at_once(run, self._train.sample())
         run.model._initial_epoch = None  # BackupAndRestore sets it, and `fit` adds it to every call
         if run.training.xla is True and run.strategy is None:
-            # Keras' own setter turns it off again wherever results must repeat, whatever the model.
+            # Keras' own setter disables it again wherever results must be reproducible, whatever the model.
             run.model._jit_compile = True
-        # The seed of random operations of TensorFlow's own, which is fixed when the first step is traced.
+        # The seed of TensorFlow's own random operations, which is fixed when the first step is traced.
         seed_tensorflow(run.order.seed, run.source.draws_from_tensorflow)
 
     def _notes(self, run: TrialRun) -> list[str]:
-        """Return which rows are left out, and what a resumed trial would not repeat."""
+        """Return notes on dropped rows, and on what a resumed trial would not reproduce."""
         found = []
         for feed, part in ((self._train, run.train), (self._validation, run.validation)):
             if isinstance(feed, ArrayFeed) and isinstance(part, Arrays) and feed.rows < part.rows:
                 what = "training" if part is run.train else "validation"
                 found.append(
-                    f"{part.rows - feed.rows} of {part.rows} {what} rows are left out of each epoch: "
+                    f"{part.rows - feed.rows} of {part.rows} {what} rows are dropped in each epoch: "
                     f"they do not fill {run.replicas} replicas evenly"
                 )
             if isinstance(feed, DatasetFeed) and feed.counted:
                 found.append(
-                    "a dataset that does not tell its length was read once before the training, to count its "
-                    "batches; tf.data.experimental.assert_cardinality tells it"
+                    "a dataset of unknown length was read once before the training, to count its "
+                    "batches; tf.data.experimental.assert_cardinality declares it"
                 )
         if run.model.run_eagerly:
             found.append(
-                "the model runs eagerly, so what its steps keep beyond its own variables and those of its "
+                "the model runs eagerly, so state of its steps beyond its own variables and those of its "
                 "optimizers cannot be seen: with such state, a resumed trial may end with other bits; "
                 "compile it without run_eagerly"
             )
         found.extend(note for part in (run.train, run.validation) if (note := _by_the_side(part)))
         if run.source.draws_from_tensorflow:
             found.append(
-                "the job uses random operations of TensorFlow's own: a trial that is resumed may draw other "
+                "the job uses random operations of TensorFlow's own: a resumed trial may draw different "
                 "numbers there; those of keras.random it would draw again"
             )
         return found
 
     def train_epoch(self, run: TrialRun) -> dict[str, float]:
-        """Train one epoch by `model.fit`, and validate."""
+        """Train one epoch with `model.fit`, and validate."""
         hooks = StepHooks(run)
         epoch = run.epoch + 1
         # Job code within the steps may draw from the process's generators: nobody may seed them meanwhile.
@@ -126,7 +127,7 @@ class FitEngine:
 
 
 def _by_the_side(part: Any) -> str | None:
-    """Return what to know of a PyDataset whose batches are made by several workers."""
+    """Return a note on a PyDataset whose batches are made by several workers."""
     workers = getattr(getattr(part, "dataset", None), "workers", 1)
     if workers < 2:
         return None
@@ -137,7 +138,7 @@ def _by_the_side(part: Any) -> str | None:
 
 
 def _wait(run: TrialRun) -> None:
-    """Stay alive in the host's eyes, and able to stop, between two epochs."""
+    """Show progress to the host, and allow stopping, between two epochs."""
     if run.stop.leaving:
         raise Interrupted
     run.pulse.beat(0)
@@ -145,7 +146,7 @@ def _wait(run: TrialRun) -> None:
 
 @contextmanager
 def _drawing(run: TrialRun, hooks: StepHooks) -> Iterator[None]:
-    """Seed the process's generators for what the job draws within an epoch, and keep others from them."""
+    """Seed the process's generators for the job's draws within an epoch, and keep others from them."""
     if not (hooks.job_code or isinstance(run.train, Stream) or isinstance(run.validation, Stream)):
         yield
         return
@@ -155,9 +156,9 @@ def _drawing(run: TrialRun, hooks: StepHooks) -> Iterator[None]:
 
 
 def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:
-    """Have `fit` make several steps in a call from the next epoch on, where only the speed changes by it.
+    """Let `fit` make several steps per call from the next epoch on, if that only affects speed.
 
-    Each call costs Keras a millisecond. The steps are traced anew for it, so it must be worth that; a call
+    Each call costs Keras a millisecond. The steps are retraced for this, so it must be worth that; a call
     stays short enough for the run to be stopped between two.
     """
     model = run.model
@@ -173,7 +174,7 @@ def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:
 
 @contextmanager
 def _unfinished(optimizer: Any) -> Iterator[None]:
-    """Keep the end of an epoch's `fit` from putting averaged weights in place: the training goes on."""
+    """Keep the end of an epoch's `fit` from installing averaged weights: the training continues."""
     if optimizer is None:
         yield
         return
@@ -185,24 +186,24 @@ def _unfinished(optimizer: Any) -> Iterator[None]:
 
 
 def _build_at_once(run: TrialRun, batch: Any) -> None:
-    """Build what `fit` builds on several devices before each epoch, from a batch that it would swallow."""
+    """Build what `fit` builds on several devices before each epoch, from a batch that it would consume."""
     with scope_of(run.strategy):
         run.model._symbolic_build(data_batch=batch)
     run.model._maybe_symbolic_build = lambda **_: None
 
 
 class StepHooks(TrialCallbackList):
-    """Stands in for the list of callbacks within one epoch's `fit`.
+    """Replaces the list of callbacks within one epoch's `fit`.
 
-    It passes on what happens within the epoch; beginnings and ends of epochs and of the training are the
-    run's own to tell. `logs` is what `fit` reports at the end of the epoch.
+    It forwards what happens within the epoch; the run itself reports the beginnings and ends of epochs and of
+    the training. `logs` is what `fit` reports at the end of the epoch.
     """
 
     def __init__(self, run: TrialRun) -> None:
         super().__init__(run.callbacks.in_steps)
         self.logs: dict[str, float] = {}
         self.steps = 0
-        #: The shortest time from the end of a step to the end of the next.
+        #: The shortest time between the ends of two consecutive steps.
         self.fastest_s = _STOPPED_WITHIN_S
         self._stepped_at_s = 0.0
         self._run = run
@@ -236,7 +237,7 @@ class StepHooks(TrialCallbackList):
         self._stepped_at_s = now_s
         self.steps += 1
         self._step()
-        if self.callbacks:  # looking at the logs waits for the step
+        if self.callbacks:  # reading the logs waits for the step
             super().on_train_batch_end(batch, logs)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -257,11 +258,11 @@ class StepHooks(TrialCallbackList):
 def _limits(run: TrialRun) -> dict[str, Any]:
     training = run.training
     limits: dict[str, Any] = {"steps_per_epoch": training.steps_per_epoch}
-    # A `tf.data.Dataset` is cut to its steps already.
+    # A `tf.data.Dataset` is already cut to its steps.
     cut = isinstance(run.validation, Stream) and not run.validation.keeps_state
     if run.validation is not None and not cut:
         limits["validation_steps"] = training.validation_steps
     if isinstance(run.train, Stream) and not run.train.keeps_state:
-        # With arrays the class weights are sample weights already, and the feed of a PyDataset applies them.
+        # For arrays, class weights are already sample weights, and the feed of a PyDataset applies them.
         limits["class_weight"] = training.class_weight
     return limits

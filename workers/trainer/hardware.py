@@ -18,17 +18,17 @@ from kerasweep.jobs.trial import FailureClass
 
 
 class Devices:
-    """What this process trains on. Made before anything else touches TensorFlow.
+    """The devices of this process. Create it before anything else touches TensorFlow.
 
     Args:
-        threads: how many operations may run at once, each on one thread; 0 for as many as there are cores.
-        logical_cpus: how many CPU devices to show: more than one only to try several replicas without GPUs.
+        threads: how many operations may run at once, each on one thread; 0 for the number of cores.
+        logical_cpus: the number of CPU devices: more than one only to try several replicas without GPUs.
     """
 
     def __init__(self, threads: int = 0, logical_cpus: int = 1) -> None:
         tf.config.experimental.enable_op_determinism()
         # A convolution's gradient is summed in as many parts as it has threads: with one, its bits are the
-        # same on every machine. Cores are filled by trials side by side, in half of the core time besides.
+        # same on every machine. Concurrent trials use the cores, in half of the core time.
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(threads or len(os.sched_getaffinity(0)))
         if logical_cpus > 1:
@@ -64,7 +64,7 @@ class Devices:
 
     @functools.cached_property
     def description(self) -> str:
-        """What a result says of its device: the model's name, and how many."""
+        """The device description for results: the model's name, and the number of devices."""
         if self.kind == "GPU":
             details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
             return f"{len(self.names)} × {details.get('device_name', 'GPU')}"

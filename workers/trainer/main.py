@@ -2,8 +2,8 @@
 
     python -P -m kerasweep.workers.trainer.main --in-fd 3 --out-fd 4 --artifacts URL --parent-pid PID
 
-It ends when its host does: the kernel kills it with the thread that started it, and an end of the pipe
-ends it too.
+It ends when its host does: the kernel kills it with the thread that started it, and so does the end of the
+pipe.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the trainer until its host says `exit` or goes away."""
+    """Run the trainer until its host says `exit` or disappears."""
     flags = _flags(arguments)
     die_with(flags.parent_pid)
     leave_the_end_to_the_host()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other work left in the environment
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other tools left in the environment
     forget_the_current_folder()
-    from kerasweep.workers.trainer.serve import serve  # TensorFlow loads here, with the environment set
+    from kerasweep.workers.trainer.serve import serve  # TensorFlow is loaded here, with the environment set
 
     own = None if flags.folders else tempfile.mkdtemp(prefix="kerasweep-trials-")
     folders = Path(flags.folders or own or "")
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
-    # Threads of TensorFlow and of the job may still run; nothing of theirs is wanted.
+    # Threads of TensorFlow and of the job may still run; nothing of theirs is needed.
     os._exit(0)
 
 
 def die_with(parent_pid: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
+    """Let the kernel kill this process when the thread that started it ends."""
     if not parent_pid:
         return
     if sys.platform == "linux":
@@ -53,9 +53,9 @@ def die_with(parent_pid: int) -> None:
 
 
 def leave_the_end_to_the_host() -> None:
-    """Let neither Ctrl-C in the host's terminal nor a SIGTERM to every process end a trainer in mid-epoch.
+    """Ignore Ctrl-C in the host's terminal and SIGTERM, which must not end a trainer in mid-epoch.
 
-    The job's own children end by them as ever: a pool of `multiprocessing` could not be closed otherwise.
+    The job's own children still end by them: otherwise a `multiprocessing` pool could not be closed.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
@@ -68,7 +68,7 @@ def _default_signals() -> None:
 
 
 def forget_the_current_folder() -> None:
-    """Take the folder of whoever started this process off the path: a job's code comes with the job.
+    """Remove the current folder from the path: a job's code comes with the job.
 
     `python -m` puts it there, and so does an empty entry in PYTHONPATH.
     """
@@ -83,8 +83,10 @@ def _flags(arguments: list[str] | None) -> Any:
     parser.add_argument("--out-fd", type=int, required=True, help="events, JSON lines")
     parser.add_argument("--artifacts", required=True, help="URL of the artifacts")
     parser.add_argument("--parent-pid", type=int, default=0, help="the host; 0 for none")
-    parser.add_argument("--folders", default="", help="where trials have their folders; a new one by default")
-    parser.add_argument("--threads", type=int, default=0, help="operations at once; 0: one for each core")
+    parser.add_argument(
+        "--folders", default="", help="the folder for trials' working folders; a new one by default"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="operations at once; 0 for one per core")
     parser.add_argument("--logical-cpus", type=int, default=1, help="CPU devices to show, to try replicas")
     return parser.parse_args(arguments)
 

@@ -1,7 +1,7 @@
-"""The trainer's side of the pipe to its host, on file descriptors of its own.
+"""The trainer's side of the pipe to its host, on separate file descriptors.
 
-A job's prints go to stdout and stderr and never reach the pipe. A child that a job forks is no trainer: it
-holds neither end, and what it sends is dropped.
+A job's output goes to stdout and stderr and never reaches the pipe. A child that a job forks is not a
+trainer: it has neither end, and what it sends is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Outbox:
-    """Sends events, from any thread, whole lines at a time.
+    """Sends events, from any thread, in whole lines.
 
     Args:
         descriptor: an open file descriptor to write to.
@@ -36,7 +36,7 @@ class Outbox:
         os.register_at_fork(after_in_child=self._leave)
 
     def count(self, steps: int) -> int:
-        """Count steps of any run; return how many there were in all."""
+        """Count steps of any run; return the total."""
         with self._counting:
             self._steps += steps
             return self._steps
@@ -45,7 +45,7 @@ class Outbox:
         """Send one event.
 
         Raises:
-            PipeDefect: its fields do not fit.
+            PipeDefect: a field has the wrong type.
             BrokenPipeError: the host is gone.
         """
         if self._forked:
@@ -64,7 +64,7 @@ class StepPulse:
     """Tells the host that a run makes steps, at most once a second.
 
     Args:
-        outbox: where to.
+        outbox: the destination.
         run: the run's name.
     """
 
@@ -85,7 +85,7 @@ class StepPulse:
 
 
 def read_orders(descriptor: int) -> Iterator[Order | PipeDefect]:
-    """Yield the host's orders until the pipe ends, and a defect in the place of each that does not fit."""
+    """Yield the host's orders until the pipe ends; a defect stands for each invalid one."""
     os.register_at_fork(after_in_child=lambda: _close(descriptor))
     reader = PipeReader(ORDERS)
     while data := os.read(descriptor, _CHUNK_BYTES):
@@ -93,7 +93,7 @@ def read_orders(descriptor: int) -> Iterator[Order | PipeDefect]:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor in a forked child, its number kept so that nothing else gets it."""
+    """Close a descriptor in a forked child, keeping its number reserved."""
     with contextlib.suppress(OSError):
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, descriptor)

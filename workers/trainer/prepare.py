@@ -42,10 +42,10 @@ from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
 
 _TEXTS_KEPT = 4
-_WORN = "a job changed settings of the whole process that cannot be put back"
+_WORN = "a job changed process-wide settings that cannot be restored"
 _SHARED_FOLDER = (
-    "note: this system gives a thread no working folder of its own: relative paths lead to that of the trial "
-    "which began last in this trainer\n"
+    "note: this system has no per-thread working folders: relative paths refer to that of the trial "
+    "that started last in this trainer\n"
 )
 
 
@@ -55,7 +55,7 @@ class Workshop:
     Args:
         devices: this trainer's.
         artifacts: beside which the curves for TensorBoard are written.
-        folders: where trials have their working folders.
+        folders: the parent of trials' working folders.
         tell_worn: tells the host why this process must be replaced.
     """
 
@@ -73,12 +73,12 @@ class Workshop:
         self._state = ProcessState()
 
     def open(self, order: Assignment, stop: StopFlag, pulse: StepPulse) -> TrialRun:
-        """Make the run of an order.
+        """Create the run of an order.
 
         Raises:
             JobError: the job returned what cannot be trained, or asks for more devices than there are.
             Interrupted: the run was asked to leave while it waited for its turn.
-            Exception: what the job's own code raised.
+            Exception: whatever the job's own code raises.
         """
         strategy = self.devices.strategy(order.spec.resources.gpus)
         enclave = current() or Enclave()
@@ -92,12 +92,12 @@ class Workshop:
                 alone = self._stays_alone(text)
             if alone:
                 return run
-            # Others train here that must not see what this job changes: once more, when they are gone.
+            # Others train here that must not see what this job changes: try again when they are gone.
             run.callbacks.close()
             enclave.ends.close()
 
     def _take_turn(self, enclave: Enclave, text: JobText, stop: StopFlag, pulse: StepPulse) -> None:
-        """Wait until the trial may be here, and find the process as it was before any trial."""
+        """Wait until the trial may enter, with the process as it was before any trial."""
 
         def wait() -> None:
             if stop.leaving:
@@ -163,7 +163,7 @@ class Workshop:
             callbacks = TrialCallbacks(
                 ordered, model, training.epochs, order.seed, steps_of(data.train, training, replicas)
             )
-            global_seed_generator()  # made here as `fit` would: a trace would draw its seed by chance
+            global_seed_generator()  # created here as `fit` would: a trace would draw its seed by chance
         train: Part = data.train
         if isinstance(train, Arrays):
             train = weighted(train, training.class_weight)
@@ -191,8 +191,8 @@ class Workshop:
     def _load(self, order: Assignment, text: JobText, folder: Path) -> tuple[JobSource, JobData]:
         """Give the trial its own instance of the job's modules, and its data.
 
-        Both run under the sweep's seed, one after the other as in a program: whichever trial comes first must
-        find the same. The instance that loads the data for others too is the first trial's own.
+        Both run under the sweep's seed, one after the other as in a script: whichever trial comes first must
+        see the same. The instance that loads the data for others too is the first trial's own.
         """
         arguments = Arguments(text.program, order, folder, None).of("load_data")
         key = _data_key(order, {name: value for name, value in arguments.items() if name != "trial"})
@@ -231,7 +231,7 @@ class Workshop:
     def _curves(self, order: Assignment, training: Training) -> list[keras.callbacks.Callback]:
         if training.tensorboard is None:
             return []
-        # TensorBoard is loaded only where it is wanted: it takes longer than a small trial.
+        # TensorBoard is loaded only if it is used: it takes longer than a small trial.
         from kerasweep.workers.trainer.job.boards import Board, Curves
 
         board = Board(self._artifacts, order.sweep, order.trial)
@@ -243,7 +243,7 @@ def _check_batches(order: Assignment, train: Part) -> None:
         raise JobError(
             FailureClass.USER,
             "training.batch_size cuts arrays into batches and cannot be swept over a dataset, which comes in "
-            "batches; sweep a parameter of load_data in its place",
+            "batches; sweep a parameter of load_data instead",
         )
 
 
@@ -257,7 +257,7 @@ def _data_key(order: Assignment, arguments: Mapping[str, Any]) -> str:
 def _build(
     source: JobSource, arguments: Mapping[str, Any], train: Part, batch_size: int, validated: bool
 ) -> keras.Model:
-    """Build, compile and check the job's model; every variable of training is there afterwards."""
+    """Build, compile and check the job's model; afterwards every variable of the training exists."""
     model = source.call("build_model", arguments)
     if not isinstance(model, keras.Model):
         raise JobError(

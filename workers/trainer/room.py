@@ -1,4 +1,4 @@
-"""Room for a model file before it is an artifact: in the temporary folder, or beside the artifacts."""
+"""Space for a model file before it becomes an artifact: in the temporary folder, or beside the artifacts."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from kerasweep.workers.trainer.symptoms import is_machine
 
 T = TypeVar("T")
 
-_REMEDY = "Make room there, or point TMPDIR to a larger place and start the worker again."
+_REMEDY = "Free some space there, or point TMPDIR to a larger disk and restart the worker."
 _REFUSED = re.compile(
     r"\b40[13]\b|[Ff]orbidden|[Aa]ccess ?[Dd]enied|[Pp]ermission|[Rr]ead-only|[Uu]nauthorized"
 )
 
 
 def with_room(artifacts: Artifacts, write: Callable[[Path], T]) -> T:
-    """Call `write` with an empty folder, in another place where the first has no room; return its value.
+    """Call `write` with an empty folder, in another location if the first has no space; return its value.
 
     Args:
-        artifacts: a folder beside them is the second choice, where they are on this machine.
+        artifacts: a folder beside them is the second choice, if they are on this machine.
         write: may be called more than once.
 
     Raises:
-        OutOfReach: there is no room anywhere, or the artifacts do not take what was written.
+        OutOfReach: there is no space anywhere, or the artifacts do not accept what was written.
     """
     last: Exception | None = None
     for folder in _folders(artifacts):
@@ -42,11 +42,11 @@ def with_room(artifacts: Artifacts, write: Callable[[Path], T]) -> T:
             if not is_machine(exc):
                 raise
             last = exc
-    raise OutOfReach("Room for a model file", tempfile.gettempdir(), _REMEDY, str(last)) from last
+    raise OutOfReach("Disk space for a model file", tempfile.gettempdir(), _REMEDY, str(last)) from last
 
 
 def is_refusal(exc: OutOfReach) -> bool:
-    """Tell whether a place says no and will go on to, and does not only fail to answer."""
+    """Tell whether a store actively refuses, rather than failing to respond."""
     return isinstance(exc.__cause__, PermissionError) or _REFUSED.search(str(exc)) is not None
 
 

@@ -1,4 +1,4 @@
-"""What `fit` is fed from a `keras.utils.PyDataset`, epoch by epoch, as a single `fit` would read it."""
+"""The input of `fit` from a `keras.utils.PyDataset`, epoch by epoch, as a single `fit` would read it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _SMALL_BYTES = 1 << 20
 
 
 class PyDatasetFeed:
-    """Batches of a `keras.utils.PyDataset`, whose attributes travel in the checkpoint.
+    """Batches of a `keras.utils.PyDataset`, whose attributes are saved in the checkpoint.
 
-    `fit(shuffle=True)` draws the order of its batches anew for each epoch, and so does this, from the
-    trial's seed and the epoch. The adapter is one for all epochs, as within a single `fit`: the first
-    batches are looked at once, and `on_epoch_end` is called as often.
+    `fit(shuffle=True)` reorders its batches for each epoch, and so does this, from the trial's seed and the
+    epoch. There is one adapter for all epochs, as within a single `fit`: the first batches are read once for
+    their structure, and `on_epoch_end` is called as often.
 
     Args:
         dataset: the job's.
         class_weight: weight of each class, or None.
-        seed: of the order; None leaves the batches as they are.
-        steps: batches of an epoch, of one iteration that goes on from epoch to epoch; None for all of them.
+        seed: of the order; None keeps the original order.
+        steps: batches of an epoch, from one iteration that continues from epoch to epoch; None for all of
+            them.
 
     Raises:
         JobError: it never ends.
@@ -48,11 +49,11 @@ class PyDatasetFeed:
         self._adapter = _PyDatasetAdapter(self._ordered, class_weight)
 
     def skip(self, epochs: int) -> None:
-        """Have the next epoch follow so many: its attributes are put back, its order is drawn for itself."""
+        """Let the next epoch follow this many: attributes are restored, the order is independent."""
         self._adapter.begun = epochs > 0
 
     def batches(self, epoch: int) -> Any:
-        """Return what `fit` takes for an epoch."""
+        """Return the input of `fit` for an epoch."""
         if not self._looked:  # the first batches, before they are reordered
             with _unchanged(self._dataset) if self._adapter.begun else contextlib.nullcontext():
                 self._adapter.get_tf_dataset()
@@ -63,7 +64,7 @@ class PyDatasetFeed:
 
 @contextmanager
 def _unchanged(dataset: keras.utils.PyDataset) -> Iterator[None]:
-    """Take back what looking at batches changes: an undisturbed training looked before its first epoch."""
+    """Undo what reading batches changes: an undisturbed training read them before its first epoch."""
     generators = (random.getstate(), np.random.get_state())
     kept = {name: copy.deepcopy(value) for name, value in vars(dataset).items() if _is_counter(value)}
     states = {
@@ -96,7 +97,7 @@ class _Ordered(keras.utils.PyDataset):
         self._orders: dict[int, Any] = {}
 
     def begin(self, epoch: int) -> None:
-        """Stand at the first batch of an epoch, counted from 1."""
+        """Start at the first batch of an epoch, counted from 1."""
         size = self._dataset.num_batches
         self._orders = {}
         if size is None or self._seed is None:
@@ -126,14 +127,14 @@ class _Ordered(keras.utils.PyDataset):
 
 
 class _PyDatasetAdapter(PyDatasetAdapter):
-    """Keras' adapter, for one `fit` an epoch."""
+    """Keras' adapter, for one `fit` call per epoch."""
 
     def __init__(self, dataset: _Ordered, class_weight: Mapping[int, float] | None) -> None:
         super().__init__(dataset, class_weight=class_weight)
         self.begun = False
 
     def on_epoch_end(self) -> None:
-        """Pass the end of an epoch on, and the one call before the first, which every `fit` makes."""
+        """Forward the end of an epoch, and the one call before the first, which every `fit` makes."""
         if self._within_epoch or not self.begun:
             super().on_epoch_end()
         self.begun = True

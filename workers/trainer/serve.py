@@ -1,4 +1,4 @@
-"""The trainer's loop: an attempt in a thread of its own for each order."""
+"""The trainer's loop: an attempt in its own thread for each order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from kerasweep.workers.trainer.state.run import TrialRun
 log = logging.getLogger(__name__)
 
 _COLLECT_EVERY_S = 2.0
-#: Where no order comes within so long of the start, there is time to warm up.
+#: If no order arrives within this time from the start, there is time to warm up.
 _NO_HURRY_S = 0.05
 
 
@@ -65,33 +65,33 @@ def serve(
     workshop = Workshop(devices, artifacts, folders, lambda why: outbox.send(WornEvent(why)))
     equipment = Equipment(outbox, artifacts, workshop, choose, company)
     sessions = Sessions(equipment, decisions)
-    # What is loaded by now stays: the collector need not look at it again after every trial.
+    # Objects loaded by now are permanent: the garbage collector need not scan them after every trial.
     gc.collect()
     gc.freeze()
     for order in read_orders(in_fd):
         if isinstance(order, ExitOrder):
             return
         if isinstance(order, PipeDefect) and order.run is None:
-            log.error("an order of the host: %s", order)
-            return  # whose it was cannot be told: the host learns of it by the end of this process
+            log.error("an order from the host: %s", order)
+            return  # its run is unknown: the host learns of it when this process ends
         sessions.handle(order)
 
 
 def _keep_quiet() -> None:
-    """Turn off what libraries say of the way in which we call them: it would fill the logs of trials."""
+    """Silence library warnings about how we call them, which would fill the logs of trials."""
     keras.utils.disable_interactive_logging()
-    # Each trial's model is traced anew, which TensorFlow takes for a mistake.
+    # Each trial's model is traced again, which TensorFlow takes for a mistake.
     tf.get_logger().setLevel(logging.ERROR)
-    # Keras says this after each epoch of a dataset that does not know its length.
+    # Keras says this after each epoch of a dataset of unknown length.
     warnings.filterwarnings("ignore", message="Your input ran out of data")
 
 
 class EngineChoice:
-    """Finds the engine of a run, and says why: `pack` wherever it can, else `fit`.
+    """Finds the engine of a run, and says why: `pack` wherever possible, else `fit`.
 
     Args:
-        fit: takes any run.
-        pack: takes most.
+        fit: accepts any run.
+        pack: accepts most.
     """
 
     def __init__(self, fit: FitEngine, pack: PackEngine) -> None:
@@ -102,27 +102,27 @@ class EngineChoice:
         """Return the engine and the reason.
 
         Raises:
-            JobError: the engine that is asked for cannot train this run.
+            JobError: the requested engine cannot train this run.
         """
         asked = run.order.engine
         if asked == "fit":
-            return self._fit, "asked for"
+            return self._fit, "requested"
         refusal = self._pack.refuses(run)
         if refusal is None:
-            return self._pack, "asked for" if asked == "pack" else ""
+            return self._pack, "requested" if asked == "pack" else ""
         if asked == "pack":
             raise JobError(
-                FailureClass.USER, f"the engine pack cannot train this trial: {refusal}; use the engine auto"
+                FailureClass.USER, f"the engine pack cannot train this trial: {refusal}; use engine auto"
             )
         return self._fit, f"not packed: {refusal}"
 
 
 class Sessions:
-    """The attempts that this process is at.
+    """The attempts in this process.
 
     Args:
         equipment: what they share.
-        decisions: what their sweeps are bound to.
+        decisions: the decisions that bind their sweeps.
     """
 
     def __init__(self, equipment: Equipment, decisions: Decisions) -> None:
@@ -135,7 +135,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def handle(self, order: Order | PipeDefect) -> None:
-        """Do what the host asks: start a run, stop one, or pass an answer on."""
+        """Carry out an order: start a run, stop one, or pass an answer on."""
         if isinstance(order, TrainOrder):
             self._start(order)
             return
@@ -164,7 +164,7 @@ class Sessions:
         threading.Thread(target=self._work, args=(session,), name=order.run, daemon=True).start()
 
     def _refuse(self, run: str, why: Exception) -> None:
-        message = f"a defect of kerasweep: an order does not fit: {why}"
+        message = f"a bug in kerasweep: an order is invalid: {why}"
         self._equipment.outbox.send(FailedEvent(run, FailureClass.CRASH, message, "", 1))
 
     def _work(self, session: Session) -> None:
@@ -181,6 +181,7 @@ class Sessions:
             if session.end is not None:
                 self._equipment.outbox.send(session.end)
         if idle and time.monotonic() - self._collected_at_s > _COLLECT_EVERY_S:
-            # Models are cycles of references: without this their memory waits for the collector's own time.
+            # Models contain reference cycles: without this their memory is only freed when the garbage
+            # collector runs.
             gc.collect()
             self._collected_at_s = time.monotonic()

@@ -45,11 +45,11 @@ from kerasweep.workers.trainer.state.digest import digest
 from kerasweep.workers.trainer.state.model_writing import loading_notes, write_model
 from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRun
 
-#: How long a result waits for room or for artifacts that do not answer, and for those that refuse.
+#: How long a result waits for space or for unresponsive artifacts, and for artifacts that refuse.
 _INSIST_S, _REFUSED_S = 600.0, 60.0
 _PAUSE_S = 5.0
 
-# Keras means to remember which attributes it never saves, but looks for them under another name than it
+# Keras tries to remember which attributes it never saves, but looks for them under another name than it
 # wrote: at every save it would build a layer, a metric and an optimizer to ask them.
 saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
 
@@ -60,8 +60,8 @@ class Equipment:
 
     Args:
         outbox: to the host.
-        artifacts: where checkpoints and models go.
-        workshop: makes runs.
+        artifacts: the destination of checkpoints and models.
+        workshop: creates runs.
         choose: finds the engine of a run, and says why.
         company: the trials that train here.
     """
@@ -74,12 +74,12 @@ class Equipment:
 
 
 class Session:
-    """One attempt at a trial, in a thread of its own.
+    """One attempt at a trial, in its own thread.
 
     Args:
         equipment: what sessions share.
-        order: what the host asked for.
-        printed: what the job prints; it is sent before the event that ends the attempt.
+        order: the host's order.
+        printed: the job's output; it is sent before the event that ends the attempt.
     """
 
     def __init__(self, equipment: Equipment, order: Assignment, printed: RunLog) -> None:
@@ -87,7 +87,8 @@ class Session:
         self.printed = printed
         self.stop = StopFlag()
         self._equipment = equipment
-        #: How it ended: sent once nothing of the trial is left here, for another attempt may follow at once.
+        #: Its final event: sent once nothing of the trial is left here, since another attempt may follow at
+        #: once.
         self.end: DoneEvent | HeldEvent | FailedEvent | None = None
         self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
@@ -97,7 +98,7 @@ class Session:
         self._saved_at_s = time.monotonic()
 
     def work(self, leave: Callable[[], None]) -> None:
-        """Train to an end, which is `end` unless the host has heard of it. Never raises for the job's sake.
+        """Train to an end, which is `end` unless the host already knows it. Never raises because of the job.
 
         Args:
             leave: called before the host hears of the end and may send the next trial.
@@ -113,10 +114,10 @@ class Session:
         try:
             if not self._resume(run) and self.order.checkpoints:
                 run.callbacks.close()
-                run = self._open()  # what was refused may have left its traces
+                run = self._open()  # a refused checkpoint may have left traces
             self._train_run(run)
         except Interrupted:
-            self._release()  # before the callbacks publish what they hold: a preempted worker has little time
+            self._release()  # before the callbacks publish their output: a preempted worker has little time
         finally:
             run.callbacks.close()
 
@@ -142,7 +143,7 @@ class Session:
                 self._leave_if_asked(run)
                 run.begin_epoch()
                 found = engine.train_epoch(run)
-                self._tell_notes(run)  # what the first trace showed
+                self._tell_notes(run)  # what the first trace revealed
                 logs = run.end_epoch(found)
                 self._after_epoch(run, logs)
         if run.over or self.order.ends:
@@ -151,7 +152,7 @@ class Session:
             self._hold(run, engine.name)
 
     def _tell_notes(self, run: TrialRun) -> None:
-        """Send the notes that the host has not heard yet."""
+        """Send the notes that the host has not received yet."""
         for note in run.notes[self._notes_told :]:
             self._send(NoteEvent(self.order.run, note))
         self._notes_told = len(run.notes)
@@ -187,7 +188,7 @@ class Session:
         self._send(FailedEvent(self.order.run, failure.cls, failure.message, failure.traceback, width))
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint; where it cannot be written, training goes on and the next one tries again."""
+        """Write a checkpoint; if it cannot be written, training continues and the next one tries again."""
         epoch = checkpoint.manifest["epoch"]
         if self._saved is not None and self._saved.epoch == epoch:
             return
@@ -198,7 +199,7 @@ class Session:
             self._log(f"no checkpoint after epoch {epoch}: {exc}")
             self._unsaved = True
             told = str(exc).splitlines()[0]
-            self._send(WaitEvent(self.order.run, f"it trains on without a new checkpoint: {told}"))
+            self._send(WaitEvent(self.order.run, f"training continues without a new checkpoint: {told}"))
             return
         finally:
             self._saved_at_s = time.monotonic()
@@ -209,14 +210,14 @@ class Session:
             self._send(WaitEvent(self.order.run, ""))
 
     def _resume(self, run: TrialRun) -> bool:
-        """Resume from the newest whole checkpoint, naming those that are not; tell whether there was one."""
+        """Resume from the newest intact checkpoint, naming damaged ones; return whether there was one."""
         self._leave_if_asked()
         for ref in self.order.checkpoints:
             try:
                 data = self._equipment.artifacts.get(ref.key, ref.sha256)
                 run.put(Checkpoint.from_bytes(data))
             except (Damaged, ValueError, LookupError, TypeError) as exc:
-                self._log(f"checkpoint of epoch {ref.epoch} refused, the one before it is used: {exc}")
+                self._log(f"checkpoint of epoch {ref.epoch} refused, using the previous one: {exc}")
                 continue
             self._saved = ArtifactRef("checkpoint", ref.key, ref.sha256, len(data), ref.epoch)
             return True
@@ -231,14 +232,14 @@ class Session:
         if run.best.epoch == 0:
             metric = run.best.metric
             raise JobError(
-                FailureClass.DIVERGED, f"{metric} must be finite in one epoch at least, and never was"
+                FailureClass.DIVERGED, f"{metric} must be finite in at least one epoch, and never was"
             )
         held = digest(run.model, run.captured()) if self.order.ends and not run.over else None
-        if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights take their place
+        if run.model.optimizer is not None:  # as `fit` does at its end: averaged weights are installed
             run.model.optimizer.finalize_variable_values(run.model.trainable_weights)
         run.callbacks.train_end(logs)
         reached = self._reached(run, engine)
-        if held is not None:  # one that ends at a rung is the trial that was held there
+        if held is not None:  # a trial that ends at a rung is the one that was held there
             reached["digest"] = held
         model = None if self._is_outdone(run) else self._save_model(run)
         self._send(DoneEvent(run=self.order.run, model=model, stopped_early=run.stopped_early, **reached))
@@ -251,10 +252,10 @@ class Session:
 
         Raises:
             JobError: it has no value to be compared by.
-            OutOfReach: the artifacts did not answer, or the run was asked to leave meanwhile.
+            OutOfReach: the artifacts did not respond, or the run was asked to leave meanwhile.
         """
         if run.best.epoch == 0:
-            rule = f"{run.best.metric} must be finite in one epoch at least before a rung"
+            rule = f"{run.best.metric} must be finite in at least one epoch before a rung"
             raise JobError(FailureClass.DIVERGED, f"{rule}, and was not in epochs 1 to {run.epoch}")
         if self._saved is None or self._saved.epoch != run.epoch:
             checkpoint = run.take().to_bytes()
@@ -266,7 +267,7 @@ class Session:
         self._send(HeldEvent(run=self.order.run, checkpoint=self._saved, **self._reached(run, engine)))
 
     def _reached(self, run: TrialRun, engine: str) -> dict[str, Any]:
-        """Return what a result says of a run, but for its model."""
+        """Return a run's result, except for its model."""
         return {
             "digest": digest(run.model, run.captured()),
             "value": run.best.value,
@@ -283,7 +284,7 @@ class Session:
         }
 
     def _is_outdone(self, run: TrialRun) -> bool:
-        """Whether so many trials are better already that the model would be thrown away."""
+        """Whether so many trials are already better that the model would be discarded."""
         outdone = run.best.is_behind(self.order.bar)
         if outdone:
             best = self.order.spec.checkpoints.keep_top
@@ -307,10 +308,10 @@ class Session:
     def _insist(
         self, put: Callable[[], tuple[str, str, int]], what: str = "its model"
     ) -> tuple[str, str, int]:
-        """Write, trying again for a while: a result is worth more than the time that it took.
+        """Write, retrying for a while: a result is worth more than the time that it took.
 
         Raises:
-            OutOfReach: there was no room, or the artifacts did not answer, or the run was asked to leave.
+            OutOfReach: there was no space, or the artifacts did not respond, or the run was asked to leave.
         """
         began_s, told = time.monotonic(), ""
         while True:
@@ -323,7 +324,7 @@ class Session:
                 if str(exc) != told:
                     told = str(exc)
                     self._log(f"{what} is not saved yet: {told}")
-                # Said again each time: it shows that the run is alive.
+                # Repeated each time: it shows that the run is alive.
                 self._send(WaitEvent(self.order.run, f"{what} is not saved yet: {told.splitlines()[0]}"))
                 time.sleep(_PAUSE_S)
 

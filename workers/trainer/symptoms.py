@@ -1,4 +1,4 @@
-"""What tells that the machine is at fault and not the job: a full disk, a lost connection, a sick GPU."""
+"""Recognises failures of the machine rather than of the job: a full disk, a lost connection, a sick GPU."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _TYPES = (
     tf.errors.DeadlineExceededError,
     tf.errors.AbortedError,
 )
-#: Clients of the network that report a lost connection by types of their own, which are not imported here.
+#: Network clients report lost connections with their own types, which are not imported here.
 _CLIENTS = frozenset({"requests", "urllib3", "botocore", "aiohttp", "httpx", "httpcore"})
 _LOST = re.compile(r"Timeout|Connect|Protocol|IncompleteRead|Chunked|Disconnected|ReadError|NewConnection")
 
-#: TensorFlow and HDF5 pass the system's and the driver's words on in types of their own.
+#: TensorFlow and HDF5 wrap messages of the system and of the driver in their own types.
 _FILES = re.compile("No space left on device|[Qq]uota exceeded|Too many open files")
 _WORDS = re.compile(
     f"{_FILES.pattern}|Input/output error|Read-only file system"
@@ -52,21 +52,21 @@ _WORDS = re.compile(
     "|[Ff]ailed to (?:allocate|synchronize|create (?:a )?(?:\\w+ )?(?:stream|handle|event))"
     "|could not (?:allocate|synchronize) .*(?:stream|device|GPU)"
 )
-#: A mistake in a handler says nothing of what was handled.
+#: An error in a handler says nothing about what was handled.
 _MISTAKES = (NameError, AttributeError, TypeError, SyntaxError, ImportError)
 _LONGEST_CHAIN = 32
 
 
 def is_machine(exc: BaseException) -> bool:
-    """Tell whether an exception, or one that led to it, says that the machine is at fault.
+    """Tell whether an exception, or one of its causes, means that the machine is at fault.
 
-    A file that is not there, or that may not be read, is the job's own matter.
+    A missing or unreadable file is the job's own matter.
     """
     return any(map(_says_machine, _chain(exc)))
 
 
 def is_of_files(exc: BaseException) -> bool:
-    """Tell whether what ran out is room on a disk or the number of open files, and not memory."""
+    """Tell whether disk space or file descriptors ran out, rather than memory."""
     return _FILES.search(words_of(exc)) is not None
 
 
@@ -90,7 +90,7 @@ def _is_xla(kind: type) -> bool:
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its members if it is a group, and what led to it."""
+    """Yield an exception, its members if it is a group, and its causes."""
     waiting: list[BaseException] = [exc]
     seen: set[int] = set()
     while waiting and len(seen) < _LONGEST_CHAIN:

@@ -163,7 +163,7 @@ def test_the_choice_of_xla_is_asked_of_the_records_and_obeyed(trainer: Trainer) 
     measuring = trainer.begin(ROWS, training=LONG)
     decision = peer.wait(lambda event: event.get("run") == measuring and event["ev"] == "decision")
     assert decision["key"].startswith("xla:")
-    assert "µs a step with XLA" in decision["reason"]
+    assert "µs per step with XLA" in decision["reason"]
     assert peer.stop_after(measuring, 1, "stop")["ev"] == "done"
 
     digests = {}

@@ -1,4 +1,4 @@
-"""What `load_data` may return in the place of an array, and what is said of what it may not."""
+"""What `load_data` may return in place of an array, and the errors for what it may not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
 
-#: The parts of `(x, y, sample_weight)`, as messages call them.
+#: The parts of `(x, y, sample_weight)`, as named in messages.
 ROLES = ("inputs", "targets", "sample weights")
 _ENCODE = (
     "encode them as numbers, as in numpy.unique(labels, return_inverse=True)[1] or "
@@ -21,7 +21,7 @@ _ENCODE = (
 
 
 def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
-    """Return a value as the array that Keras makes of it.
+    """Convert a value to the array that Keras makes of it.
 
     Args:
         part: train, validation or test.
@@ -29,7 +29,7 @@ def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
         value: what the job returned.
 
     Returns:
-        The array itself where it is one: no copy of large data. A pandas Series becomes one column.
+        An array unchanged, since large data is not copied. A pandas Series becomes one column.
 
     Raises:
         JobError: Keras could not train on it.
@@ -118,5 +118,5 @@ def _kind(value: Any) -> str:
 
 
 def wrong(message: str) -> JobError:
-    """Return the failure of a job that returns what cannot be trained on."""
+    """Return the failure of a job that returns something that cannot be trained on."""
     return JobError(FailureClass.USER, message)

@@ -1,7 +1,8 @@
-"""Curves for TensorBoard: losses, metrics, histograms where asked for, and the trial's row of HParams.
+"""TensorBoard curves: losses, metrics, optional histograms, and the trial's row of HParams.
 
-They lie beside the artifacts, under `tensorboard/<sweep>/<trial>`: written in place where the artifacts are a
-folder, else copied there when the attempt ends. They are for looking at; nothing is read back from them.
+They are stored beside the artifacts, under `tensorboard/<sweep>/<trial>`: written in place if the artifacts
+are a folder, else copied there when the attempt ends. They are for viewing only; nothing is read back from
+them.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class Curves(keras.callbacks.TensorBoard):
     """Writes a trial's curves, epoch by epoch.
 
     Args:
-        board: where to.
+        board: the destination.
         params: the trial's values.
         histograms: whether to write the weights' distribution after each epoch.
     """
 
-    #: Nothing happens within an epoch, so the trial can be packed.
+    #: It does nothing within an epoch, so the trial can be packed.
     epochs_only = True
     #: Its attributes are folders and writers of this process.
     stateless = True
@@ -54,10 +55,10 @@ class Curves(keras.callbacks.TensorBoard):
             hparams.hparams(self._params)
 
     def close(self) -> None:
-        """Bring what was written to where it is looked for.
+        """Copy what was written to its destination.
 
         Raises:
-            OutOfReach: the artifacts do not answer.
+            OutOfReach: the artifacts do not respond.
         """
         self._close_writers()
         self._board.publish()
@@ -67,7 +68,7 @@ class Board:
     """Where one attempt writes its curves.
 
     Args:
-        artifacts: beside which they lie.
+        artifacts: the artifacts beside which they are stored.
         sweep: the sweep's id.
         trial: from 0.
     """
@@ -80,10 +81,10 @@ class Board:
         self.folder = Path(tempfile.mkdtemp() if self._temporary else uri.removeprefix("file://"))
 
     def publish(self) -> None:
-        """Copy the curves beside the artifacts, where they are not there already.
+        """Copy the curves beside the artifacts, unless they are already there.
 
         Raises:
-            OutOfReach: the artifacts do not answer.
+            OutOfReach: the artifacts do not respond.
         """
         if not self._temporary:
             return

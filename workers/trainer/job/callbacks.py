@@ -1,4 +1,4 @@
-"""The callbacks of a trial: those that the sweep file declares around those that the job returns."""
+"""A trial's callbacks: those declared in the sweep file around those that the job returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kerasweep.jobs.sweepfile.training import EarlyStopping, ReduceOnPlateau, Tr
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy
 
-#: Stands for the end of the training where a random stream asks for an epoch.
+#: Stands for the end of the training where a random stream needs an epoch.
 _LAST = 1 << 40
 _NOT_OF_JOBS = ("keras.", "kerasweep.")
 _BATCH_HOOKS = (
@@ -34,7 +34,7 @@ _BATCH_HOOKS = (
     "on_test_batch_begin",
     "on_test_batch_end",
 )
-#: Hooks that look at each batch whether it is time to save, which by epochs it never is.
+#: Hooks that check at each batch whether it is time to save, which when saving by epoch it never is.
 _SAVING_HOOKS = (
     keras.callbacks.ModelCheckpoint.on_train_batch_end,
     keras.callbacks.BackupAndRestore.on_train_batch_end,
@@ -44,10 +44,10 @@ _SAVING_HOOKS = (
 class DeclaredSchedule(keras.callbacks.Callback):
     """Sets the learning rate at the start of each epoch: the optimizer's own times a factor.
 
-    What another callback, such as ReduceLROnPlateau, made of the rate meanwhile stays in force as a factor.
+    Changes by another callback, such as ReduceLROnPlateau, are kept as a separate factor.
 
     Args:
-        factor: of an epoch, from 1.
+        factor: returns the factor of an epoch, from 1.
 
     Raises:
         JobError: the optimizer's learning rate cannot be set.
@@ -63,7 +63,7 @@ class DeclaredSchedule(keras.callbacks.Callback):
         self.last = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the rate; `epoch` counts from 0, as Keras counts."""
+        """Set the rate; `epoch` counts from 0, as in Keras."""
         optimizer = self.model.optimizer
         if isinstance(
             getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
@@ -88,18 +88,19 @@ class DeclaredSchedule(keras.callbacks.Callback):
 
 
 def _rate_of(optimizer: keras.Optimizer) -> float:
-    # Under MirroredStrategy it is a variable of which float() makes nothing.
+    # Under MirroredStrategy it is a variable that float() does not accept.
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 class MonitorCheck(keras.callbacks.Callback):
-    """Refuses a declared callback that watches a metric which is not reported, or without a known direction.
+    """Refuses a declared callback that monitors a metric which is not reported, or has no known direction.
 
     Args:
         watching: the callback of each block of the sweep file.
 
     Raises:
-        JobError: a metric is not reported, which Keras only warns of, or Keras does not know its direction.
+        JobError: a metric is not reported, which Keras only warns about, or Keras does not know its
+            direction.
     """
 
     epochs_only = True
@@ -109,7 +110,7 @@ class MonitorCheck(keras.callbacks.Callback):
         self._watching = dict(watching)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look the metrics up among those that were reported so far."""
+        """Look the metrics up among those reported so far."""
         for block, callback in self._watching.items():
             monitor = callback.monitor
             key = f"training.{block}.monitor"
@@ -128,12 +129,12 @@ class MonitorCheck(keras.callbacks.Callback):
 
 
 class AskedNames(keras.callbacks.Callback):
-    """Reports a metric under the name that the sweep file asks for, where Keras put a number behind it.
+    """Reports a metric under the name in the sweep file, if Keras has appended a number.
 
-    A metric made before the model's, such as one in `load_data`, makes `auc_1` of the model's own `auc`.
+    A metric created before the model's, such as one in `load_data`, turns the model's own `auc` into `auc_1`.
 
     Args:
-        names: what the sweep file names, such as `val_auc`.
+        names: the names in the sweep file, such as `val_auc`.
     """
 
     epochs_only = True
@@ -143,7 +144,7 @@ class AskedNames(keras.callbacks.Callback):
         self._names = sorted(set(names))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the names that are missing, each where one metric alone can be meant."""
+        """Add the missing names, each where exactly one metric can be meant."""
         logs = {} if logs is None else logs
         for name in [name for name in self._names if name not in logs]:
             numbered = re.compile(re.escape(name) + r"_\d+")
@@ -164,16 +165,16 @@ class AskedNames(keras.callbacks.Callback):
 class TrialCallbacks:
     """A trial's callbacks, called epoch by epoch as `fit` calls them.
 
-    Keras' own `CallbackList` does it, so each hook gets what it gets under `fit`: `logs` is a dict always,
-    the same one for all callbacks, so that a job's callback may add a metric that those after it watch.
+    Keras' own `CallbackList` calls them, so each hook gets what it gets under `fit`: `logs` is always a dict,
+    shared by all callbacks, so that a job's callback may add a metric that later ones monitor.
 
     Args:
-        callbacks: in the order of their calls.
+        callbacks: in call order.
         model: theirs.
         epochs: of the trial.
-        seed: of the trial; the process's generators are set from it before each epoch's hooks, so
-            that a resumed trial draws what an undisturbed one does.
-        steps: of an epoch, where that is known before it, as in `fit`.
+        seed: of the trial; the process's generators are seeded from it before each epoch's hooks, so that a
+            resumed trial draws what an undisturbed one does.
+        steps: of an epoch, if known in advance, as in `fit`.
     """
 
     def __init__(
@@ -189,7 +190,8 @@ class TrialCallbacks:
         )
         self.all: list[keras.callbacks.Callback] = self._list.callbacks
         self._seed = seed
-        # Only what a job brings may draw from the process's random numbers; of the rest, packs need not wait.
+        # Only a job's callbacks may draw from the process's random numbers; packs need not wait for the
+        # others.
         self._may_draw = any(map(_runs_job_code, self.all))
 
     @property
@@ -198,7 +200,7 @@ class TrialCallbacks:
         return [callback for callback in self.all if _acts_in_steps(callback)]
 
     def train_begin(self) -> None:
-        """Begin; callbacks forget here what they knew, so a state is put back after it."""
+        """Begin the training; callbacks reset their state here, so a saved state is restored afterwards."""
         for callback in self.all:
             if isinstance(callback, keras.callbacks.BackupAndRestore):
                 # It would restore the weights without the rest of the state, and count their epochs twice.
@@ -216,16 +218,16 @@ class TrialCallbacks:
 
         Args:
             epoch: which.
-            logs: what was measured.
+            logs: the measurements.
 
         Returns:
-            The logs with what callbacks made of them.
+            The logs as changed by callbacks.
         """
         with self._in_turn(epoch_seed(self._seed, -epoch)):
             return self._list.end_epoch(epoch - 1, logs)
 
     def close(self) -> None:
-        """Let go of what callbacks of ours hold open, however the attempt ended."""
+        """Release what our callbacks hold open, however the attempt ended."""
         for callback in self.all:
             if getattr(callback, "stateless", False):
                 callback.close()
@@ -246,17 +248,17 @@ class TrialCallbacks:
 
 
 def _restore_nothing() -> None:
-    """Stand in for what BackupAndRestore does before a training."""
+    """Replaces what BackupAndRestore does before a training."""
 
 
 class TrialCallbackList(keras.callbacks.CallbackList):
     """Keras' list of callbacks, each called in the thread of the trial."""
 
     def _configure_async_dispatch(self, callbacks: Any) -> None:
-        """Leave it out: what a callback does by the side would not be the same each time."""
+        """Disable it: asynchronous callbacks would not be reproducible."""
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-        """Call the hooks of an epoch's end; return the logs that they shared."""
+        """Call the hooks at the end of an epoch; return the logs that they shared."""
         shared: dict[str, Any] = pythonify_logs(dict(logs))
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, shared)
@@ -264,7 +266,7 @@ class TrialCallbackList(keras.callbacks.CallbackList):
 
 
 def declared_first(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:
-    """Return what comes before the job's callbacks: the metrics' names, the schedule of the learning rate."""
+    """Return the callbacks before the job's: the metrics' names, and the learning-rate schedule."""
     watching = [block for block in (training.reduce_on_plateau, training.early_stopping) if block is not None]
     names = AskedNames([metric.name, *(block.monitor for block in watching)])
     schedule = training.learning_rate_schedule
@@ -274,11 +276,11 @@ def declared_first(training: Training, metric: Metric) -> list[keras.callbacks.C
 
 
 def declared_last(training: Training, metric: Metric) -> list[keras.callbacks.Callback]:
-    """Return the declared callbacks that watch metrics: they come after the job's, which may add some.
+    """Return the declared callbacks that monitor metrics: they come after the job's, which may add some.
 
     Args:
         training: the trial's.
-        metric: the sweep's; where a callback watches it too, its goal says whether more is better.
+        metric: the sweep's; if a callback monitors it too, its goal gives the direction.
     """
     blocks = {
         "reduce_on_plateau": (keras.callbacks.ReduceLROnPlateau, training.reduce_on_plateau),
@@ -292,7 +294,7 @@ def declared_last(training: Training, metric: Metric) -> list[keras.callbacks.Ca
 
 
 def _mode(block: EarlyStopping | ReduceOnPlateau, metric: Metric) -> str:
-    """Return whether more is better of what a block watches: Keras knows no direction of an output's loss."""
+    """Return the direction of a block's metric: Keras knows none for an output's loss."""
     if block.mode != "auto":
         return block.mode
     if block.monitor == metric.name:
@@ -311,7 +313,7 @@ def not_reported(what: str, name: str, metrics: Mapping[str, Any]) -> str:
 
 
 def expect_number(what: str, name: str, value: Any) -> None:
-    """Refuse a metric that is watched and has several values, such as one for each class.
+    """Refuse a monitored metric with several values, such as one for each class.
 
     Args:
         what: the key of the sweep file that names the metric.
@@ -349,13 +351,13 @@ def check_callbacks(returned: Any) -> list[keras.callbacks.Callback]:
 
 
 def _runs_job_code(callback: keras.callbacks.Callback) -> bool:
-    """Tell whether a callback may run a job's code; one of Keras' own does where it was given a function."""
+    """Tell whether a callback may run the job's code; one of Keras' own does if it was given a function."""
     takes_functions = (keras.callbacks.LambdaCallback, keras.callbacks.LearningRateScheduler)
     return isinstance(callback, takes_functions) or not type(callback).__module__.startswith(_NOT_OF_JOBS)
 
 
 def _acts_in_steps(callback: keras.callbacks.Callback) -> bool:
-    """Tell whether a callback does something within an epoch, not merely has a hook there."""
+    """Tell whether a callback does something within an epoch, rather than merely having a hook there."""
     if getattr(callback, "epochs_only", False):
         return False
     return any(
@@ -365,7 +367,7 @@ def _acts_in_steps(callback: keras.callbacks.Callback) -> bool:
 
 
 def _is_idle(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Tell whether a hook is one of Keras' own that does nothing as the callback was made.
+    """Tell whether a hook is one of Keras' own that does nothing as configured.
 
     `TerminateOnNaN` ends an epoch whose loss is not finite: the trial has diverged by then.
     """

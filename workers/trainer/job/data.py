@@ -1,8 +1,8 @@
-"""A job's data: what `load_data` returned, checked once and kept for all trials that ask for the same.
+"""A job's data: the result of `load_data`, validated once and kept for all trials with the same arguments.
 
 Arrays are read-only, in the dtypes that Keras trains in (floats in `keras.config.floatx()`), so that one
-trial cannot change what another trains on. Datasets and `PyDataset`s are taken as they are; they hold a
-state of their own, so each run loads its own.
+trial cannot change what another trains on. Datasets and `PyDataset`s are used unchanged; they are stateful,
+so each run loads its own.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Arrays:
     """One part of the data, in memory.
 
     Args:
-        x: inputs: an array or a dict, list or tuple of them, the rows on the first axis of each.
-        y: targets in the same way, or None.
+        x: inputs: an array or a dict, list or tuple of them, with rows on the first axis of each.
+        y: targets in the same form, or None.
         weight: sample weights, or None.
-        rows: how many there are.
+        rows: the number of rows.
     """
 
     x: Any
@@ -47,11 +47,11 @@ class Arrays:
     _tensors: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def packed(self) -> Any:
-        """Return what a model's `train_step` takes: `x`, `(x, y)` or `(x, y, weight)`."""
+        """Return the argument of a model's `train_step`: `x`, `(x, y)` or `(x, y, weight)`."""
         return keras.utils.pack_x_y_sample_weight(self.x, self.y, self.weight)
 
     def tensors(self) -> Any:
-        """Return `packed()` as tensors on the CPU, made once for all runs."""
+        """Return `packed()` as tensors on the CPU, created once for all runs."""
         if not self._tensors:
             with tf.device("CPU:0"):
                 self._tensors.append(keras.tree.map_structure(tf.convert_to_tensor, self.packed()))
@@ -70,11 +70,11 @@ class Stream:
 
     @property
     def keeps_state(self) -> bool:
-        """Whether its attributes are state of the training, as an order that each epoch shuffles further."""
+        """Whether its attributes are training state, such as an order that each epoch shuffles further."""
         return isinstance(self.dataset, keras.utils.PyDataset)
 
     def unchanged(self) -> frozenset[str]:
-        """Return the names of large arrays that are as `load_data` left them: those are no state."""
+        """Return the names of large arrays that have not changed since `load_data`: these are not state."""
         return frozenset(name for name, found in self._large().items() if self._loaded.get(name) == found)
 
     def _large(self) -> dict[str, int]:
@@ -92,13 +92,13 @@ Part = Arrays | Stream
 
 @dataclass(frozen=True)
 class JobData:
-    """What a job trains on.
+    """The data of a job.
 
     Args:
-        train: what it is fitted to.
-        validation: what it is judged by after each epoch, or None.
-        test: what nothing is chosen by, or None.
-        given: what `load_data` returned, for functions that take `data`.
+        train: the training data.
+        validation: evaluated after each epoch, or None.
+        test: not used to choose anything, or None.
+        given: the result of `load_data`, for functions that take `data`.
     """
 
     train: Part
@@ -108,17 +108,17 @@ class JobData:
 
     @property
     def shareable(self) -> bool:
-        """Whether several runs may use the same one."""
+        """Whether several runs may share it."""
         return all(not isinstance(part, Stream) for part in (self.train, self.validation, self.test))
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a call of `load_data` gave.
+    """The result of a call of `load_data`.
 
     Args:
-        data: checked.
-        names: Keras' counters of names as the call left them.
+        data: validated.
+        names: Keras' name counters after the call.
         shareable: whether other trials may use it as if they had called `load_data` themselves.
     """
 
@@ -128,10 +128,10 @@ class Loaded:
 
 
 class DataCache:
-    """The newest few data sets, in memory.
+    """The most recent data sets, in memory.
 
-    A data set that is being loaded keeps the other runs that ask for any waiting: two copies of it at once
-    could be what runs out of memory.
+    While a data set is being loaded, other runs that ask for any have to wait: two copies of it at once could
+    exhaust the memory.
     """
 
     def __init__(self) -> None:
@@ -140,11 +140,11 @@ class DataCache:
         self._unshared: OrderedDict[str, None] = OrderedDict()
 
     def is_unshared(self, key: str) -> bool:
-        """Tell whether each trial loads these data for itself."""
+        """Tell whether each trial loads this data separately."""
         return key in self._unshared
 
     def get(self, key: str, load: Callable[[], Loaded]) -> Loaded:
-        """Return the data kept under `key`, or load them.
+        """Return the data cached under `key`, or load it.
 
         Args:
             key: the bundle and the arguments of `load_data`.
@@ -168,14 +168,14 @@ class DataCache:
 
 
 def read_data(loaded: Any, more: bool = False) -> JobData:
-    """Check what `load_data` returned.
+    """Validate what `load_data` returned.
 
     Args:
-        loaded: what it returned.
-        more: whether it may hold other things, because a function of the job takes `data`.
+        loaded: the return value.
+        more: whether it may contain other things, because a function of the job takes `data`.
 
     Raises:
-        JobError: not a dict with `train`, or parts that are not data, or of unequal lengths.
+        JobError: not a dict with `train`, or parts that are not data, or of different lengths.
     """
     if not isinstance(loaded, Mapping) or "train" not in loaded:
         raise _wrong(
@@ -208,7 +208,7 @@ def given_part(returned: Any, part: Part) -> Any:
 
 
 def read_part(name: str, part: Any) -> Part:
-    """Check one part of the data, and freeze it."""
+    """Validate one part of the data, and freeze it."""
     if isinstance(part, (tf.data.Dataset, keras.utils.PyDataset, tf.distribute.DistributedDataset)):
         check_spec(name, part)
         return Stream(part)
@@ -236,11 +236,11 @@ def read_part(name: str, part: Any) -> Part:
 
 
 def weighted(part: Arrays, class_weight: Mapping[int, float] | None) -> Arrays:
-    """Return the part with class weights as sample weights, as `fit(class_weight=...)` counts them.
+    """Return the part with class weights as sample weights, as in `fit(class_weight=...)`.
 
     Args:
         part: one target array: class numbers, or one-hot rows.
-        class_weight: weight of each class; classes without one weigh 1.
+        class_weight: weight of each class; missing classes have weight 1.
 
     Raises:
         JobError: there are sample weights already, or several targets.
@@ -266,7 +266,7 @@ def _freeze(name: str, role: str, values: Any) -> Any:
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array itself where its dtype is right already: no copy of large data."""
+    """Return the array itself if its dtype is already right: large data is not copied."""
     if np.issubdtype(array.dtype, np.floating) and array.dtype.name != keras.config.floatx():
         array = array.astype(keras.config.floatx())
     array = array.view()

@@ -1,7 +1,7 @@
-"""What a process has once, and each trial sees as its own: arguments, path, environment, streams, modules.
+"""Process-wide things that each trial sees as its own: arguments, path, environment, streams, modules.
 
 A trial's threads share its enclave: the thread of its attempt, and every thread started from there. Other
-threads, such as TensorFlow's own, belong to the only trial that is there, where there is only one.
+threads, such as TensorFlow's own, belong to the only trial in the process, if there is exactly one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LIVE: list[Enclave] = []
 
 
 class Printed(Protocol):
-    """What takes a trial's prints."""
+    """Receives a trial's printed text."""
 
     def write(self, text: str) -> None:
-        """Take printed text."""
+        """Receive printed text."""
 
 
 class OwnModules(Protocol):
@@ -33,26 +33,26 @@ class OwnModules(Protocol):
 
     @property
     def modules(self) -> Mapping[str, ModuleType]:
-        """Those loaded so far, by name."""
+        """The modules loaded so far, by name."""
 
     def has_module(self, name: str) -> bool:
         """Tell whether there is a module of this name beside the job."""
 
     def module_named(self, name: str) -> ModuleType | None:
-        """Return a module, loading it if need be; None where there is none."""
+        """Return a module, loading it if necessary; None if there is none."""
 
     def load(self, name: str) -> ModuleType:
         """Return a module, executed once."""
 
     def forget(self) -> None:
-        """Let go of the modules."""
+        """Release the modules."""
 
 
 class Enclave:
     """One trial's own part of the process.
 
     Args:
-        printed: takes what the trial prints; None leaves it to the process's own streams.
+        printed: receives what the trial prints; None for the process's own streams.
     """
 
     def __init__(self, printed: Printed | None = None) -> None:
@@ -77,7 +77,7 @@ class Enclave:
             self.source = None
 
     def become_program(self, script: Path) -> None:
-        """Take the arguments, path and environment that `python SCRIPT` would have.
+        """Set up the arguments, path and environment that `python SCRIPT` would have.
 
         Args:
             script: the job's file.
@@ -89,7 +89,7 @@ class Enclave:
             self.environ = dict(_STORE.base)
 
     def forget_program(self) -> None:
-        """Let go of the job's modules, path and environment, and close the log files that it opened."""
+        """Release the job's modules, path and environment, and close the log files that it opened."""
         kept = _plain(logging.root.handlers)
         for handler in self.lists.get("handlers", []):
             if handler not in kept:
@@ -121,7 +121,7 @@ def current() -> Enclave | None:
 
 
 class OwnList(list[Any]):
-    """A list of the process, such as `sys.path`, of which each trial has one of its own.
+    """A process-wide list, such as `sys.path`, of which each trial has its own copy.
 
     Args:
         name: in `Enclave.lists`.
@@ -169,7 +169,7 @@ for _name in _OF_LISTS:
 
 
 class OwnStore(MutableMapping[Any, Any]):
-    """What `os.environ` reads and writes: each trial's own copy.
+    """The data behind `os.environ`: each trial's own copy.
 
     The C library's variables, which child processes inherit, are those of the trial that set them last.
 
@@ -204,7 +204,9 @@ _STORE: Any = None
 
 
 def show_environment(enclave: Enclave | None) -> None:
-    """Give the C library, and so child processes, the variables of a trial; None for the process's own."""
+    """Set the C library's variables, which child processes inherit, to those of a trial; None for the
+    process's own.
+    """
     if not isinstance(_STORE, OwnStore):
         return
     wanted = _STORE.base if enclave is None or enclave.environ is None else enclave.environ
@@ -221,7 +223,7 @@ _SHOWN: dict[Any, Any] = {}
 
 
 def install() -> None:
-    """Let trials of this process have enclaves. Call it once."""
+    """Enable enclaves for trials of this process. Call it once."""
     global _STORE
     sys.argv = OwnList("argv", sys.argv)
     sys.path = OwnList("path", sys.path)

@@ -1,6 +1,7 @@
-"""Job modules in `sys.modules`: one entry a name, which shows each trial its own module.
+"""Job modules in `sys.modules`: one entry per name, which shows each trial its own module.
 
-`pickle`, `dataclasses`, `inspect` and `importlib` look modules up there, whichever trial's thread calls them.
+`pickle`, `dataclasses`, `inspect` and `importlib` look modules up there, from whichever trial's thread they
+are called.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 from kerasweep.workers.trainer.job.enclave import OwnModules, current
 
 _LIBRARIES = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
-#: As it is before any job.
+#: The original one, before any job.
 _PATH = [entry for entry in sys.path if entry]
 _OWN = object.__getattribute__
-#: What threads see that belong to no trial: the job that was loaded last.
+#: What threads without a trial see: the job that was loaded last.
 _NEWEST: list[OwnModules] = []
-#: Which jobs, by identity, hold a name.
+#: Which jobs, by identity, use a name.
 _PUBLISHED: dict[str, set[int]] = {}
 
 
@@ -37,7 +38,7 @@ class Facade(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         module = _module_of(self)
         if name in ("__spec__", "__loader__") and module is not None:
-            return  # what `importlib` would write of its way here
+            return  # attributes that `importlib` would set on import
         if type(value) is Facade:
             value = _module_of(value) or value
         if module is None:
@@ -66,10 +67,10 @@ def _source() -> OwnModules | None:
 
 
 class JobFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a job's modules for whoever imports them by `importlib`, in the threads of its trial."""
+    """Finds a job's modules for imports through `importlib`, in the threads of its trial."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return a spec where the trial of this thread has such a module beside its job."""
+        """Return a spec if the trial of this thread has such a module beside its job."""
         enclave = current()
         source = None if enclave is None else enclave.source
         if source is None or not source.has_module(name) or not may_publish(name):
@@ -77,7 +78,7 @@ class JobFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self, is_package=False)
 
     def create_module(self, spec: Any) -> ModuleType:
-        """Load the trial's module, and return what stands for it."""
+        """Load the trial's module, and return its stand-in."""
         source = _source()
         if source is None:
             raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
@@ -85,11 +86,11 @@ class JobFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return sys.modules[spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: it has been executed."""
+        """Do nothing: it has already been executed."""
 
 
 def publish(name: str, source: OwnModules) -> None:
-    """Let others find a job's modules of a name, unless the name is a library's."""
+    """Make a job's modules of a name importable, unless the name is a library's."""
     _NEWEST[:] = [source]
     if not any(isinstance(finder, JobFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, JobFinder())
@@ -99,7 +100,7 @@ def publish(name: str, source: OwnModules) -> None:
 
 
 def unpublish(source: OwnModules) -> None:
-    """Let go of a job that is gone; a name that no other has is gone with it."""
+    """Release a job that is gone; a name that no other job uses is removed."""
     if source in _NEWEST:
         _NEWEST.clear()
     for name, sources in list(_PUBLISHED.items()):
@@ -116,13 +117,13 @@ def is_facade(name: str) -> bool:
 
 
 def may_publish(name: str) -> bool:
-    """Tell whether no library has a name."""
+    """Tell whether no library has this name."""
     present = sys.modules.get(name)
     return type(present) is Facade or (present is None and not is_library(name.partition(".")[0]))
 
 
 def is_library(top: str) -> bool:
-    """Tell whether an installed package or a module of Python's own has a name."""
+    """Tell whether an installed package or a standard module has this name."""
     return top in sys.stdlib_module_names or _is_found(top, [path for path in _PATH if _is_site(path)])
 
 

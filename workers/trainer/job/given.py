@@ -1,4 +1,4 @@
-"""What a job's functions are given: values, and `data`, `model` and `trial` where they name them."""
+"""The arguments of a job's functions: values, and `data`, `model` and `trial` if they name them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class GivenTrial:
 
 
 def fresh(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of values that no one else will see changed."""
+    """Return a copy of values; changes to it affect nobody else."""
     return {name: copy.deepcopy(value) for name, value in values.items()}
 
 
 def opened(data: Any) -> Any:
-    """Return data with containers of their own; arrays stay shared, and read-only."""
+    """Return data in new containers; arrays stay shared, and read-only."""
     if isinstance(data, dict):
         return {name: opened(value) for name, value in data.items()}
     if type(data) in (list, tuple):
@@ -54,7 +54,7 @@ def opened(data: Any) -> Any:
 
 
 def is_plain(data: Any) -> bool:
-    """Tell whether trials may share data without telling: arrays, numbers, text, and containers of these."""
+    """Tell whether trials can share data unnoticed: arrays, numbers, text, and containers of these."""
     if isinstance(data, Mapping):
         return all(is_plain(value) for value in data.values())
     if isinstance(data, (list, tuple, set, frozenset)):
@@ -69,7 +69,7 @@ class Arguments:
         program: what the functions take.
         order: the trial.
         folder: its working folder.
-        data: what `load_data` returned; None before it has.
+        data: the result of `load_data`; None before the call.
     """
 
     def __init__(self, program: Program, order: Assignment, folder: Path, data: JobData | None) -> None:
@@ -79,7 +79,7 @@ class Arguments:
         self._data = data
 
     def of(self, function: str, model: keras.Model | None = None) -> dict[str, Any]:
-        """Return a function's arguments, each a copy of its own; `model` is for `callbacks`."""
+        """Return a function's arguments, each a separate copy; `model` is for `callbacks`."""
         signature = self._program.functions.get(function)
         if signature is None:
             return {}

@@ -1,4 +1,6 @@
-"""A call of a job's `load_data`, and whether other trials could tell that they did not make it themselves."""
+"""Calls a job's `load_data`, and decides whether other trials could tell that they did not call it
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ from kerasweep.workers.trainer.job.residue import residue
 from kerasweep.workers.trainer.job.source import JobSource
 
 _NAMES = "object_name_uids"
-#: Of Keras' state of a thread, what changes with each layer or draw and is set anew before `build_model`.
+#: The parts of Keras' thread state that change with each layer or draw and are reset before `build_model`.
 _PASSING = frozenset({_NAMES, "global_random_seed", "global_seed_generator", "custom_objects_scope_dict"})
 _PARTS = ("train", "validation", "test")
 
 
 def load_data(source: JobSource, arguments: Mapping[str, Any], shareable: bool) -> Loaded:
-    """Call `load_data`, in the instance of the job that the calling trial will go on with.
+    """Call `load_data` in the calling trial's instance of the job.
 
     Args:
         source: the instance.
         arguments: of the call.
-        shareable: whether to look if other trials may share the result.
+        shareable: whether to check if other trials may share the result.
 
     Raises:
         JobError: what it returned is not data, or there is no such function.
@@ -53,7 +55,7 @@ def load_data(source: JobSource, arguments: Mapping[str, Any], shareable: bool) 
 
 
 def _around(source: JobSource) -> Any:
-    """Return what a function of the job could see beside its arguments; None where that cannot be told."""
+    """Return what a function of the job could see besides its arguments; None if that is unknown."""
     held = residue(source.modules)
     if held is None:
         return None
@@ -84,7 +86,7 @@ def reset_names(counters: Mapping[str, int]) -> None:
 
 @contextmanager
 def own_pools() -> Iterator[None]:
-    """Let a job have its own processes of joblib: those of another know other functions by the same names."""
+    """Give a job its own joblib processes: those of another job know other functions by the same names."""
     before = _pools()
     for module in before:
         vars(module)["_executor"] = None

@@ -1,4 +1,4 @@
-"""What a job prints goes to the log of its own run, whichever thread of the trainer trains it."""
+"""Routes a job's output to the log of its own run, whichever thread of the trainer trains it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kerasweep.workers.trainer.job.enclave import Enclave, current, install
 _FLUSH_EVERY_S = 0.5
 _LINE_CHARS = 2_000
 _LINES_PER_FLUSH = 200
-#: Of one write so much is looked at, from its beginning and from its end; of the rest the lines are counted.
+#: How much of one write is processed, from its beginning and from its end; lines in the rest are counted.
 _WRITE_CHARS, _WRITE_TAIL_CHARS = 1 << 20, 4_000
-#: Of a run's prints so much is kept at once, and so much for each second after that.
+#: How much of a run's output is kept at once, and for each second after that.
 _RUN_CHARS, _RUN_CHARS_PER_S = 4 << 20, 2_000.0
 
 
 class RunLog:
-    """Gathers a run's printed lines and hands them on, a few times a second at most.
+    """Collects a run's printed lines and forwards them, at most a few times a second.
 
-    Of a job that prints without end the first lines of each half second are kept, up to some MiB in all; the
-    rest are counted. A line is cut after 2,000 characters, with a word about it.
+    If a job prints endlessly, the first lines of each half second are kept, up to a few MiB in all; the rest
+    are counted. A line is cut after 2,000 characters, with a note.
 
     Args:
         send: takes lines joined by newlines.
@@ -61,7 +61,7 @@ class RunLog:
             self._keep(line)
 
     def flush(self, partial: bool = False) -> None:
-        """Send what was gathered; `partial` sends a line without its end too."""
+        """Send what was collected; `partial` also sends an unfinished line."""
         with self._lock:
             if partial and self._partial:
                 self._keep(self._partial)
@@ -79,7 +79,7 @@ class RunLog:
         if len(self._lines) >= _LINES_PER_FLUSH or not self._has_room():
             self._dropped += 1
             return
-        # A progress bar overwrites its line; what stands at the end is what a person would see.
+        # A progress bar overwrites its line; its final content is what the user would see.
         shown = line.rstrip("\r").rsplit("\r", 1)[-1]
         if len(shown) > _LINE_CHARS:
             shown = f"{shown[:_LINE_CHARS]} … [{len(shown) - _LINE_CHARS} characters left out]"
@@ -94,10 +94,10 @@ class RunLog:
 
 
 class _Bytes(io.BufferedIOBase):
-    """What is below a routed stream: bytes for the same log.
+    """The binary layer of a routed stream: bytes for the same log.
 
     Args:
-        stream: the one above.
+        stream: the text layer.
     """
 
     def __init__(self, stream: RoutedStream) -> None:
@@ -110,16 +110,16 @@ class _Bytes(io.BufferedIOBase):
 
     @property
     def name(self) -> str:
-        """As the stream's."""
+        """The stream's name."""
         return self._stream.name
 
     @property
     def mode(self) -> str:
-        """Of a binary stream that is written to."""
+        """The mode of a binary output stream."""
         return "wb"
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
@@ -127,7 +127,7 @@ class _Bytes(io.BufferedIOBase):
         return self._stream.fileno()
 
     def isatty(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
     def write(self, data: Any) -> int:
@@ -146,10 +146,10 @@ class _Bytes(io.BufferedIOBase):
 
 
 class RoutedStream(io.TextIOWrapper):
-    """A text stream, whole in what a program may ask of it, that finds the log of the thread that writes.
+    """A complete text stream that writes to the log of the calling thread's trial.
 
     Args:
-        fallback: takes what no trial writes.
+        fallback: receives output of threads without a trial.
     """
 
     def __init__(self, fallback: TextIO | None) -> None:
@@ -164,7 +164,7 @@ class RoutedStream(io.TextIOWrapper):
 
     @property
     def mode(self) -> str:
-        """Of a text stream that is written to."""
+        """The mode of a text output stream."""
         return "w"
 
     def fileno(self) -> int:
@@ -172,11 +172,11 @@ class RoutedStream(io.TextIOWrapper):
         return self._fallback.fileno()
 
     def isatty(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
     def reconfigure(self, **_settings: Any) -> None:
-        """Take any settings, and keep to UTF-8 and whole lines: others write here too."""
+        """Accept any settings, but keep UTF-8 and whole lines: others write here too."""
 
     def write(self, text: str) -> int:
         """Write to the log of the calling thread's trial."""
@@ -190,12 +190,12 @@ class RoutedStream(io.TextIOWrapper):
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
-        """Write one after the other."""
+        """Write the lines one after the other."""
         for line in lines:
             self.write(line)
 
     def write_bytes(self, data: bytes) -> None:
-        """Write UTF-8, keeping the beginning of a character until its end comes."""
+        """Write UTF-8, holding an incomplete character until the rest arrives."""
         if not hasattr(self._decoders, "one"):
             self._decoders.one = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self.write(self._decoders.one.decode(data))
@@ -208,7 +208,7 @@ class RoutedStream(io.TextIOWrapper):
         """Stay open: others write here too."""
 
     def detach(self) -> Any:
-        """Return the stream of bytes, and stay usable."""
+        """Return the binary stream, and stay usable."""
         return self.buffer
 
 
@@ -219,7 +219,7 @@ class Prints:
         self._live: list[RunLog] = []
 
     def install(self) -> None:
-        """Take over the process's streams; from now on nothing that is printed waits for long."""
+        """Replace the process's streams; from now on output is forwarded quickly."""
         threading.Thread(target=self._flush_often, name="prints", daemon=True).start()
         sys.stdout = RoutedStream(sys.__stdout__)
         sys.stderr = RoutedStream(sys.__stderr__)
@@ -233,7 +233,7 @@ class Prints:
 
     @contextmanager
     def into(self, log: RunLog) -> Iterator[None]:
-        """Give this thread an enclave, and send what it prints into `log`."""
+        """Give this thread an enclave, and send its output to `log`."""
         self._live.append(log)
         try:
             with Enclave(log).entered():

@@ -1,7 +1,7 @@
-"""Settings that hold for the whole process: put back after a trial that changes them.
+"""Process-wide settings, restored after a trial that changes them.
 
-Those that change what is computed are loud: while they differ no other trial may train here. Those that
-cannot be put back leave the process worn, and its host replaces it.
+Settings that change computations are loud: while they differ no other trial may train here. Settings that
+cannot be restored leave the process worn, and its host replaces it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _PATCHED = ("keras", "numpy", "tensorflow")
 
 
 def is_loud(folder: Path) -> bool:
-    """Tell whether a job's files seem to change what is computed in the whole process.
+    """Tell whether a job's files seem to change computations in the whole process.
 
     Args:
         folder: the job's files.
@@ -76,7 +76,7 @@ def _is_loud(path: Path) -> bool:
 
 
 def _libraries(nodes: list[ast.AST]) -> Iterator[str]:
-    """Yield the names under which a file knows the libraries that it must not patch beside others."""
+    """Yield the names by which a file refers to the libraries that it must not patch beside others."""
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -106,7 +106,7 @@ def _root(node: ast.expr) -> str:
 
 
 class ProcessState:
-    """What the settings of this process are before any trial, to be put back."""
+    """The settings of this process before any trial, for restoring them."""
 
     def __init__(self) -> None:
         self._loud = _read_loud()
@@ -116,19 +116,19 @@ class ProcessState:
 
     @property
     def is_changed(self) -> bool:
-        """Whether settings differ that change what is computed."""
+        """Whether settings differ that change computations."""
         return _read_loud() != self._loud or self.is_worn
 
     @property
     def is_worn(self) -> bool:
-        """Whether something was changed that cannot be put back."""
+        """Whether something was changed that cannot be restored."""
         return _read_mode() != self._mode
 
     def put_back(self, quiet: bool) -> None:
-        """Put settings back.
+        """Restore the settings.
 
         Args:
-            quiet: whether to put back those too that change nothing but what is told, such as of logging.
+            quiet: whether to restore also those that only affect output, such as logging.
         """
         if _read_loud() != self._loud:
             _write_loud(self._loud)
@@ -230,7 +230,7 @@ def _write_logger(found: logging.Logger, known: tuple[Any, ...]) -> None:
 
 
 def _put_figures_back() -> None:
-    """Give matplotlib its settings back, where a job has loaded it."""
+    """Restore matplotlib's settings, if a job has loaded it."""
     plots: Any = sys.modules.get("matplotlib")
     if plots is None or not hasattr(plots, "rcParamsOrig"):
         return
@@ -245,7 +245,7 @@ def _put_figures_back() -> None:
 
 
 class Namespaces:
-    """What libraries' modules and classes hold, so that what a job puts into them can be taken out again."""
+    """The content of libraries' modules and classes, so that a job's patches can be undone."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Any, dict[str, Any]]] = []
@@ -257,7 +257,7 @@ class Namespaces:
                         self._found.append((found, dict(vars(found))))
 
     def put_back(self) -> None:
-        """Take out what was put in; modules that were loaded since stay."""
+        """Undo patches; modules loaded since are kept."""
         for owner, before in self._found:
             for name, value in list(vars(owner).items()):
                 if name not in before:
@@ -301,7 +301,7 @@ class Turns:
         return not self._inside if loud else not self._loud and not self._waiting
 
     def stay_alone(self) -> bool:
-        """Become loud in a turn that was taken as one of many; False where others are there."""
+        """Become loud during a shared turn; False if others are there."""
         with self._changed:
             self._loud = self._loud or self._inside == 1
             return self._loud

@@ -1,7 +1,7 @@
-"""What `load_data` leaves behind beside its result: a mark of all that a job's modules hold.
+"""What `load_data` leaves behind besides its result: a fingerprint of everything that a job's modules hold.
 
-Where the mark is the same, one call serves all trials that ask for the same data; where something changed
-that `build_model` could see, or cannot be looked into, each trial calls `load_data` for itself.
+If the fingerprint is unchanged, one call serves all trials with the same arguments; if something changed that
+`build_model` could see, or cannot be inspected, each trial calls `load_data` itself.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _IGNORED = frozenset(
 
 
 class Unseen(Exception):
-    """Something cannot be looked into, so a change of it would not be seen."""
+    """Something cannot be inspected, so a change of it would go unnoticed."""
 
 
 def residue(modules: Mapping[str, ModuleType]) -> str | None:
-    """Return a mark of what modules hold; None where that cannot be told."""
+    """Return a fingerprint of what modules hold; None if that is unknown."""
     marker = _Marker(frozenset(modules))
     try:
         for name in sorted(modules):
@@ -70,7 +70,7 @@ class _Marker:
         self._hash.update(text.encode("utf-8", "surrogatepass") + b"\0")
 
     def look(self, value: Any) -> None:
-        """Write down a value, and all that it holds."""
+        """Record a value, and everything that it holds."""
         if isinstance(value, _ATOMS) and not hasattr(value, "__dict__"):
             self.write(f"{type(value).__name__} {value!r}")
             return
@@ -78,7 +78,7 @@ class _Marker:
             self.write(f"again {self._seen[id(value)]}")
             return
         self._seen[id(value)] = len(self._seen)
-        self._kept.append(value)  # an object that is freed would give its id away
+        self._kept.append(value)  # the id of a freed object would be reused
         if len(self._seen) > _MOST:
             raise Unseen
         self.write(type(value).__qualname__)
@@ -121,7 +121,7 @@ class _Marker:
             self._look_at_function(value)
         elif isinstance(value, MethodType):
             self.look(value.__self__)
-        elif callable(value) and hasattr(value, "__wrapped__"):  # such as what functools.cache makes
+        elif callable(value) and hasattr(value, "__wrapped__"):  # such as the wrappers of functools.cache
             self.write(str(id(value)))
         elif hasattr(value, "__dict__") and vars(value):
             self.look(vars(value))

@@ -1,8 +1,8 @@
-"""The random generators of the whole process: Python's, NumPy's, TensorFlow's and Keras' own.
+"""The process-wide random generators: Python's, NumPy's, TensorFlow's and Keras' own.
 
-`tf.random.set_seed` also throws away every compiled kernel of the process, so the next call of each program
-costs a tenth of a second. Only random operations of TensorFlow's own, run eagerly, need that: their kernels
-hold their state. Keras' operations take theirs as an argument.
+`tf.random.set_seed` also discards every compiled kernel of the process, so the next call of each program
+costs a tenth of a second. Only TensorFlow's own random operations, run eagerly, need that: their kernels are
+stateful. Keras' operations take their state as an argument.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 from tensorflow.python.eager import context
 
-#: Whoever seeds the generators of the process holds this until done with them.
+#: Hold this while seeding and using the process's generators.
 PROCESS_RANDOM = threading.RLock()
 
 _DRAWS = frozenset({"random", "dropout", "random_normal", "random_uniform", "image", "numpy_function"})
@@ -31,7 +31,7 @@ def seed_everything(seed: int, kernels: bool) -> None:
 
     Args:
         seed: 31 bits.
-        kernels: whether TensorFlow's stateful kernels must start anew too.
+        kernels: whether TensorFlow's stateful kernels must be reset too.
     """
     if kernels:
         keras.utils.set_random_seed(seed)
@@ -52,19 +52,19 @@ def seed_tensorflow(seed: int, kernels: bool) -> None:
 
 
 def seed_python_and_numpy(seed: int) -> None:
-    """Seed the two that a job's callbacks may draw from."""
+    """Seed the two generators that a job's callbacks may use."""
     random.seed(seed)
     np.random.seed(seed)
 
 
 def draws_from_tensorflow(folder: Path) -> bool:
-    """Tell whether a job's files may draw from random operations of TensorFlow's own.
+    """Tell whether a job's files may use TensorFlow's own random operations.
 
     Args:
         folder: the job's files.
 
     Returns:
-        True where any of them imports TensorFlow and uses a name such as `tf.random`; in doubt, True.
+        True if any of them imports TensorFlow and uses a name such as `tf.random`; True if in doubt.
     """
     return any(_may_draw(path) for path in folder.rglob("*.py"))
 
@@ -97,7 +97,7 @@ def _may_draw(path: Path) -> bool:
 
 
 def _is_keras(name: str) -> bool:
-    """Tell whether a dotted name of TensorFlow's is Keras: its operations take their state as an argument."""
+    """Tell whether a dotted name of TensorFlow is Keras: its operations take their state as an argument."""
     return name.split(".")[:2] == ["tensorflow", "keras"]
 
 
@@ -106,7 +106,7 @@ def _draws(chain: list[str]) -> bool:
 
 
 def _chain(node: ast.expr) -> list[str]:
-    """Return the names of `a.b.c`, an empty first one where it begins with something else."""
+    """Return the names of `a.b.c`, with an empty first one if it begins with something else."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.insert(0, node.attr)

@@ -1,9 +1,9 @@
-"""A job's program, loaded for one trial: modules of its own, found beside the job first.
+"""A job's program, loaded for one trial: its own modules, found beside the job first.
 
 Two sweeps may each have a `model.py` beside their `train.py`, and each trial has its own instance of either.
-Each program gets an `__import__` of its own, through the `__builtins__` of its modules, so even an import
-inside a function, run late and in another thread, finds the right file. Modules keep their plain names, so
-that tracebacks, `.keras` files and `load_model` in the user's own folder see what they would see without us.
+Each program gets its own `__import__`, through the `__builtins__` of its modules, so even an import inside a
+function, run late and in another thread, finds the right file. Modules keep their plain names, so that
+tracebacks, `.keras` files and `load_model` in the user's own folder look as they would without kerasweep.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kerasweep.workers.trainer.job.facade import is_elsewhere, is_facade, publis
 from kerasweep.workers.trainer.job.process_state import is_loud
 from kerasweep.workers.trainer.job.seeding import draws_from_tensorflow
 
-#: Importing changes tables of the whole process (`sys.modules`, Keras' registry): one at a time.
+#: Importing changes process-wide tables (`sys.modules`, Keras' registry): one at a time.
 _LOADING = threading.RLock()
 
 
@@ -43,7 +43,7 @@ class JobText:
     def __init__(self, folder: Path, entry: str) -> None:
         self.folder, self.entry = folder, entry
         self.draws_from_tensorflow = draws_from_tensorflow(folder)
-        #: Whether trials of this job train alone in a process, for what it changes there.
+        #: Whether trials of this job must be alone in a process, because of what it changes there.
         self.is_loud = is_loud(folder)
         self._codes: dict[Path, CodeType] = {}
         self._libraries: dict[str, bool] = {}
@@ -51,7 +51,7 @@ class JobText:
 
     @property
     def program(self) -> Program:
-        """The job's functions and what they take."""
+        """The job's functions and their parameters."""
         if self._program is None:
             self._program = read_program(self.folder / self.entry)
         return self._program
@@ -83,11 +83,11 @@ class JobSource:
     Args:
         folder: where the bundle is unpacked.
         entry: the job's file in it.
-        place: a folder with the same files, which the modules take for their own; None for `folder`.
-        text: the files, where they have been read before.
+        place: a folder with the same files, which the modules see as theirs; None for `folder`.
+        text: the files, if already read.
 
     Raises:
-        Exception: whatever the job's own code raises when it is loaded.
+        Exception: whatever the job's own code raises on import.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class JobSource:
 
     @property
     def draws_from_tensorflow(self) -> bool:
-        """Whether the job may draw from random operations of TensorFlow's own."""
+        """Whether the job may use TensorFlow's own random operations."""
         return self.text.draws_from_tensorflow
 
     @property
     def modules(self) -> Mapping[str, ModuleType]:
-        """Those loaded so far, by name."""
+        """The modules loaded so far, by name."""
         return dict(self._modules)
 
     def has(self, function: str) -> bool:
@@ -125,14 +125,14 @@ class JobSource:
             return getattr(self._module, function)(**arguments)
 
     def forget(self) -> None:
-        """Let go of the job's modules."""
+        """Release the job's modules."""
         with _LOADING:
             unpublish(self)
             for found in self._names:
                 object_registration.GLOBAL_CUSTOM_NAMES.pop(found, None)
 
     def module_named(self, name: str) -> ModuleType | None:
-        """Return a module of the job, loading it if need be; None where it has no such module."""
+        """Return a module of the job, loading it if necessary; None if the job has no such module."""
         if name not in self._modules and self.has_module(name):
             self.load(name)
         return self._modules.get(name)
@@ -151,7 +151,7 @@ class JobSource:
 
         Raises:
             ModuleNotFoundError: there is none.
-            Exception: what its code raises.
+            Exception: whatever its code raises.
         """
         with _LOADING:
             if name in self._modules:
@@ -168,7 +168,7 @@ class JobSource:
 
     @contextmanager
     def _registering(self) -> Iterator[None]:
-        """Keep what the job registers with Keras for its own scope: others may register the same names."""
+        """Keep what the job registers with Keras in its own scope: others may register the same names."""
         registry, names = object_registration.GLOBAL_CUSTOM_OBJECTS, object_registration.GLOBAL_CUSTOM_NAMES
         with _LOADING:
             before, known = dict(registry), set(names)
@@ -206,11 +206,11 @@ class JobSource:
         if top in sys.builtin_module_names or importlib.machinery.FrozenImporter.find_spec(top):
             return False
         spec = self._find(top, self._top_paths())
-        # A folder without __init__.py loses to an installed package of its name, as in Python.
+        # A folder without __init__.py loses to an installed package of the same name, as in Python.
         return spec is not None and (spec.origin is not None or not self.text.is_library(top))
 
     def _top_paths(self) -> list[str]:
-        """Return where modules may lie that belong to the job: its folder, and what it adds below that."""
+        """Return where the job's modules may be: its folder, and folders below that it adds to the path."""
         enclave = current()
         own = enclave.lists.get("path", []) if enclave is not None else []
         here = str(self.place)
@@ -264,7 +264,7 @@ class JobSource:
 
 
 def is_job_class(found: type) -> bool:
-    """Tell whether a class is the job's own, not a library's."""
+    """Tell whether a class belongs to the job rather than to a library."""
     enclave = current()
     source = None if enclave is None else enclave.source
     name = getattr(found, "__module__", "")

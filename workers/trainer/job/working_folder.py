@@ -1,8 +1,8 @@
-"""A trial's working folder: a copy of the job's files, and what the trial writes by relative path.
+"""A trial's working folder: a copy of the job's files, and the files that the trial writes by relative path.
 
-On Linux a thread may have a working folder that other threads do not share (`unshare(CLONE_FS)`, which needs
-no privilege), and the threads that it starts share its own. TensorFlow's threads keep the process's: a copy
-of the job's files that belongs to no trial.
+On Linux a thread may have a current folder that other threads do not share (`unshare(CLONE_FS)`, which needs
+no privilege), and the threads that it starts share it. TensorFlow's threads keep the process's: a copy of the
+job's files that belongs to no trial.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import threading
 from pathlib import Path
 
 _CLONE_FS = 0x200
-#: A file is copied for each trial up to this size, and linked read-only above.
+#: Files up to this size are copied for each trial; larger ones are linked read-only.
 COPIED_BYTES = 1 << 20
 _DONE = threading.local()
 
 
 def fill(folder: Path, bundle: Path) -> None:
-    """Put a job's files into a folder, where they are not there yet.
+    """Put a job's files into a folder, unless they are already there.
 
-    Small files are copies; a large one is a link to the only copy, which is read-only.
+    Small files are copied; a large one is a link to a single read-only copy.
 
     Args:
-        folder: made if need be.
+        folder: created if necessary.
         bundle: the job's files.
     """
     for base, folders, files in os.walk(bundle):
@@ -50,16 +50,16 @@ def _put(source: Path, target: Path) -> None:
 
 
 def leave_the_process_in(folder: Path) -> None:
-    """Make a folder the current one of the process, and of threads that have none of their own."""
+    """Make a folder the current one of the process, and of threads without one of their own."""
     if not getattr(_DONE, "unshared", False):
         os.chdir(folder)
 
 
 def work_in(folder: Path) -> bool:
-    """Make a folder the current one of this thread and of those that it will start, and of no other.
+    """Make a folder the current one of only this thread and those that it will start.
 
     Returns:
-        False where the system gives threads no folder of their own, so that it is the whole process's now.
+        False if the system has no per-thread folders, so that the whole process has changed.
     """
     alone = getattr(_DONE, "unshared", False) or _unshare()
     _DONE.unshared = alone

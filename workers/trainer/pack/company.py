@@ -1,4 +1,4 @@
-"""How many trials of a sweep may share one compiled program, told by those that are here at the same time."""
+"""Estimates how many trials of a sweep share one compiled program, from those present at the same time."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: The others are waited for so long: they build their models, and some have to be traced.
+#: How long to wait for the others, which build their models and may have to be traced.
 _WITHIN_S = 1.0
-#: Trials come one close behind the other; when none has for so long, all are here.
+#: Trials arrive one shortly after the other; after this long without one, all are here.
 _BETWEEN_S = 0.2
 _WAIT_S = 0.05
-#: So long ago a trial counts as company of one that fails now.
+#: How recently a trial must have been here to count as company of one that fails now.
 _RECENT_S = 5.0
 
 
 class Company:
-    """The trials in this process by sweep, and the graphs that they have. Safe to share between threads."""
+    """The trials in this process by sweep, and their graphs. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,7 +29,7 @@ class Company:
 
     @contextmanager
     def joined(self, sweep: str) -> Iterator[Callable[[], None]]:
-        """Count a trial in until the context ends, or until the function that it gives is called."""
+        """Count a trial in until the context ends, or the yielded function is called."""
         with self._changed:
             self._here[sweep] += 1
             self._joined_at_s[sweep] = time.monotonic()
@@ -56,9 +56,10 @@ class Company:
             self._changed.notify_all()
 
     def recent_width(self) -> int:
-        """Return the most trials that were here at once within the last seconds.
+        """Return the largest number of trials present at once within the last seconds.
 
-        Memory that ran out under several trials fails one after the other: the last of them was not alone.
+        When memory runs out under several trials, they fail one after the other: the last one was not alone
+        either.
         """
         with self._changed:
             self._note_width()
@@ -71,22 +72,22 @@ class Company:
         self._widths.append((now_s, self._here.total()))
 
     def tell(self, sweep: str, run: str, graph: str) -> None:
-        """Note the graph of one of a sweep's trials."""
+        """Record the graph of one of a sweep's trials."""
         with self._changed:
             self._graphs.setdefault(sweep, {})[run] = graph
             self._changed.notify_all()
 
     def sharers(self, sweep: str, planned: int, enough: int, wait: Callable[[], None]) -> int:
-        """Return about how many of a sweep's trials have one graph.
+        """Return approximately how many of a sweep's trials have one graph.
 
-        Where every trial here has a graph of its own, so will those that come. A trial that is alone counts
-        for itself.
+        If every trial here has a graph of its own, so will later ones. A trial that is alone counts only
+        itself.
 
         Args:
             sweep: its id.
-            planned: how many trials the sweep has in all.
-            enough: so many need no closer look.
-            wait: called now and then while the others are waited for.
+            planned: the total number of trials in the sweep.
+            enough: a number that needs no closer check.
+            wait: called now and then while waiting for the others.
         """
         deadline_s = time.monotonic() + _WITHIN_S
         with self._changed:

@@ -1,7 +1,7 @@
-"""What `compile` leaves for later: losses and metrics built before the first step, loss weights as variables.
+"""Builds what `compile` defers: losses and metrics before the first step, loss weights as variables.
 
-Keras builds them inside the first trace. A trial that takes another's compiled program makes no trace, so it
-has them built here.
+Keras builds them inside the first trace. A trial that uses another's compiled program makes no trace, so they
+are built here.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import tensorflow as tf
 def build_compiled(model: keras.Model, batch: Any) -> None:
     """Build a functional or sequential model's losses and metrics, and make its loss weights variables.
 
-    A loss weight that is a number is a constant of the graph, and trials that differ in it would need a
-    program each. Both engines do this, since a graph with a constant in it may be rounded otherwise.
+    A numeric loss weight is a constant of the graph, and trials that differ in it would each need a program.
+    Both engines do this, since a graph with a constant may be rounded differently.
 
     Args:
         model: compiled and built; nothing is done for a subclass, which may build its own.
-        batch: what its `train_step` takes, as `tf.TensorSpec`.
+        batch: the input of its `train_step`, as `tf.TensorSpec`.
     """
     outputs = _outputs(model)
     if outputs is None:
@@ -38,7 +38,7 @@ def build_compiled(model: keras.Model, batch: Any) -> None:
         metrics.build(y, outputs)
     if losses is not None and not losses.built:
         if keras.tree.is_nested(y) or keras.tree.is_nested(outputs):
-            # The targets are brought into the outputs' structure on the way, so it is called in earnest.
+            # The targets are converted to the outputs' structure on the way, so it is really called.
             keras.src.backend.compute_output_spec(losses, y, outputs, sample_weight=sample_weight)
         else:
             losses.build(y, outputs)

@@ -1,4 +1,6 @@
-"""What is measured once for a sweep: who measures it first asks the records, and all obey the answer."""
+"""Choices measured once for a sweep: the first to measure one proposes it to the records, and all use the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,15 @@ from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.outbox import Outbox
 from kerasweep.workers.trainer.state.run import TrialRun
 
-#: The records are asked for so long. An attempt whose records are away longer has lost its lease anyway.
+#: How long to wait for the records. An attempt whose records are away longer has lost its lease anyway.
 _ANSWER_WITHIN_S = 60.0
 _WAIT_S = 0.2
-#: Why a run is released whose question stays without an answer.
-NO_ANSWER = "the records did not answer"
+#: Why a run is released if its question is not answered.
+NO_ANSWER = "the records did not respond"
 
 
 class Decisions:
-    """The sweeps' decisions that this process knows of. Safe to share between threads.
+    """The sweeps' decisions known to this process. Safe to share between threads.
 
     Args:
         outbox: to the host, which asks the records.
@@ -31,15 +33,15 @@ class Decisions:
         self._known: dict[tuple[str, str], Any] = {}
 
     def find(self, run: TrialRun, key: str) -> Any:
-        """Return what is decided for a run's sweep; None where nothing is."""
+        """Return the decision for a run's sweep; None if there is none."""
         with self._told:
             return self._known.get((run.order.sweep, key), run.order.decisions.get(key))
 
     def decide(self, run: TrialRun, key: str, value: Any, reason: str) -> Any:
-        """Bind a run's sweep to a choice, unless one is on record; return the one that binds.
+        """Bind a run's sweep to a choice, unless one is already recorded; return the one that binds.
 
         Raises:
-            Interrupted: the run was asked to stop while the records were asked.
+            Interrupted: the run was asked to stop meanwhile.
         """
         wanted = (run.order.sweep, key)
         with self._told:
@@ -58,7 +60,7 @@ class Decisions:
             return self._known[wanted]
 
     def hear(self, sweep: str, key: str, value: Any) -> None:
-        """Take note of what the records answered."""
+        """Store the answer of the records."""
         with self._told:
             self._known[sweep, key] = value
             self._told.notify_all()

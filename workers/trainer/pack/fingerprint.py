@@ -1,7 +1,7 @@
-"""The key of a traced step, of what it computes: equal keys, equal computation.
+"""The key of a traced step's computation: equal keys mean equal computation.
 
-Names of nodes and functions carry counters of the process (`dense_7`, `__inference_step_912`), so nodes are
-told by their place and functions by what is in them.
+Names of nodes and functions contain process-wide counters (`dense_7`, `__inference_step_912`), so nodes are
+identified by position and functions by content.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tensorflow as tf
 from kerasweep.workers.trainer.pack.graph_key import GraphKey, without_value
 from kerasweep.workers.trainer.pack.stepping import Step
 
-#: Attributes that hold names of functions or gradients, and nothing that is computed with.
+#: Attributes with names of functions or gradients, which do not affect the computation.
 _ONLY_NAMES = frozenset({"_gradient_op_type", "_forward_func_name", "_backward_func_name", "_class"})
-#: What changes a table, whose content no checkpoint holds.
+#: Operations that change a table, whose content no checkpoint holds.
 _TABLES_CHANGED = frozenset({"LookupTableImportV2", "LookupTableInsertV2", "LookupTableRemoveV2"})
-#: Stateful operations whose state is in what they are handed, so that it moves with the trial.
+#: Stateful operations whose state is in their arguments, so that it moves with the trial.
 _STATE_IS_HANDED = frozenset(
     {
         "Assert",
@@ -45,7 +45,7 @@ _STATE_IS_HANDED = frozenset(
 
 
 def fingerprint(step: Step) -> GraphKey:
-    """Return the key of what a traced step computes."""
+    """Return the key of a traced step's computation."""
     graph = step.function.graph.as_graph_def()
     return GraphKey(_read(step, graph, values=True), _read(step, graph, values=False))
 
@@ -66,7 +66,7 @@ def _read(step: Step, graph: Any, values: bool) -> str:
 
 
 def unkept_state(graph: Any) -> list[str]:
-    """Return the operations of a traced graph that keep a state of their own, which no program may share."""
+    """Return the operations of a traced graph with state of their own, which no program may share."""
     found = set()
     for node in _every_node(graph.as_graph_def()):
         definition = tf.raw_ops.__dict__.get(node.op)
@@ -76,10 +76,10 @@ def unkept_state(graph: Any) -> list[str]:
 
 
 def unkept_note(operations: Sequence[str]) -> str:
-    """Return what a person should know of operations that keep a state of their own."""
-    rule = f"{', '.join(operations)} in the model's steps keep a state that no checkpoint holds"
+    """Return a note for the user about operations with state of their own."""
+    rule = f"{', '.join(operations)} in the model's steps keep state that no checkpoint holds"
     remedy = "draw random numbers with keras.random and a SeedGenerator, and keep state in variables"
-    return f"{rule}: after an interruption the trial may end with other bits; {remedy}"
+    return f"{rule}: after an interruption the trial may end with different bits; {remedy}"
 
 
 def _every_node(graph: Any) -> Iterator[Any]:
@@ -100,11 +100,11 @@ def _is_stateful(operation: str) -> bool:
 
 
 class _GraphReader:
-    """Writes nodes down without their names.
+    """Serializes nodes without their names.
 
     Args:
         functions: those that nodes may call, by name.
-        values: whether to write down the values of constants that are single numbers.
+        values: whether to include the values of constants that are single numbers.
     """
 
     def __init__(self, functions: Mapping[str, Any], values: bool) -> None:
@@ -113,12 +113,12 @@ class _GraphReader:
         self._known: dict[str, str] = {}
 
     def nodes(self, nodes: Any, arguments: list[str]) -> str:
-        """Return a text of nodes: operation, attributes and inputs by place."""
+        """Serialize nodes: operation, attributes and inputs by position."""
         places = {name: f"a{number}" for number, name in enumerate(arguments)}
         places |= {node.name: f"n{number}" for number, node in enumerate(nodes)}
         lines = []
         for node in nodes:
-            # Data come first, in order; what must only be done before is sorted by names, counters and all.
+            # Data inputs come first, in order; control inputs are sorted by name, including counters.
             data = [_place(name, places) for name in node.input if not name.startswith("^")]
             before = sorted(_place(name, places) for name in node.input if name.startswith("^"))
             inputs = ",".join(data + before)
@@ -142,7 +142,7 @@ class _GraphReader:
 
     def _function(self, name: str) -> str:
         if name not in self._functions:
-            return name  # not one of this graph's: told by its name
+            return name  # not one of this graph's: identified by its name
         if name not in self._known:
             self._known[name] = "recursive"
             self._known[name] = self._definition(self._functions[name])
@@ -166,7 +166,7 @@ class _GraphReader:
 
 
 def _number(kind: str | None, value: Any) -> float | None:
-    """Return an attribute's number where it is one with a fraction, as constants are; else None."""
+    """Return an attribute's number if it is a float, as in constants; else None."""
     if kind == "f":
         return float(value.f)
     if (
@@ -179,13 +179,13 @@ def _number(kind: str | None, value: Any) -> float | None:
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
-    """Return an input such as `node:out:0`, `node:1` or `^node` with its place instead of its name."""
+    """Return an input such as `node:out:0`, `node:1` or `^node` with its position instead of its name."""
     control = name.startswith("^")
     node, _, output = name.removeprefix("^").partition(":")
     return f"{'^' if control else ''}{places.get(node, node)}:{output}"
 
 
 def _describe(capture: tf.Tensor) -> str:
-    """Return dtype and shape of what a captured handle points to."""
+    """Describe dtype and shape of what a captured handle points to."""
     data = getattr(capture, "_handle_data", None)
     return f"capture {capture.dtype.name} {capture.shape} {data};"

@@ -1,9 +1,9 @@
-"""What TensorFlow does to constants before it runs a graph, as far as lifted ones must respect it.
+"""How TensorFlow optimizes constants before it runs a graph, as far as lifted ones must respect it.
 
-Its optimizer (Grappler's constant folding) computes what depends on constants alone, divides by a constant by
-multiplying with its reciprocal, and gathers the constants of a chain of sums, or of products, into one. An
-argument gets none of it. So what would be folded is lifted as it is after folding; what would be rewritten
-stays a constant.
+Its optimizer (Grappler's constant folding) evaluates what depends only on constants, replaces division by a
+constant with multiplication by its reciprocal, and combines the constants of a chain of sums, or of products.
+None of this happens to an argument. So what would be folded is lifted in its folded form; what would be
+rewritten stays a constant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-#: Operations on single numbers that are folded here as TensorFlow would, with the names of their inputs.
+#: Operations on single numbers that are folded here as in TensorFlow, with the names of their inputs.
 _FOLDED = {
     **dict.fromkeys(("AddV2", "Add", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "Pow"), ("x", "y")),
     **dict.fromkeys(("Neg", "Sqrt", "Rsqrt", "Square", "Exp", "Log", "Reciprocal", "Cast"), ("x",)),
@@ -31,7 +31,7 @@ _GATHERED = _SUMS | _DIVISIONS | {"Mul"}
 
 
 class ConstantGraph:
-    """A function's nodes, seen by what depends on constants alone.
+    """A function's nodes, classified by what depends only on constants.
 
     Args:
         definition: a `FunctionDef`.
@@ -45,7 +45,7 @@ class ConstantGraph:
 
     @cached_property
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """Single floats that are constants, or folded from such, by their node's name, in order."""
+        """Single floats that are constants, or folded from constants, by their node's name, in order."""
         found = {name: self._number(name) for name in self.nodes}
         return {
             name: number
@@ -54,12 +54,12 @@ class ConstantGraph:
         }
 
     def frontier(self, name: str) -> bool:
-        """Tell whether something that is not folded itself uses a number."""
+        """Tell whether a node that is not folded itself uses a number."""
         users = self._users[name]
         return name in self._returned or any(self._number(user) is None for user, _ in users)
 
     def may_be_lifted(self, name: str) -> bool:
-        """Tell whether everything that uses a number does the same with an argument in its place."""
+        """Tell whether everything that uses a number computes the same with an argument instead."""
         return all(
             self._number(user) is not None or self._does_the_same(user, at) for user, at in self._users[name]
         )
@@ -77,11 +77,11 @@ class ConstantGraph:
             return True
         others = [one for place, one in enumerate(inputs) if place != at]
         if all(self._is_constant(one) for one in others):
-            return self.may_be_lifted(name)  # a constant tensor, which another step computes from this one
+            return self.may_be_lifted(name)  # a constant tensor that another step computes from this one
         return self._stands_alone(name)
 
     def _stands_alone(self, name: str) -> bool:
-        """Tell whether no other constant of the same chain would be gathered with a node's own."""
+        """Tell whether no other constant of the same chain would be combined with a node's own."""
         beside = [_node(one) for one in self.nodes[name].input if not self._is_constant(one)]
         beside += [user for user, _ in self._users[name]]
         return all(self._keeps_apart(name, other) for other in beside)
@@ -95,7 +95,7 @@ class ConstantGraph:
         return not constants or scales
 
     def _is_power_of_two(self, name: str) -> bool:
-        """Tell whether multiplying by a constant is exact, so that its place in a chain does not matter."""
+        """Tell whether multiplying by a constant is exact, so its position in a chain does not matter."""
         node = self.nodes[_node(name)]
         if node.op in _SHAPING:
             return self._is_power_of_two(node.input[0] if node.op != "Fill" else node.input[1])
@@ -113,7 +113,7 @@ class ConstantGraph:
         return found
 
     def _is_constant(self, name: str) -> bool:
-        """Tell whether what a node gives depends on constants alone."""
+        """Tell whether a node's output depends only on constants."""
         name = _node(name)
         if name not in self._constant:
             node = self.nodes.get(name)

@@ -1,8 +1,8 @@
-"""The key of a model's training graph, and how it is read from the model's configuration without tracing it.
+"""The key of a model's training graph, derived from the model's configuration without tracing.
 
-Only for models whose configuration says all there is: Sequential and functional models of Keras' own
-layers, losses, metrics and optimizers. Whatever may hide a constant (a subclass, a lambda, a function of
-the job) has no such key, and is told by its traced graph instead.
+Only for models fully described by their configuration: Sequential and functional models of Keras' own layers,
+losses, metrics and optimizers. Anything that may hide a constant (a subclass, a lambda, a function of the
+job) has no such key, and is identified by its traced graph instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import tensorflow as tf
 from kerasweep.workers.trainer.state.digest import optimizers_of
 
 _MODELS = (keras.Sequential, type(keras.Model(inputs=(_input := keras.Input((1,))), outputs=_input)))
-#: Layers that hold code, tables or programs beside their configuration.
+#: Layers that hold code, tables or programs besides their configuration.
 _OPAQUE = ("lambda_layer", ".preprocessing.", "tfsm_layer", "torch_utils", "jax_layer", "flax")
 #: Keras sets these on every layer; they only wrap the class's own.
 _WRAPPED = frozenset({"build", "quantize", "loss"})
@@ -29,13 +29,13 @@ _WRAPPED = frozenset({"build", "quantize", "loss"})
 
 @dataclass(frozen=True)
 class GraphKey:
-    """What tells graphs apart.
+    """Identifies graphs.
 
     Args:
-        graph: equal for equal graphs, constants included.
-        family: equal for graphs that differ in their constants' values alone, such as a dropout rate or a
+        graph: equal for equal graphs, including constants.
+        family: equal for graphs that differ only in the values of constants, such as a dropout rate or a
             penalty. They take the same time, compiled in the same way.
-        numbers: the floats of the configuration, in an order that a family shares; None where there is none.
+        numbers: the floats of the configuration, in an order shared by the family; None if there are none.
     """
 
     graph: str
@@ -44,7 +44,7 @@ class GraphKey:
 
     @classmethod
     def joined(cls, keys: list[Self], rest: str) -> Self:
-        """Return the key of several graphs together, and of what else shapes a program."""
+        """Return the key of several graphs together, and of what else determines a program."""
         return cls(
             _digest(*(key.graph for key in keys), rest),
             _digest(*(key.family for key in keys), rest),
@@ -53,15 +53,15 @@ class GraphKey:
 
 
 def without_value(number: float) -> float | None:
-    """Return what of a constant shows in its graph's family: Keras leaves out what 0 or 1 makes idle."""
+    """Return how a constant shows in its graph's family: Keras skips operations for 0 or 1."""
     return number if number in (0.0, 1.0) else None
 
 
 def config_key(model: keras.Model) -> GraphKey | None:
-    """Return a key of everything that shapes the model's graph, None if that cannot be known.
+    """Return a key of everything that determines the model's graph, None if that is unknown.
 
-    Equal keys mean equal graphs, with the variables of `variables_of` in the same places. Values of variables
-    do not count: learning rates, and loss weights that `build_compiled` made variables.
+    Equal keys mean equal graphs, with the variables of `variables_of` in the same positions. Values of
+    variables do not count: learning rates, and loss weights that `build_compiled` made variables.
 
     Args:
         model: built and compiled, its optimizer, losses and metrics built.
@@ -94,7 +94,7 @@ def config_key(model: keras.Model) -> GraphKey | None:
 
 
 def variables_of(model: keras.Model) -> list[tf.Variable]:
-    """Return every variable that the model's steps may touch, in an order that equal keys share."""
+    """Return every variable that the model's steps may touch, in an order shared by equal keys."""
     found: dict[int, tf.Variable] = {}
     owners: list[Any] = [*model.variables, *model.metrics_variables]
     for optimizer in optimizers_of(model):
@@ -108,7 +108,7 @@ def variables_of(model: keras.Model) -> list[tf.Variable]:
 
 
 def _is_plain(model: keras.Model) -> bool:
-    """Tell whether nothing of the model is the job's own code."""
+    """Tell whether nothing in the model is the job's own code."""
     if type(model) not in _MODELS or model._metrics:
         return False
     if not all(_is_plain_layer(layer) for layer in model._flatten_layers()):
@@ -125,7 +125,7 @@ def _is_plain_layer(layer: keras.Layer) -> bool:
 
 
 def _parts(model: keras.Model) -> Iterator[Any]:
-    """Yield the objects that a step is made of, those inside others too."""
+    """Yield the objects that a step consists of, including nested ones."""
     yield from model._flatten_layers()
     for optimizer in optimizers_of(model):
         yield optimizer
@@ -139,7 +139,7 @@ def _parts(model: keras.Model) -> Iterator[Any]:
 
 
 def _is_patched(part: Any) -> bool:
-    """Tell whether a method was replaced on this one object."""
+    """Tell whether a method was replaced on this particular object."""
     return any(
         name not in _WRAPPED and callable(getattr(type(part), name, None))
         for name in getattr(part, "__dict__", ())
@@ -147,7 +147,7 @@ def _is_patched(part: Any) -> bool:
 
 
 def _holds_more(part: Any) -> bool:
-    """Tell whether an object holds a function of the job's, or what its configuration does not tell."""
+    """Tell whether an object holds a function of the job, or something its configuration does not show."""
     for name, value in getattr(part, "__dict__", {}).items():
         if isinstance(value, FunctionType) and not str(value.__module__).startswith("keras.src."):
             return True
@@ -157,7 +157,7 @@ def _holds_more(part: Any) -> bool:
 
 
 def _numbers(part: Any) -> dict[str, Any]:
-    """Return the numbers that an object holds: someone may have changed one behind its configuration."""
+    """Return the numbers that an object holds: they may have been changed without its configuration."""
     return {
         name: value
         for name, value in vars(part).items()
@@ -198,7 +198,7 @@ def _compile_config(model: keras.Model) -> dict[str, Any]:
 
 
 def _without_counters(content: Any, model: keras.Model) -> Any:
-    """Replace names that Keras counts up in a process by the layer's place."""
+    """Replace names with process-wide counters by the layer's position."""
     names = {}
     # A Sequential hides its input layer.
     for number, layer in enumerate([*model._flatten_layers(), *getattr(model, "operations", ())]):
@@ -214,7 +214,8 @@ def _without_counters(content: Any, model: keras.Model) -> Any:
                     shared.setdefault(item, len(shared)) if key == "shared_object_id" else visit(item)
                 )
                 for key, item in value.items()
-                if not key.endswith("_initializer")  # only a beginning: what it gave is in a variable
+                # only the initial value: the current one is in a variable
+                if not key.endswith("_initializer")
             }
         if isinstance(value, list):
             return [visit(item) for item in value]
@@ -232,7 +233,7 @@ def _without_values(content: Any) -> Any:
 
 
 def _floats(content: Any) -> Iterator[float]:
-    """Yield the floats of a configuration, in an order that equal structures share."""
+    """Yield the floats of a configuration, in an order shared by equal structures."""
     if isinstance(content, dict):
         for key in sorted(content):
             yield from _floats(content[key])

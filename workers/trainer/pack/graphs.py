@@ -1,4 +1,4 @@
-"""Graphs, what was compiled of them, and the families of those that differ in constants alone."""
+"""Graphs, their compiled programs, and the families of those that differ only in constants."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _WAIT_S = 0.2
 
 @dataclass(frozen=True)
 class Material:
-    """What a program is made for.
+    """The material for a program.
 
     Args:
         model: the trial's.
-        seed: seeds random operations of the job's, which TensorFlow fixes while it traces.
+        seed: seeds the job's random operations, which TensorFlow fixes while tracing.
         wait: called now and then while another thread compiles the program.
         train: all training rows, as tensors.
-        train_cut: into batches.
+        train_cut: its division into batches.
         validation: all validation rows, as tensors; None without any.
-        validation_cut: into batches.
+        validation_cut: its division into batches.
         told: called with the family's key as soon as it is known.
-        train_numbers: what the training step takes as its lifted constants.
-        test_numbers: what the validation step takes so.
+        train_numbers: the lifted constants of the training step.
+        test_numbers: those of the validation step.
     """
 
     model: keras.Model
@@ -60,7 +60,7 @@ class Material:
         return replace(self, train_numbers=given[0], test_numbers=given[1])
 
     def shapes(self) -> str:
-        """Return what of the data shows in a program."""
+        """Return what a program depends on in the data."""
         parts = (self.train, self.validation or ())
         specs = [(tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(parts)]
         structure = tf.nest.map_structure(lambda _: 0, parts)
@@ -76,7 +76,7 @@ class TracedSteps:
 
     @property
     def captures(self) -> tuple[tf.Tensor, ...]:
-        """Those of both, one after the other."""
+        """The captures of both, one after the other."""
         return self.train.captures + (self.test.captures if self.test else ())
 
     @property
@@ -85,7 +85,7 @@ class TracedSteps:
         return constants_of(self.train.function) + (constants_of(self.test.function) if self.test else ())
 
     def lifted(self, places: Sequence[int]) -> TracedSteps | None:
-        """Return the same steps with some of `constants`, by place, as arguments; None if they cannot be."""
+        """Return the same steps with some of `constants`, by position, as arguments; None if impossible."""
         split = len(constants_of(self.train.function))
         train = lift(self.train.function, [at for at in places if at < split])
         if train is None:
@@ -98,7 +98,7 @@ class TracedSteps:
         return TracedSteps(replace(self.train, lifted=train), replace(self.test, lifted=test))
 
     def numbers_at(self, places: Sequence[int], constants: Constants) -> tuple[list[Any], list[Any]]:
-        """Return the constants that the training step takes as arguments, and the validation step's."""
+        """Return the constants that are arguments of the training step, and of the validation step."""
         split = len(constants_of(self.train.function))
         ahead = [constants[at] for at in places if at < split]
         behind = [constants[at] for at in places if at >= split]
@@ -106,7 +106,7 @@ class TracedSteps:
 
     @property
     def own_state(self) -> list[str]:
-        """The operations in them that keep a state which no checkpoint holds."""
+        """Their operations with state that no checkpoint holds."""
         steps = [step for step in (self.train, self.test) if step]
         return sorted({name for step in steps for name in unkept_state(step.function.graph)})
 
@@ -125,14 +125,14 @@ class Loops:
 
 
 class Held:
-    """What one thread holds at a time."""
+    """A lock that one thread holds at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
     @contextmanager
     def held(self, wait: Callable[[], None]) -> Iterator[None]:
-        """Hold it alone; others wait."""
+        """Hold it exclusively; others wait."""
         while not self._lock.acquire(timeout=_WAIT_S):
             wait()
         try:
@@ -143,13 +143,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a graph was measured to take.
+    """The measured times of a graph.
 
     Args:
-        plain_s: seconds a step without XLA.
+        plain_s: seconds per step without XLA.
         xla_s: with XLA.
         compile_s: seconds that XLA took to compile it.
-        refusal: why XLA does not compile it; empty where it does.
+        refusal: why XLA cannot compile it; empty if it can.
     """
 
     plain_s: float
@@ -159,7 +159,8 @@ class Timing:
 
 
 class Family(Held):
-    """Graphs that differ in their constants' values alone: one is measured, all are compiled in the same way.
+    """Graphs that differ only in the values of constants: one is measured, and all are compiled in the same
+    way.
 
     Args:
         key: equal in every process.
@@ -172,12 +173,12 @@ class Family(Held):
         self.lessons = Lessons()
         #: Held while something is learned.
         self.learning = Held()
-        #: The first graph of the family, and the same one with the constants that differ as arguments.
+        #: The first graph of the family, and the same graph with the differing constants as arguments.
         self.first: Graph | None = None
         self._shared: tuple[tuple[int, ...], Graph | None] | None = None
 
     def shared(self) -> tuple[tuple[int, ...], Graph] | None:
-        """Return which constants are lifted, and the graph that takes them; None where none differ."""
+        """Return which constants are lifted, and the graph that takes them; None if none differ."""
         places = self.lessons.places
         if not places or self.first is None or self.first.steps is None:
             return None
@@ -188,11 +189,11 @@ class Family(Held):
 
 
 class Graph(Held):
-    """One graph, and what was compiled of it.
+    """One graph, and its compiled programs.
 
     Args:
         key: equal in every process.
-        family: of which it is.
+        family: its family.
     """
 
     def __init__(self, key: str, family: Family) -> None:
@@ -200,13 +201,13 @@ class Graph(Held):
         self.key = key
         self.family = family
         self.steps: TracedSteps | None = None
-        #: What the variables of the model that was traced take.
+        #: How the variables of the traced model are used.
         self.kept_bytes = 0
         self._places: tuple[int, ...] | None = None
         self._loops: dict[bool, Loops] = {}
 
     def take(self, steps: TracedSteps, model: keras.Model) -> None:
-        """Take the steps that were traced of the first model of this graph."""
+        """Store the steps traced from the first model of this graph."""
         self.steps = steps
         variables = variables_of(model)
         self.kept_bytes = sum(variable.dtype.size * math.prod(variable.shape) for variable in variables)
@@ -217,12 +218,12 @@ class Graph(Held):
         self._places = None if -1 in places or steps.own_state else tuple(places)
 
     def lifted(self, places: Sequence[int]) -> Graph | None:
-        """Return the graph of the same steps with constants as arguments; None where they must stay."""
+        """Return the graph of the same steps with constants as arguments; None if they must stay."""
         assert self.steps is not None
         steps = self.steps.lifted(places)
         if steps is None:
             log.info(
-                "the constants of a family stay in its graphs: TensorFlow rewrites what they are used for"
+                "the constants of a family are not lifted: TensorFlow rewrites the operations that use them"
             )
             return None
         made = Graph(f"{self.family.key} lifted {list(places)}", self.family)
@@ -230,7 +231,7 @@ class Graph(Held):
         return made
 
     def loops(self, xla: bool, material: Material) -> Loops:
-        """Return the loops, made now if they are wanted for the first time."""
+        """Return the loops, creating them on first use."""
         assert self.steps is not None
         if xla not in self._loops:
             test = None
@@ -241,7 +242,7 @@ class Graph(Held):
         return self._loops[xla]
 
     def handles(self, model: keras.Model) -> Handles | None:
-        """Return a model's handles in the captures' places; None where only its own trace tells them."""
+        """Return a model's handles in the captures' order; None if only its own trace reveals them."""
         if self._places is None:
             return None
         variables = variables_of(model)

@@ -1,9 +1,9 @@
-"""Constants lifted out of traced steps, so that graphs which differ in them alone share one program.
+"""Lifts constants out of traced steps, so that graphs that differ only in these share one program.
 
-A dropout rate, a momentum, a penalty or a label smoothing is a constant of a traced graph. Where two traces
-of one family differ in such numbers, these become arguments: each as it was computed, since a rate that is a
-tensor would get its scale in other precision than one that is a number. Which number belongs to which value
-of the model's configuration is learned from the traces: what they do not explain is traced again.
+A dropout rate, a momentum, a penalty or a label smoothing is a constant of a traced graph. If two traces of
+one family differ in such numbers, these become arguments: each as computed, since a rate that is a tensor
+would get its scale in another precision than a Python number. Which constant belongs to which value of the
+model's configuration is learned from the traces: whatever they do not explain is traced again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tensorflow.python.eager import context
 
 from kerasweep.workers.trainer.pack.folding import ConstantGraph
 
-#: Ways in which Keras turns a number of its configuration into a constant.
+#: The ways in which Keras turns a number of its configuration into a constant.
 _FORMS: tuple[Callable[[float], float], ...] = (
     lambda value: value,
     lambda value: 1.0 - value,
@@ -36,7 +36,7 @@ _FORMS: tuple[Callable[[float], float], ...] = (
 _LARGEST_DIVISOR = 10_000
 _NAMES = itertools.count()
 
-#: The numbers of a trace's constants, each in its own dtype, by place.
+#: The numbers of a trace's constants, each in its own dtype, by position.
 Constants = tuple[NDArray[Any], ...]
 
 
@@ -45,7 +45,7 @@ class Example:
     """One trace: the numbers of the model's configuration, and those of its constants.
 
     Args:
-        config: floats of the configuration in a fixed order; None where the model has none that says all.
+        config: floats of the configuration in a fixed order; None if the model has no complete one.
         constants: every constant that is a single float, in the graph's order.
     """
 
@@ -55,13 +55,13 @@ class Example:
 
 @dataclass(frozen=True)
 class LiftedFunction:
-    """A traced function some of whose constants are arguments behind its captures.
+    """A traced function with some of its constants as arguments after its captures.
 
     Args:
-        name: under which TensorFlow knows it.
-        used: which of the places that were asked for are arguments.
+        name: its name in TensorFlow.
+        used: which of the requested positions are arguments.
         dtypes: of these.
-        outputs: the dtypes and shapes of what it returns.
+        outputs: the dtypes and shapes of its return values.
     """
 
     name: str
@@ -88,14 +88,14 @@ def constants_of(function: Any) -> Constants:
 
 
 def lift(function: Any, places: Sequence[int]) -> LiftedFunction | None:
-    """Make constants of a traced function its arguments.
+    """Turn constants of a traced function into arguments.
 
     Args:
         function: concrete.
-        places: which of `constants_of(function)`; those that only folded ones use are left out.
+        places: positions in `constants_of(function)`; those used only by folded ones are skipped.
 
     Returns:
-        None where TensorFlow rewrites what is computed with one of them, so that its bits would change.
+        None if TensorFlow rewrites an operation that uses one of them, so that its bits would change.
     """
     definition = type(function.function_def)()
     definition.CopyFrom(function.function_def)
@@ -113,7 +113,7 @@ def lift(function: Any, places: Sequence[int]) -> LiftedFunction | None:
 
 
 def _replace(definition: Any, lifted: dict[str, str], dtypes: Sequence[tf.DType]) -> None:
-    """Replace nodes of a function by arguments."""
+    """Replace nodes of a function with arguments."""
     kept = [node for node in definition.node_def if node.name not in lifted]
     del definition.node_def[:]
     definition.node_def.extend(kept)
@@ -130,7 +130,7 @@ def _replace(definition: Any, lifted: dict[str, str], dtypes: Sequence[tf.DType]
 
 
 def differing(examples: Sequence[Example]) -> tuple[int, ...]:
-    """Return the places whose numbers are not the same in all examples."""
+    """Return the positions whose numbers differ between examples."""
     first = examples[0].constants
     return tuple(
         place
@@ -140,7 +140,7 @@ def differing(examples: Sequence[Example]) -> tuple[int, ...]:
 
 
 def explain(examples: Sequence[Example], config: tuple[float, ...]) -> Constants | None:
-    """Return the constants of a model that was not traced, by its configuration; None where they are unknown.
+    """Return the constants of a model that was not traced, from its configuration; None if unknown.
 
     Args:
         examples: traces of its family.
@@ -166,7 +166,7 @@ def explain(examples: Sequence[Example], config: tuple[float, ...]) -> Constants
 
 
 def _varied(examples: Sequence[Example], config: tuple[float, ...]) -> bool:
-    """Tell whether each number that is new took several values in the traces, which showed its effect."""
+    """Tell whether each new number took several values in the traces, which showed its effect."""
     seen = [{example.config[at] for example in examples if example.config} for at in range(len(config))]
     return all(value in values or len(values) > 1 for value, values in zip(config, seen, strict=True))
 
@@ -175,7 +175,7 @@ Form = Callable[[tuple[float, ...]], NDArray[Any]]
 
 
 def _forms(example: Example, place: int) -> Iterator[Form]:
-    """Yield the ways in which a constant may come from the configuration, by one example."""
+    """Yield the ways in which a constant may follow from the configuration, given one example."""
     assert example.config is not None
     constant = example.constants[place]
     for at, value in enumerate(example.config):
@@ -215,7 +215,7 @@ def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _renamed(name: str, lifted: dict[str, str]) -> str:
-    """Return an input with a lifted constant's name replaced; empty where it only ordered operations."""
+    """Return an input with a lifted constant's name replaced; empty if it only ordered operations."""
     if name.startswith("^"):
         return "" if name[1:] in lifted else name
     return lifted.get(name.partition(":")[0], name)

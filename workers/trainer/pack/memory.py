@@ -1,4 +1,6 @@
-"""How many trials train at once in this process: as many as memory allows, fewer after running out of it."""
+"""Limits how many trials train at once in this process: as many as memory allows, fewer after running out of
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,18 @@ from kerasweep.jobs.kernel import free_bytes, rss_bytes
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.state.run import TrialRun
 
-#: The share of what is free at the start that trials may take.
+#: The fraction of the memory free at the start that trials may use.
 MEMORY_SHARE = 0.7
 _WAIT_S = 0.2
 
 
 class MemoryGate:
-    """Lets runs in while there is memory for one more. Safe to share between threads.
+    """Admits runs while there is memory for one more. Safe to share between threads.
 
     Args:
-        limit_bytes: memory that this process may hold on its device.
-        used_bytes: returns what it holds now.
-        free_bytes: returns what is free beside; None where nothing else takes of it.
+        limit_bytes: the memory that this process may use on its device.
+        used_bytes: returns its current use.
+        free_bytes: returns the free memory; None if nothing else uses it.
     """
 
     def __init__(
@@ -43,8 +45,8 @@ class MemoryGate:
         """Wait for memory, and hold it until the context ends.
 
         Args:
-            run: who waits.
-            bytes_at_least: what its variables take; what runs really take is measured on the way.
+            run: the waiting run.
+            bytes_at_least: the size of its variables; the real use of runs is measured.
 
         Raises:
             Interrupted: the run was asked to stop while it waited.
@@ -53,7 +55,7 @@ class MemoryGate:
             while not self._has_room(bytes_at_least):
                 if run.stop.leaving:
                     raise Interrupted
-                run.pulse.beat(0)  # a run that waits is not stuck
+                run.pulse.beat(0)  # a waiting run is not stuck
                 self._changed.wait(_WAIT_S)
             self._inside += 1
         try:
@@ -65,7 +67,7 @@ class MemoryGate:
                 self._changed.notify_all()
 
     def halve(self) -> int:
-        """Let half as many in from now on: memory ran out. Return how many."""
+        """Admit half as many from now on, since memory ran out. Return the number."""
         with self._changed:
             self._most = max(1, self._inside // 2)
             return self._most
@@ -82,26 +84,26 @@ class MemoryGate:
         return self._used_bytes() + wanted <= self.limit_bytes
 
     def _measure(self) -> None:
-        """Note what a run takes: what is used beyond the idle process, shared among those inside."""
+        """Measure what a run uses: the use beyond the idle process, divided among those inside."""
         if self._inside:
             grown = max(0, self._used_bytes() - self._idle_bytes)
             self._run_bytes = max(self._run_bytes // 2, grown // self._inside)
 
 
 def measured_gate(gpu: bool) -> MemoryGate:
-    """Return the gate for what is free now, on top of what this process holds already."""
+    """Return the gate for the memory free now, on top of what this process already uses."""
     if gpu:
         return MemoryGate(int(_gpu_bytes() * MEMORY_SHARE), gpu_used_bytes)
     return MemoryGate(rss_bytes() + int(free_bytes() * MEMORY_SHARE), rss_bytes, free_bytes)
 
 
 def gpu_used_bytes() -> int:
-    """Return the memory that this process holds on its first GPU now, in bytes."""
+    """Return the memory that this process uses on its first GPU, in bytes."""
     return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
 
 
 def _gpu_bytes() -> int:
-    """Return the GPU's memory; with growth allowed, TensorFlow itself says only what it holds."""
+    """Return the GPU's memory; with memory growth, TensorFlow only reports what it uses."""
     from tensorflow.python.client import device_lib
 
     sizes = [device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU"]

@@ -1,9 +1,9 @@
 """The `pack` engine: trials train side by side, an epoch of each in one call of a compiled program.
 
-Each trial keeps its own model, optimizer and callbacks, and a thread of its own; the program is shared by
-all trials of the same graph and called with the trial's own variables. So trials come and go at will, and
-the company that a trial keeps cannot change its bits. Of the forms that were measured (one graph for all
-models, a loop for each model, a thread for each model) this one was as fast as any.
+Each trial keeps its own model, optimizer and callbacks, and its own thread; the program is shared by all
+trials of the same graph and called with the trial's own variables. So trials come and go freely, and the
+other trials in a pack cannot change its bits. Among the variants measured (one graph for all models, a loop
+for each model, a thread for each model) this one was as fast as any.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from kerasweep.workers.trainer.pack.xla_choice import Plan, XlaChoice
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import TrialRun
 
-#: A call takes about so long; between two the host hears of the steps, and the run may be stopped.
+#: The approximate duration of a call; between two the host hears of the steps, and the run may be stopped.
 _CALL_S = 0.5
 _FIRST_STEPS = 64
-#: The share of the memory limit that programs of trials that are gone may keep.
+#: The fraction of the memory limit that programs of finished trials may keep.
 _FOR_PROGRAMS = 0.1
-#: Methods of a model that `fit` itself is made of: a job that replaces one wants `fit`.
+#: Methods of a model that `fit` itself consists of: a job that replaces one needs `fit`.
 _OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function")
 
 
 @dataclass
 class _Prepared:
-    """One run's program, and what was learned of its speed."""
+    """One run's program, and its measured speed."""
 
     bound: Bound
     material: Material
@@ -57,12 +57,12 @@ class _Prepared:
 
 
 class PackEngine:
-    """Trains by compiled programs that trials share.
+    """Trains with compiled programs that trials share.
 
     Args:
         gpu: whether this process trains on a GPU.
-        decisions: what sweeps are bound to.
-        company: which trials are here.
+        decisions: the decisions that bind sweeps.
+        company: the trials present.
     """
 
     name = "pack"
@@ -77,7 +77,7 @@ class PackEngine:
         self._prepared: dict[TrialRun, _Prepared] = {}
 
     def refuses(self, run: TrialRun) -> str | None:
-        """Return why a run cannot be packed; None where it can."""
+        """Return why a run cannot be packed; None if it can."""
         if run.strategy is not None:
             return "it trains on several devices"
         for part, what in ((run.train, "training"), (run.validation, "validation")):
@@ -106,7 +106,7 @@ class PackEngine:
 
     def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
         prepared = self._prepared[run]
-        if prepared.compiled_as is not run.model._loss_tracker:  # a callback compiled it anew
+        if prepared.compiled_as is not run.model._loss_tracker:  # a callback has compiled it again
             prepared = self._prepared[run] = self._prepare(run)
         bound, material, model = prepared.bound, prepared.material, run.model
         rows = material.train_cut.rows
@@ -130,7 +130,9 @@ class PackEngine:
     def _run(
         self, run: TrialRun, prepared: _Prepared, bound: BoundLoop, data: Any, order: Any, steps: int
     ) -> Any:
-        """Make the steps of an epoch in calls of about `_CALL_S` each; where they are cut changes no bits."""
+        """Make the steps of an epoch in calls of about `_CALL_S` each; where they are cut does not affect the
+        bits.
+        """
         steps = min(steps, bound.loop.cut.steps)
         at, logs = 0, None
         while at < steps:
@@ -197,7 +199,7 @@ class PackEngine:
         for name in _OF_FIT:
             own = getattr(type(model), name, None)
             if name in vars(model) or own is not getattr(keras.Model, name):
-                return f"the model has a {name} of its own"
+                return f"the model has a custom {name}"
         return None
 
     def _refuses_size(self, run: TrialRun) -> str | None:
@@ -211,14 +213,14 @@ class PackEngine:
 
 
 def _wait(run: TrialRun) -> None:
-    """Stay alive in the host's eyes, and able to stop, while another run compiles the program."""
+    """Show progress to the host, and allow stopping, while another run compiles the program."""
     if run.stop.leaving:
         raise Interrupted
     run.pulse.beat(0)
 
 
 def _as_fit(model: keras.Model, logs: Any) -> Any:
-    """Return what `fit` reports of the last step's logs; those are None where the metrics hold them."""
+    """Return what `fit` would report for the last step's logs, which are None if the metrics hold them."""
     return model.get_metrics_result() if logs is None else model._get_metrics_result_or_logs(logs)
 
 

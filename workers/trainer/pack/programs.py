@@ -1,4 +1,4 @@
-"""Compiled programs, kept by graph: what one trial had compiled, the next ones of its graph use."""
+"""Compiled programs, cached by graph: what one trial had compiled is used by the next ones of its graph."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from kerasweep.workers.trainer.pack.lifting import Constants, Example
 from kerasweep.workers.trainer.pack.sharing import Computation, same_bits
 from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, trace_step
 
-#: Graphs kept; each keeps the memory of the model that it was traced with.
+#: The number of graphs kept; each keeps the memory of the model that it was traced with.
 _KEPT = 32
 
 
 @dataclass(frozen=True)
 class BoundLoop:
-    """A loop with one model's variables, and its lifted constants, in it."""
+    """A loop bound to one model's variables and lifted constants."""
 
     loop: Loop
     handles: Handles
     numbers: Sequence[tf.Tensor]
 
     def run(self, data: Any, order: tf.Tensor | None, start: int, stop: int) -> Any:
-        """Make the steps from `start` to before `stop`; return the last step's logs, where they are kept."""
+        """Make the steps from `start` to before `stop`; return the last step's logs, if kept."""
         return self.loop.run(self.handles, data, order, start, stop, self.numbers)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A program with one model in it.
+    """A program bound to one model.
 
     Args:
         xla: whether XLA compiled it.
         train: over the training data.
         test: over the validation data; None without any.
-        notes: what the user should know of this graph.
-        traced: the model's own trace; None where another stands for it, which captures only listed ones.
+        notes: notes for the user about this graph.
+        traced: the model's own trace; None if it uses another one, which captures only listed variables.
     """
 
     xla: bool
@@ -67,10 +67,10 @@ class LoopChooser(Protocol):
 
 
 class Programs:
-    """The newest graphs of this process. Safe to share between threads.
+    """The most recent graphs of this process. Safe to share between threads.
 
     Args:
-        limit_bytes: what they may keep in all; the newest is kept whatever it takes.
+        limit_bytes: how much they may keep in all; the newest is always kept.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -80,14 +80,14 @@ class Programs:
         self._families: WeakValueDictionary[str, Family] = WeakValueDictionary()
 
     def bind(self, material: Material, choose: LoopChooser) -> Bound:
-        """Return a program for a model, made now if there is none for its graph.
+        """Return a program for a model, creating it if there is none for its graph.
 
         Args:
             material: the model and the data.
             choose: decides on XLA.
 
         Raises:
-            Exception: what the job's code raises while it is traced.
+            Exception: whatever the job's code raises during tracing.
         """
         build_compiled(material.model, _batch_specs(material.train, material.train_cut))
         known = config_key(material.model)
@@ -98,7 +98,8 @@ class Programs:
         with family.learning.held(material.wait):
             constants, steps = family.lessons.constants(key.numbers), None
             if constants is None:
-                with PROCESS_RANDOM:  # models that are built meanwhile would slow it, and all wait for it
+                # building other models meanwhile would slow it down, and all wait for it
+                with PROCESS_RANDOM:
                     steps = _trace(material)
                 constants = steps.constants
                 if not steps.own_state:
@@ -106,14 +107,14 @@ class Programs:
         return self._bind(key, material, choose, constants, steps) or self._bind_traced(material, choose)
 
     def _bind_traced(self, material: Material, choose: LoopChooser) -> Bound:
-        """Bind a model whose graph only its trace tells."""
+        """Bind a model whose graph is only known from its trace."""
         with PROCESS_RANDOM:
             material.seed()
             steps = _trace(material)
         traced = [fingerprint(step) for step in (steps.train, steps.test) if step]
         key = GraphKey.joined(traced, material.shapes())
         family = self._family(key)
-        if steps.own_state:  # what keeps a state inside its operations cannot be shared
+        if steps.own_state:  # operations with state of their own cannot be shared
             material.told(key.graph)
             graph = Graph(key.graph, family)
             graph.take(steps, material.model)
@@ -134,23 +135,23 @@ class Programs:
         steps: TracedSteps | None,
         own: Handles | None = None,
     ) -> Bound | None:
-        """Bind the family's program, or one of the graph's own where its constants cannot be lifted.
+        """Bind the family's program, or the graph's own if its constants cannot be lifted.
 
         Args:
             key: the graph's.
             material: the model and the data.
             choose: decides on XLA.
             constants: the graph's.
-            steps: the model's own trace, where it was traced.
-            own: the captures of that trace, where only they tell the handles.
+            steps: the model's own trace, if it was traced.
+            own: the captures of that trace, if only they reveal the handles.
 
         Returns:
-            None where only the model's own trace tells its handles.
+            None if only the model's own trace reveals its handles.
         """
         family = self._family(key)
         with family.learning.held(material.wait):
             shared = family.shared() if family.lessons.fits(constants) else None
-            apart = bool(family.lessons.places)  # to XLA, which takes each for itself
+            apart = bool(family.lessons.places)  # with XLA, where each value has its own program
         material.told(key.graph if apart else family.key)
         if shared is not None:
             bound = self._bind_shared(*shared, material, choose, constants, steps, own)
@@ -173,7 +174,7 @@ class Programs:
         steps: TracedSteps | None,
         own: Handles | None,
     ) -> Bound | None:
-        """Bind the family's program; None where it does not give the same bits, or has no handles."""
+        """Bind the family's program; None if it does not give the same bits, or has no handles."""
         handles = own or graph.handles(material.model)
         if handles is None:
             return None
@@ -182,7 +183,7 @@ class Programs:
         with graph.held(material.wait):
             self._keep(graph)
             if choose.wants_xla(graph, material):
-                return None  # it computes with an argument otherwise than with a constant
+                return None  # an argument is computed differently from a constant
             loops = graph.loops(False, material)
             lessons = graph.family.lessons
             if lessons.proven is None:
@@ -208,7 +209,7 @@ class Programs:
         return graph
 
     def _keep(self, graph: Graph) -> None:
-        """Count a graph as the newest, and let go of the oldest where there are too many."""
+        """Mark a graph as the newest, and drop the oldest if there are too many."""
         with self._lock:
             self._graphs[graph.key] = graph
             self._graphs.move_to_end(graph.key)

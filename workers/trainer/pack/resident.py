@@ -1,4 +1,4 @@
-"""Data that stay on the training device, each array once, whatever number of trials uses it."""
+"""Keeps data on the training device, each array once, however many trials use it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kerasweep.workers.trainer.job.data import Arrays
 
 
 class Resident:
-    """Tensors of the data, kept as long as their arrays are.
+    """Tensors of the data, kept as long as their arrays exist.
 
     Args:
-        device: where the data lie, as TensorFlow names it.
+        device: the device of the data, as TensorFlow names it.
     """
 
     def __init__(self, device: str) -> None:
@@ -27,7 +27,7 @@ class Resident:
         self._kept: dict[int, tuple[weakref.ref[NDArray[Any]], tf.Tensor]] = {}
 
     def tensors(self, part: Arrays) -> Any:
-        """Return what a model's `train_step` takes, all rows of it, as tensors; lists become tuples."""
+        """Return the argument of a model's `train_step`, all rows of it, as tensors; lists become tuples."""
         with self._lock:
             self._drop_dead()
             return keras.tree.lists_to_tuples(keras.tree.map_structure(self._tensor, part.packed()))
@@ -46,7 +46,7 @@ class Resident:
 
 
 def bytes_of(part: Arrays | None) -> int:
-    """Return how many bytes a part of the data takes."""
+    """Return the size of a part of the data in bytes."""
     if part is None:
         return 0
     return sum(np.asarray(array).nbytes for array in keras.tree.flatten(part.packed()) if array is not None)

@@ -1,4 +1,4 @@
-"""What a family of graphs learned of its constants, and the one program that its trials share."""
+"""What a family of graphs has learned about its constants, and the one program that its trials share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kerasweep.workers.trainer.pack.stepping import Handles, Loop
 
 log = logging.getLogger(__name__)
 
-#: So many steps must give the same bits with constants lifted as without.
+#: How many steps must give the same bits with lifted constants as without.
 _STEPS = 3
-#: More traces teach nothing new.
+#: More traces add nothing new.
 _EXAMPLES_KEPT = 64
 
 
 class Lessons:
-    """What the traces of a family showed. One thread at a time."""
+    """What the traces of a family showed. Not thread-safe."""
 
     def __init__(self) -> None:
         self._examples: list[Example] = []
@@ -30,7 +30,7 @@ class Lessons:
         self.proven: bool | None = None
 
     def constants(self, config: tuple[float, ...] | None) -> Constants | None:
-        """Return the constants of a model that need not be traced; None where only its trace tells them."""
+        """Return the constants of a model without tracing it; None if only its trace reveals them."""
         if config is None:
             return None
         for example in self._examples:
@@ -39,9 +39,9 @@ class Lessons:
         return explain(self._examples, config)
 
     def learn(self, example: Example) -> None:
-        """Take note of a trace."""
+        """Record a trace."""
         if self._examples and len(example.constants) != len(self._examples[0].constants):
-            return  # of another structure after all: it has a program of its own
+            return  # of a different structure after all: it has its own program
         before = self.places
         self._examples.append(example)
         del self._examples[1:-_EXAMPLES_KEPT]
@@ -54,7 +54,7 @@ class Lessons:
         return differing(self._examples) if self._examples else ()
 
     def fits(self, constants: Constants) -> bool:
-        """Tell whether constants differ from those of the first trace in the known places alone."""
+        """Tell whether constants differ from those of the first trace only in the known positions."""
         first, places = self._examples[0].constants, set(self.places)
         return len(first) == len(constants) and all(
             at in places or one.tobytes() == other.tobytes()
@@ -81,7 +81,7 @@ class Computation:
     test_numbers: Sequence[tf.Tensor] = ()
 
     def outcome(self, train: Any, validation: Any) -> dict[int, bytes]:
-        """Make a few steps on copies of the variables; return the bytes that each holds after them."""
+        """Make a few steps on copies of the variables; return the bytes of each afterwards."""
         copies = {id(handle): copy_variable(handle) for handle in self.handles}
         handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
         split, steps = self.train.captures, self.train.cut.steps
@@ -95,18 +95,20 @@ class Computation:
 
 
 def same_bits(exact: Computation, lifted: Computation, train: Any, validation: Any) -> bool:
-    """Tell whether steps with lifted constants give the bits of those that hold them.
+    """Tell whether steps with lifted constants give the same bits as those that contain them.
 
-    TensorFlow may rewrite what is computed with a constant, such as a division by one.
+    TensorFlow may rewrite operations on a constant, such as a division by one.
     """
     same = exact.outcome(train, validation) == lifted.outcome(train, validation)
     if not same:
-        log.info("constants stay in the graphs of a family: lifted ones gave other bits")
+        log.info("the constants of a family are not lifted: lifted ones gave different bits")
     return same
 
 
 def copy_variable(capture: tf.Tensor) -> tf.Variable | None:
-    """Return a copy of the variable that a captured handle points to; None for what is no variable."""
+    """Return a copy of the variable that a captured handle points to; None for anything that is not a
+    variable.
+    """
     kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
     if not kinds:
         return None

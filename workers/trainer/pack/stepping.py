@@ -1,7 +1,7 @@
 """A model's own step, traced once, and loops over it that train or validate many batches in one call.
 
-A loop is called with the handles of a model's variables as its captured inputs. So one compiled loop
-serves every model that has the same graph: nothing is traced, compiled or copied for the next one.
+A loop is called with the handles of a model's variables as its captured inputs. So one compiled loop serves
+every model that has the same graph: nothing is traced, compiled or copied for the next one.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.pack.lifting import LiftedFunction
 
-#: A loop stops after so many steps, not more, before the host hears of it and may stop the run.
+#: A loop stops after at most this many steps, so that the host hears of it and may stop the run.
 Handles = Sequence[tf.Tensor]
 Tensors = Sequence[tf.Tensor]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How rows are cut into batches.
+    """How rows are divided into batches.
 
     Args:
-        rows: how many there are.
+        rows: the number of rows.
         batch: rows in a batch.
-        ordered: whether they are taken in an order that is handed over, or as they lie.
+        ordered: whether they are taken in a given order, or as stored.
     """
 
     rows: int
@@ -35,30 +35,30 @@ class Cut:
 
     @property
     def whole(self) -> int:
-        """How many batches are whole; data below one batch count as one whole smaller batch."""
+        """The number of full batches; data smaller than one batch counts as one smaller full batch."""
         return max(1, self.rows // self.batch)
 
     @property
     def size(self) -> int:
-        """Rows in a whole batch."""
+        """Rows in a full batch."""
         return min(self.rows, self.batch)
 
     @property
     def rest(self) -> int:
-        """Rows in the last, partial batch; 0 where there is none."""
+        """Rows in the last, partial batch; 0 if there is none."""
         return self.rows - self.whole * self.size
 
     @property
     def steps(self) -> int:
-        """Batches in all."""
+        """The total number of batches."""
         return self.whole + (self.rest > 0)
 
     @property
     def traced_rows(self) -> int | None:
-        """The batch's first dimension as `fit` traces it: unknown where the last batch is partial.
+        """The batch's first dimension as `fit` traces it: unknown if the last batch is partial.
 
-        Keras' own graphs differ between the two (individual losses are averaged otherwise), so the same is
-        needed for the same bits.
+        Keras' own graphs differ between the two (individual losses are averaged differently), so the same
+        bits require the same shape.
         """
         return None if self.rest else self.size
 
@@ -69,11 +69,11 @@ class Step:
 
     Args:
         function: from one batch to the step's logs.
-        captures: what it reads and writes beside: handles of variables, mostly.
-        keeps_logs: whether the last step's logs are wanted, because they are no metrics of the model.
-        variables: those of the model that was traced. TensorFlow refuses to build on a function whose
-            variables are gone, and a loop may be wanted long after the trial that was traced.
-        lifted: the same function with some of its constants as arguments; None where they are constants.
+        captures: what else it reads and writes: mostly handles of variables.
+        keeps_logs: whether the last step's logs are needed, because they are not metrics of the model.
+        variables: those of the traced model. TensorFlow refuses to build on a function whose variables are
+            gone, and a loop may be needed long after the traced trial.
+        lifted: the same function with some of its constants as arguments; None if they are constants.
     """
 
     function: Any
@@ -88,7 +88,7 @@ class Step:
         return self.lifted.dtypes if self.lifted else ()
 
     def make(self, batch: Any, numbers: Sequence[tf.Tensor]) -> Any:
-        """Make the step in the graph that is being traced; return its logs."""
+        """Make the step in the graph being traced; return its logs."""
         if self.lifted is None:
             return self.function(batch)
         outputs = self.lifted([*tf.nest.flatten(batch), *self.captures], numbers)
@@ -102,10 +102,10 @@ def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> S
         model: its owner.
         step: `model.train_step` or `model.test_step`.
         data: all rows, as tensors.
-        cut: into batches.
+        cut: the division into batches.
 
     Raises:
-        Exception: what the model's code raises.
+        Exception: whatever the model's code raises.
     """
     specs = tf.nest.map_structure(
         lambda rows: tf.TensorSpec((cut.traced_rows, *rows.shape[1:]), rows.dtype), data
@@ -126,7 +126,7 @@ class Loop:
     Args:
         step: traced.
         data: all rows, as tensors; only their shapes and dtypes are kept.
-        cut: into batches.
+        cut: the division into batches.
         xla: whether XLA compiles it.
     """
 
@@ -134,14 +134,14 @@ class Loop:
         self.cut = cut
         self._step = step
         self._structure = tf.nest.map_structure(lambda _: None, data)
-        # XLA wants static shapes, so there a partial batch is a program of its own.
+        # XLA needs static shapes, so a partial batch is a separate program there.
         self._static = cut.rest == 0 or xla
         self._many = self._compile(self._run_many, data, xla)
         self._last = self._compile(self._run_last, data, xla) if cut.rest and xla else None
 
     @property
     def captures(self) -> int:
-        """How many handles it takes."""
+        """The number of handles it takes."""
         return len(self._step.captures)
 
     def run(
@@ -156,15 +156,15 @@ class Loop:
         """Make the steps from `start` to before `stop` of an epoch.
 
         Args:
-            handles: in the place of the traced step's captures, one for each.
+            handles: replace the traced step's captures, one for each.
             data: all rows, as tensors.
-            order: int64[rows], where the cut is ordered.
+            order: int64[rows], if the cut is ordered.
             start: from 0.
             stop: at most `cut.steps`.
             numbers: the lifted constants, as scalars.
 
         Returns:
-            The last step's logs, where they are kept; else None.
+            The last step's logs, if kept; else None.
         """
         logs = None
         whole = min(stop, self.cut.whole) if self._last else stop
@@ -187,7 +187,7 @@ class Loop:
         arguments = [] if order is None else [order]
         with tf.device("CPU:0"):
             arguments += [tf.constant(bound, tf.int32) for bound in bounds]
-        # The public call binds the captures of the model that was traced; this is the one way to bind others.
+        # The public call binds the captures of the traced model; this is the only way to bind others.
         arguments += [*tf.nest.flatten(data), *numbers]
         return concrete._call_flat(arguments, [handles[place] for place in places])
 

@@ -1,4 +1,4 @@
-"""What every process does slowly for the first time, done on a tiny model before the first trial comes."""
+"""Does everything that is slow the first time in a process on a tiny model before the first trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROWS = 4
 
 
 def warm_up(gpu: bool) -> None:
-    """Build, trace, compile with XLA and save a tiny model; where that fails, the first trial will tell."""
+    """Build, trace, compile with XLA and save a tiny model; if that fails, the first trial will report it."""
     try:
         with PROCESS_RANDOM:
             seed_everything(0, kernels=False)

@@ -21,19 +21,19 @@ from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material, Timing
 from kerasweep.workers.trainer.pack.sharing import copy_variable
 from kerasweep.workers.trainer.pack.stepping import Loop
 
-#: Each way is timed for about so long.
+#: The approximate time spent on timing each variant.
 _TIMED_S = 0.1
 _ROUNDS = 4
-#: XLA must win by so much: a tie is no reason to wait for a compiler.
+#: The factor by which XLA must win: a tie is no reason to wait for a compiler.
 _WORTH = 0.9
-#: Where one way wins by so much at first sight, the race is over.
+#: If one variant wins by this factor at first, the race is over.
 _CLEAR = 1.6
-#: What compiling takes at least; a graph that takes less in all is not worth measuring.
+#: The minimum time of compiling; a graph that takes less in all is not worth measuring.
 _COMPILE_S = 1.0
-#: What TensorFlow raises where XLA has no form of an operation, or no shape of it.
+#: What TensorFlow raises if XLA lacks a form of an operation, or one of its shapes.
 _REFUSALS = (tf.errors.OpError, ValueError)
 
-#: Binds the sweep to a choice, unless one is on record: (key, value, reason) -> the one that binds.
+#: Binds the sweep to a choice, unless one is recorded: (key, value, reason) -> the one that binds.
 Decide = Callable[[str, bool, str], bool]
 
 
@@ -44,8 +44,8 @@ class Plan:
     Args:
         steps: of one trial.
         trials: of the sweep.
-        sharers: returns about how many of these have one graph; takes how many are enough to know, and what
-            is called while it waits.
+        sharers: returns approximately how many of these have one graph; takes the number that is enough to
+            know, and what is called while it waits.
     """
 
     steps: int
@@ -54,12 +54,12 @@ class Plan:
 
 
 class XlaChoice:
-    """Chooses for one run's sweep.
+    """Decides for one run's sweep.
 
     Args:
         wanted: `training.xla`: true, false, or auto.
         known: returns what the sweep's records hold under a key so far; None for nothing.
-        decide: puts a choice on record.
+        decide: records a choice.
         plan: what the sweep trains.
     """
 
@@ -80,7 +80,7 @@ class XlaChoice:
         return graph.loops(self.wants_xla(graph, material), material)
 
     def wants_xla(self, graph: Graph, material: Material) -> bool:
-        """Return what binds the graph's family, measured now if nothing does yet."""
+        """Return the decision for the graph's family, measuring if there is none yet."""
         if self._wanted != "auto":
             return bool(self._wanted)
         name = f"xla:{graph.family.key}"
@@ -111,16 +111,16 @@ class XlaChoice:
             timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
         if timing.refusal:
             return False, f"XLA cannot compile it: {timing.refusal}"
-        figures = f"{timing.xla_s * 1e6:.0f} µs a step with XLA, {timing.plain_s * 1e6:.0f} µs without"
+        figures = f"{timing.xla_s * 1e6:.0f} µs per step with XLA, {timing.plain_s * 1e6:.0f} µs without"
         worth = timing.xla_s < _WORTH * timing.plain_s
         if worth and sharers < trials:  # others have graphs that must be compiled too
             worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
         return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
 
     def _pays(self, step_s: float, cost_s: float, material: Material) -> tuple[bool, int]:
-        """Return whether the trials of one graph spend so much, and how many they are.
+        """Return whether the trials of one graph take at least this long in all, and how many they are.
 
-        Where the whole sweep does not, it is not asked how many of it they are.
+        If the whole sweep does not, their number within it is not determined.
         """
         enough = math.ceil(cost_s / (step_s * self._plan.steps))
         if enough > self._plan.trials:
@@ -165,8 +165,8 @@ class _Stopwatch:
     """Times a loop.
 
     Args:
-        run: makes so many steps, and waits for their end.
-        most: steps at once.
+        run: makes a number of steps, and waits for them to finish.
+        most: maximum steps at once.
     """
 
     def __init__(self, run: Callable[[int], None], most: int) -> None:
@@ -178,7 +178,7 @@ class _Stopwatch:
         self._run(1)
 
     def per_step(self) -> float:
-        """Return seconds a step, over as many steps as take long enough to tell."""
+        """Return seconds per step, over enough steps for a reliable timing."""
         while True:
             started_s = time.perf_counter()
             self._run(self._steps)
@@ -190,7 +190,7 @@ class _Stopwatch:
 
 
 def _race(plain_s: float, plain: _Stopwatch, xla: _Stopwatch) -> tuple[float, float]:
-    """Time both in turn until one clearly wins; return the best seconds a step of each."""
+    """Time both alternately until one clearly wins; return the best seconds per step of each."""
     xla_s = xla.per_step()
     for _ in range(_ROUNDS - 1):
         if max(plain_s, xla_s) > _CLEAR * min(plain_s, xla_s):
@@ -200,7 +200,8 @@ def _race(plain_s: float, plain: _Stopwatch, xla: _Stopwatch) -> tuple[float, fl
 
 
 class _Copies:
-    """Copies of a graph's variables to try programs on; what is no variable is only read, and stays.
+    """Copies of a graph's variables to try programs on; captures that are not variables are only read, and
+    shared.
 
     Args:
         graph: whose first model is copied.
@@ -219,7 +220,7 @@ class _Copies:
         return _Stopwatch(lambda steps: self._run_train(loop, 0, steps), loop.cut.whole)
 
     def try_out(self, loops: Loops) -> None:
-        """Make the first and the last step of each loop, compiling them at the same time if need be.
+        """Make the first and the last step of each loop, compiling them at the same time if necessary.
 
         Raises:
             OpError, ValueError: XLA cannot compile one.

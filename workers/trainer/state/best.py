@@ -16,7 +16,7 @@ class BestSoFar:
 
     Args:
         metric: the name of the sweep's metric.
-        maximize: whether more of it is better.
+        maximize: whether larger values are better.
     """
 
     metric: str
@@ -27,11 +27,11 @@ class BestSoFar:
     weights: list[NDArray[Any]] = field(default_factory=list)
 
     def observe(self, epoch: int, metrics: dict[str, float], model: keras.Model) -> None:
-        """Take note of an epoch; the first of equal ones stays the best.
+        """Record an epoch; the first of equal ones stays the best.
 
         Args:
             epoch: from 1.
-            metrics: the epoch's, the sweep's among them and finite.
+            metrics: the epoch's, including the sweep's metric, which must be finite.
             model: as it is after the epoch.
         """
         value = metrics[self.metric]
@@ -40,7 +40,7 @@ class BestSoFar:
             self.weights = model.get_weights()
 
     def is_behind(self, bar: float | None) -> bool:
-        """Whether the best value is worse than another one; False where there is none."""
+        """Whether the best value is worse than the bar; False if there is none."""
         return bar is not None and (self.value < bar if self.maximize else self.value > bar)
 
     def restore(self, model: keras.Model) -> None:

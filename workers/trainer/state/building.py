@@ -1,4 +1,4 @@
-"""A model that learns its shapes from the data, built by what trains it."""
+"""Builds a model that learns its shapes from the data."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from kerasweep.workers.trainer.state.captures import StepState
 def build(model: keras.Model, train: Part, batch_size: int, validated: bool) -> None:
     """Create the variables of a model that is not built.
 
-    Keras' own `train_step` calls the model; one of the job's may do anything else, so it is traced as `fit`
+    Keras' own `train_step` calls the model; a custom one may do anything else, so it is traced as `fit`
     traces it.
 
     Args:
         model: compiled.
         train: the training data.
-        batch_size: rows of a batch, where the data are arrays.
-        validated: whether there are validation data.
+        batch_size: rows of a batch, if the data are arrays.
+        validated: whether there is validation data.
 
     Raises:
-        Exception: what the model's code raises.
+        Exception: whatever the model's code raises.
     """
     if type(model).train_step is keras.Model.train_step and "train_step" not in vars(model):
         model(_sample(train, batch_size))
         return
     StepState().trace(model, batch_spec(train, batch_size), validated, None)
-    model.built = True  # where no call() told Keras so
+    model.built = True  # if no call() told Keras so
 
 
 def batch_spec(part: Part, batch_size: int) -> Any:
-    """Return what a model's step takes, as `tf.TensorSpec`."""
+    """Return the input of a model's step, as `tf.TensorSpec`."""
     if isinstance(part, Arrays):
         rows = None if part.rows % batch_size and part.rows > batch_size else min(batch_size, part.rows)
         return _specs(part.packed(), rows)

@@ -1,7 +1,7 @@
-"""What a model's steps read and write beyond the variables that the model and its optimizers list.
+"""What a model's steps read and write beyond the variables listed by the model and its optimizers.
 
-A `tf.Variable` kept as an attribute, the states of a stateful RNN, an optimizer in a dict, a seed generator
-at module level, Keras' own global generator: a traced step captures the handle of each, so the captures tell.
+A `tf.Variable` kept as an attribute, the states of a stateful RNN, an optimizer in a dict, a module-level
+seed generator, Keras' own global generator: a traced step captures the handle of each.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class StepState:
 
     def __init__(self) -> None:
         self._captures: dict[str, tuple[tf.Tensor, ...]] = {}
-        #: Operations that were traced and keep a state of their own.
+        #: Traced operations with state of their own.
         self.unkept: set[str] = set()
 
     def learn(self, step: str, captures: Sequence[tf.Tensor]) -> None:
-        """Take what a traced step captures.
+        """Record what a traced step captures.
 
         Args:
             step: `train_step` or `test_step`.
@@ -42,7 +42,7 @@ class StepState:
     def beyond(self, model: keras.Model) -> list[tf.Tensor]:
         """Return the handles of the variables that neither the model nor its optimizers list, in order.
 
-        Metrics that the model resets before each epoch, and loss weights that were numbers, are no state.
+        Metrics that the model resets before each epoch, and loss weights that were numbers, are not state.
         """
         seen = {id(one.handle) for variable in _listed(model) for one in replicas_of(variable)}
         found = []
@@ -69,16 +69,16 @@ class StepState:
                     object.__setattr__(model, name, step)
 
     def trace(self, model: keras.Model, batch: Any, test: bool, strategy: Any | None) -> None:
-        """Trace the steps for what they capture alone; optimizers and layers that they build are built.
+        """Trace the steps only for their captures; optimizers and layers that they build are built.
 
         Args:
             model: compiled.
-            batch: what `train_step` takes, as `tf.TensorSpec`.
-            test: whether there are validation data.
+            batch: the input of `train_step`, as `tf.TensorSpec`.
+            test: whether there is validation data.
             strategy: the distribution strategy, or None.
 
         Raises:
-            Exception: what the model's code raises.
+            Exception: whatever the model's code raises.
         """
         if strategy is not None:
             with strategy.scope():
@@ -120,12 +120,12 @@ def read_handle(handle: Any) -> NDArray[Any]:
 
 
 def write_handle(handle: Any, value: NDArray[Any]) -> None:
-    """Give a variable a value of its dtype and shape."""
+    """Assign a value to a variable of its dtype and shape."""
     tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(value))
 
 
 def describe_handle(handle: Any) -> str:
-    """Return dtype and shape of what a handle points to."""
+    """Describe dtype and shape of what a handle points to."""
     kind = handle._handle_data.shape_and_type[0]
     return f"{tf.dtypes.as_dtype(kind.dtype).name} {tf.TensorShape(kind.shape)}"
 
@@ -160,10 +160,10 @@ class Pipelines:
 
     @contextmanager
     def rewound(self, keep: bool = False) -> Iterator[None]:
-        """Give the variables their first values meanwhile, for what is read once more.
+        """Reset the variables to their initial values meanwhile, for reading data again.
 
         Args:
-            keep: leave them as what was read has left them: where one iterator goes on, it has read ahead.
+            keep: keep the values left by the reading: an iterator that continues has read ahead.
         """
         now = [read_handle(handle) for handle in self.handles]
         self._write(self._first)
@@ -177,7 +177,7 @@ class Pipelines:
 
 
 def has_cache(dataset: Any) -> bool:
-    """Tell whether a `tf.data` pipeline keeps what it reads first."""
+    """Tell whether a `tf.data` pipeline caches what it reads first."""
     return any("Cache" in type(one).__name__ for one in _stages(dataset))
 
 

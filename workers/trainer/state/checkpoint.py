@@ -1,8 +1,8 @@
 """A trial's whole training state after an epoch, in one file.
 
-The file is a zip, stored without compression, of `manifest.json` and one `.npy` for each array: readable with
-`numpy.load`, no pickle. Types that NumPy does not know, such as bfloat16, are kept as integers of their
-size, their name in the manifest.
+The file is an uncompressed zip of `manifest.json` and one `.npy` for each array: readable with `numpy.load`,
+no pickle. Types that NumPy does not know, such as bfloat16, are stored as integers of their size, with their
+name in the manifest.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Args:
         manifest: everything but the arrays, as JSON.
-        arrays: what the manifest refers to by number.
+        arrays: referred to by number in the manifest.
     """
 
     manifest: dict[str, Any]
     arrays: list[NDArray[Any]] = field(default_factory=list)
 
     def to_bytes(self) -> bytes:
-        """Return the file."""
+        """Return the file's content."""
         buffer = io.BytesIO()
         dtypes = [array.dtype.name for array in self.arrays]
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
@@ -54,7 +54,7 @@ class Checkpoint:
         """Read a file.
 
         Raises:
-            Damaged: it is not one, or of a format that this version does not read.
+            Damaged: it is not a checkpoint, or its format is not supported by this version.
         """
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
@@ -63,7 +63,7 @@ class Checkpoint:
                     raise Damaged(f"checkpoint format must be {FORMAT}, got {manifest['format']}")
                 arrays = [_read(file, number, name) for number, name in enumerate(manifest["dtypes"])]
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError) as exc:
-            raise Damaged(f"not a whole checkpoint: {exc}") from exc
+            raise Damaged(f"not an intact checkpoint: {exc}") from exc
         return cls(manifest, arrays)
 
 
@@ -87,8 +87,8 @@ def match_variables(
 
     Args:
         model: built and compiled as the one that was saved.
-        names: as `take_variables` returned them.
-        arrays: in the same order; what follows them is not looked at.
+        names: as returned by `take_variables`.
+        arrays: in the same order; further ones are ignored.
 
     Returns:
         Variables, one for each replica, and their values.
@@ -127,7 +127,7 @@ def _fitting(variable: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Build the compiled optimizer, so that its variables are there to be taken down and put back."""
+    """Build the compiled optimizer, so that its variables exist and can be saved and restored."""
     optimizer = model.optimizer
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)

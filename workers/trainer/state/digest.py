@@ -11,20 +11,20 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-# An optimizer's slot is named after its variable's whole path: `SGD/sequential_3_dense_7_kernel_momentum`.
+# An optimizer's slot is named after its variable's full path: `SGD/sequential_3_dense_7_kernel_momentum`.
 _AUTO_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 
 
 def plain_path(variable: keras.Variable) -> str:
-    """Return a variable's path without the numbers that Keras counts up in a process.
+    """Return a variable's path without Keras' process-wide counters.
 
-    The tenth Dense of a process is `dense_9`; how many came before must not show.
+    The tenth Dense of a process is `dense_9`; the number of earlier ones must not matter.
     """
     return _AUTO_NUMBER.sub("", str(variable.path))
 
 
 def optimizers_of(model: keras.Model) -> list[Any]:
-    """Return the model's optimizers: the compiled one, then those that a model keeps as attributes."""
+    """Return the model's optimizers: the compiled one, then those kept as attributes of the model."""
     found = [] if model.optimizer is None else [model.optimizer]
     for value in vars(model).values():
         if isinstance(value, keras.optimizers.Optimizer) and all(value is not one for one in found):
@@ -33,7 +33,7 @@ def optimizers_of(model: keras.Model) -> list[Any]:
 
 
 def variables_of(model: keras.Model) -> list[Any]:
-    """Return every variable that training goes on from: the model's, then the optimizers'."""
+    """Return every variable that training continues from: the model's, then the optimizers'."""
     found = list(model.variables)
     for optimizer in optimizers_of(model):
         found.extend(optimizer.variables)
@@ -43,10 +43,10 @@ def variables_of(model: keras.Model) -> list[Any]:
 def replicas_of(variable: Any) -> list[Any]:
     """Return the copies of a variable, one for each replica.
 
-    They may differ: under MirroredStrategy each replica of a BatchNormalization keeps statistics of its own,
-    and reading the variable gives their mean.
+    They may differ: under MirroredStrategy each replica of a BatchNormalization keeps its own statistics, and
+    reading the variable gives their mean.
     """
-    # Of a tf.Variable, such as Keras makes of loss weights, `value` is a method.
+    # For a tf.Variable, such as Keras creates for loss weights, `value` is a method.
     value = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", variable)
     return list(getattr(value, "values", None) or [value])
 

@@ -1,4 +1,4 @@
-"""How a trial's model is kept: as `.keras`, or as weights where Keras cannot serialise it."""
+"""Writes a trial's model: as `.keras`, or as weights if Keras cannot serialise it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from keras.src.saving import saving_lib
 from kerasweep.workers.trainer.symptoms import is_machine
 
 _COUNTERS = "object_name_uids"
-_REBUILT = "`kerasweep evaluate`, `predict` and Sweep.load_model() build it again by build_model"
+_REBUILT = "`kerasweep evaluate`, `predict` and Sweep.load_model() rebuild it with build_model"
 
 
 def loading_notes(model: keras.Model) -> list[str]:
-    """Return what the model will need to be saved and loaded, before it is trained; nothing for most models.
+    """Return what saving and loading the model will need, before it is trained; nothing for most models.
 
-    Only what is the job's own is looked at: Keras can save and load its own classes.
+    Only the job's own classes are checked: Keras can save and load its own.
     """
     if all(_is_keras(part) for part in _parts(model)):
         return []
@@ -30,7 +30,7 @@ def loading_notes(model: keras.Model) -> list[str]:
         try:
             saving_lib._serialize_model_as_json(model)
         except Exception as exc:  # noqa: BLE001 - the job's get_config may raise anything
-            rule = f"Keras cannot serialise the model ({_said(exc)}), so its weights are kept alone"
+            rule = f"Keras cannot serialise the model ({_said(exc)}), so only its weights are kept"
             return [f"{rule}; {_REBUILT}; a get_config on the class named makes it a .keras file"]
         found = [_remake(part) for part in _parts(model) if not _is_keras(part)]
     return list(dict.fromkeys(note for note in found if note))
@@ -91,7 +91,7 @@ def _said(exc: BaseException) -> str:
 
 @contextmanager
 def _names_and_draws_kept() -> Iterator[None]:
-    """Leave no trace of layers that are made on trial: neither names counted up nor random numbers drawn."""
+    """Leave no trace of layers created on trial: no names counted, no random numbers drawn."""
     drawn, names = random.getstate(), copy.deepcopy(global_state.get_global_attribute(_COUNTERS))
     try:
         yield

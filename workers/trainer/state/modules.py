@@ -1,4 +1,4 @@
-"""What a job keeps in its modules: generators, variables and metrics made at import."""
+"""What a job keeps in its modules: generators, variables and metrics created at import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEPT = (
 
 
 def save_modules(modules: Mapping[str, ModuleType], writer: StateWriter) -> dict[str, dict[str, Any]]:
-    """Return the state of what stands at the top of a job's modules, by module and name."""
+    """Return the state of top-level objects in a job's modules, by module and name."""
     return {
         name: {key: writer.value(value) for key, value in vars(module).items() if isinstance(value, _KEPT)}
         for name, module in modules.items()

@@ -35,7 +35,7 @@ from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variabl
 from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
-#: A stop waits for the end of the epoch for so long; longer epochs are left in the middle.
+#: How long a stop waits for the end of the epoch; longer epochs are left midway.
 STOP_WITHIN_S = 5.0
 
 
@@ -46,8 +46,8 @@ _AT_ONCE = 2
 class StopFlag:
     """Says whether a run was asked to stop, why, and when.
 
-    `stop` ends the trial after its epoch, with the result it has; `pause` and `preempt` stop it so that
-    it can be resumed; anything else (`cancel`, `stale`) wants nothing of it any more.
+    `stop` ends the trial after its epoch, with its result so far; `pause` and `preempt` stop it so that it
+    can be resumed; any other reason (`cancel`, `stale`) discards the run.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class StopFlag:
         self.held = False
 
     def ask(self, why: str) -> None:
-        """Ask the run to stop; of several reasons the most urgent counts, and the first of equal ones."""
+        """Ask the run to stop; the most urgent of several reasons counts, and the first of equal ones."""
         if _RANKS.get(why, _AT_ONCE) > _RANKS.get(self.why, _AT_ONCE):
             self.why = why
             self.asked_at_s = time.monotonic()
@@ -74,12 +74,12 @@ class StopFlag:
 
     @property
     def resumes(self) -> bool:
-        """Whether the trial is to be resumed, so that its files stay."""
+        """Whether the trial is to be resumed, so that its files are kept."""
         return self.held or (self.leaving and not self.at_once)
 
     @property
     def at_once(self) -> bool:
-        """Whether nothing of the run is wanted any more."""
+        """Whether nothing of the run is needed any more."""
         return _RANKS.get(self.why, _AT_ONCE) == _AT_ONCE
 
 
@@ -88,19 +88,19 @@ class TrialRun:
     """A trial in training.
 
     Args:
-        order: what the host asked for.
+        order: the host's order.
         source: the job.
         model: built and compiled, its optimizer built.
-        train: training data, class weights applied.
+        train: training data, with class weights applied.
         validation: validation data, or None.
         callbacks: the trial's.
         training: the training block with the trial's values.
         stop: whether to stop.
-        pulse: tells the host of steps.
-        strategy: the distribution strategy of two replicas and more, else None.
+        pulse: tells the host about steps.
+        strategy: the distribution strategy for two or more replicas, else None.
         epoch: epochs trained.
-        notes: what the user should know of how it is trained.
-        seconds: how long the last epoch took; 0 before the first of this process.
+        notes: what the user should know about how it is trained.
+        seconds: duration of the last epoch; 0 before the first of this process.
     """
 
     order: Assignment
@@ -129,18 +129,18 @@ class TrialRun:
 
     @property
     def _streams(self) -> list[Stream]:
-        """The data that hold a state of their own."""
+        """The stateful parts of the data."""
         parts = (self.train, self.validation)
         return [part for part in parts if isinstance(part, Stream) and part.keeps_state]
 
     @property
     def replicas(self) -> int:
-        """On how many devices it trains."""
+        """The number of devices that it trains on."""
         return 1 if self.strategy is None else int(self.strategy.num_replicas_in_sync)
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to train: all epochs done, or a callback or the scheduler stopped it."""
+        """Whether nothing is left to train: all epochs are done, or a callback or the scheduler stopped."""
         if self.epoch and self.stop.ending:
             return True
         return self.epoch >= int(self.training.epochs) or bool(getattr(self.model, "stop_training", False))
@@ -151,7 +151,7 @@ class TrialRun:
         return self.epoch < int(self.training.epochs)
 
     def must_leave(self) -> bool:
-        """Whether to leave the epoch in its middle: for an engine, between two steps."""
+        """Whether to leave the epoch midway: for an engine, between two steps."""
         if not self.stop.leaving:
             return False
         now_s = time.monotonic()
@@ -171,7 +171,7 @@ class TrialRun:
             logs: what the engine returned.
 
         Returns:
-            The epoch's metrics, those that callbacks added among them.
+            The epoch's metrics, including those added by callbacks.
 
         Raises:
             JobError: the model does not report the sweep's metric.
@@ -192,11 +192,11 @@ class TrialRun:
         return metrics
 
     def diverged(self, metrics: Mapping[str, float]) -> str | None:
-        """Return the name of the metric that says that the training diverged, if one does."""
+        """Return the name of the metric that shows divergence, if any."""
         return "loss" if not math.isfinite(metrics.get("loss", 0.0)) else None
 
     def take(self) -> Checkpoint:
-        """Take the whole state down; only between two epochs."""
+        """Capture the whole state; only between two epochs."""
         names, arrays = take_variables(self.model)
         writer = StateWriter()
         writer.arrays = arrays
@@ -221,11 +221,12 @@ class TrialRun:
         return Checkpoint(manifest, writer.arrays)
 
     def put(self, checkpoint: Checkpoint) -> None:
-        """Resume from a saved state, of this process or another; all of it is checked before any is assigned.
+        """Resume from a saved state, of this process or another; everything is validated before anything is
+        assigned.
 
         Raises:
             Damaged: it belongs to another trial, or to another version of the job.
-            ValueError, LookupError, TypeError: the callbacks are others, or the content is malformed.
+            ValueError, LookupError, TypeError: the callbacks differ, or the content is malformed.
         """
         manifest, arrays = checkpoint.manifest, checkpoint.arrays
         if manifest["trial"] != [self.order.sweep, self.order.trial]:
@@ -300,7 +301,7 @@ def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a metric as a float; None where it is not one number."""
+    """Return a metric as a float; None if it is not one number."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):

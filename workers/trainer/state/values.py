@@ -1,6 +1,6 @@
-"""The state of callbacks, as plain JSON and arrays, and back into the objects that had it.
+"""The state of callbacks, as plain JSON and arrays, and back into objects.
 
-What cannot be taken down (functions, open files, the model itself) is left as the new process made it.
+Whatever cannot be saved (functions, open files, the model itself) is left as the new process created it.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _DEPTH = 12
 
 
 class Skipped(Exception):
-    """A value that is no state."""
+    """A value that is not state."""
 
 
 class StateWriter:
-    """Turns values into JSON, with the arrays aside.
+    """Turns values into JSON, with arrays stored separately.
 
     Attributes:
-        arrays: the arrays met, in order; the JSON refers to them by number.
+        arrays: the arrays found, in order; the JSON refers to them by number.
     """
 
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
 
     def attributes(self, owner: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the state of an object's attributes, without those that are none."""
+        """Return the state of an object's attributes, without those that are not state."""
         found = {}
         for name, value in vars(owner).items():
             if name in _NOT_STATE or name in without:
@@ -63,7 +63,7 @@ class StateWriter:
         return found
 
     def array(self, array: NDArray[Any]) -> dict[str, Any]:
-        """Set an array aside; return the reference to it."""
+        """Store an array; return the reference to it."""
         if array.dtype.hasobject:
             raise Skipped
         self.arrays.append(np.array(array))
@@ -73,7 +73,7 @@ class StateWriter:
         """Return a value as JSON: `{kind: content}`.
 
         Raises:
-            Skipped: it is no state.
+            Skipped: it is not state.
         """
         if depth > _DEPTH:
             raise Skipped
@@ -113,7 +113,7 @@ class StateWriter:
         return self._object(value, depth)
 
     def _object(self, value: Any, depth: int) -> Any:
-        """Take down an object of a plain class of the job's or a callback inside a callback."""
+        """Save an object of a plain class of the job, or a callback inside a callback."""
         if not isinstance(value, keras.callbacks.Callback) and not is_job_class(type(value)):
             raise Skipped
         if not hasattr(value, "__dict__") or isinstance(value, keras.Layer):
@@ -129,10 +129,10 @@ class StateWriter:
 
 
 class StateReader:
-    """Restores what a `StateWriter` saved: everything is read and checked before any is assigned.
+    """Restores what a `StateWriter` saved: everything is read and validated before anything is assigned.
 
     Args:
-        arrays: those that the writer set aside.
+        arrays: those stored by the writer.
     """
 
     def __init__(self, arrays: list[NDArray[Any]]) -> None:
@@ -196,7 +196,7 @@ class StateReader:
         return _MAPPINGS[kind](items)
 
     def _in_place(self, kind: str, inner: Any, present: Any) -> Any:
-        """Restore what keeps its identity; what the object gained during the training is made anew."""
+        """Restore what keeps its identity; what the object gained during the training is created anew."""
         if kind == "variable":
             array = self._arrays[inner["array"]]
             if present is None:
@@ -234,17 +234,17 @@ def _set_generator(generator: Any, state: Any) -> None:
 
 
 def _described(value: Any) -> dict[str, Any]:
-    """Say how an object can be made anew where a fresh callback does not have it yet."""
+    """Describe how an object can be recreated if a new callback does not have it yet."""
     if isinstance(value, keras.Metric) and not is_job_class(type(value)):
         return {"metric": keras.saving.serialize_keras_object(value)}
     return {"class": [type(value).__module__, type(value).__qualname__]}
 
 
 def _made(inner: Mapping[str, Any]) -> Any:
-    """Make an object as `_described` says, without its state.
+    """Create an object as `_described` says, without its state.
 
     Raises:
-        ValueError: its class is not to be found in the job.
+        ValueError: its class is not found in the job.
     """
     if "metric" in inner:
         return keras.saving.deserialize_keras_object(inner["metric"])
