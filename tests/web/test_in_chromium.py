@@ -156,7 +156,7 @@ def test_nothing_passes_without_a_token_or_by_a_foreign_name(lab: Laboratory) ->
     post = "fetch(arguments[0], {method: 'POST', body: 'token=0'}).then(a => arguments[1](a.status))"
     assert browser.driver.execute_async_script(post, path) == 403
     browser.open(lab.path, FOREIGN)
-    assert "not known by that name" in browser.text()
+    assert "does not have that name" in browser.text()
     assert lab.stage.records.counts(lab.sweep) == {TrialState.COMPLETED: 8}
 
 
