@@ -116,9 +116,10 @@ class Sweep:
     def _eta_s(self, counts: Mapping[TrialState, int]) -> float | None:
         pace = self.client.records.pace(self.id, self.planned_epochs)
         running = self.trial_records([TrialState.RUNNING]) if pace else []
-        waiting = self.record.max_trials - report.done_count(counts) - len(running)
+        ended = report.done_count(counts)
+        waiting = max(0, self.record.max_trials - ended - len(running))
         left = [((self.planned_epochs(one.params) or 0), one.epochs) for one in running]
-        return seconds_left(pace, left, max(0, waiting)) if pace else None
+        return seconds_left(pace, ended, left, waiting) if pace else None
 
     def planned_epochs(self, params: Mapping[str, Any]) -> int | None:
         """Return how many epochs a trial may train, or None if unknown; early stopping may end it."""

@@ -78,9 +78,10 @@ class TestThePace:
 
 def test_the_rest_is_what_is_left_at_that_pace() -> None:
     pace = Pace(epochs_each=6, planned_each=9, epochs_per_s=0.5)
-    assert seconds_left(pace, [(9, 2), (9, 4)], waiting=3) == (4 + 2 + 3 * 6) / (0.5 * 2)
-    assert seconds_left(pace, [(9, 8)], waiting=0) == 1
-    assert seconds_left(pace, [], waiting=3) is None
+    assert seconds_left(pace, 2, [(9, 2), (9, 4)], waiting=3) == (4 + 2 + 3 * 6) / (0.5 * 2)
+    assert seconds_left(pace, 2, [(9, 8)], waiting=0) == 1
+    assert seconds_left(pace, 2, [], waiting=3) is None
+    assert seconds_left(pace, 3, [(9, 0)] * 8, waiting=3) is None
 
 
 def test_a_run_is_told_from_a_scheduler(records: Records, clock: FakeClock) -> None:
