@@ -256,7 +256,7 @@ class DoneEvent(OfRun):
 class HeldEvent(OfRun):
     """The run has reached its rung and left its slot; its checkpoint is durable.
 
-    The fields are those of `DoneEvent`, for what has been reached so far; a model is written only at the end.
+    The fields are those of `DoneEvent`, for the result so far; a model is written only at the end.
     """
 
     kind = "held"

@@ -57,7 +57,7 @@ class Sample:
         cpu_s: processor time of the trainers since they started, in seconds.
         full: whether all slots are taken.
         sweeps: which sweeps are trained.
-        packs: how many trials each trainer trains.
+        packs: the number of trials in each trainer.
     """
 
     at_s: float

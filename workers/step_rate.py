@@ -1,4 +1,4 @@
-"""How fast a worker trains, from what its trainers have said so far."""
+"""How fast a worker trains, from what its trainers have reported."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from kerasweep.workers.autoscale import Sample
 
 
 class StepRate:
-    """Counts steps from one sample to the next; a restarted trainer counts from 0. One thread at a time."""
+    """Counts steps between samples; a restarted trainer counts from 0. Not thread-safe."""
 
     def __init__(self) -> None:
         self._last: Sample | None = None
-        #: Steps since the worker started, and steps a second between the last two samples.
+        #: Steps since the worker started, and steps per second between the last two samples.
         self.steps, self.steps_per_s = 0, 0.0
 
     def observe(self, sample: Sample) -> None:

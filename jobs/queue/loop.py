@@ -44,7 +44,7 @@ def run_until_told(app: Celery, words: list[str]) -> None:
 
         def start(self, parent: Any) -> None:
             controllers.append(parent)
-            _silence()  # again: setting up its log, Celery lets warnings through
+            _silence()  # again: setting up its log, Celery re-enables warnings
 
     def tell(**_: Any) -> None:
         told.set()

@@ -66,7 +66,7 @@ class RestrictedNode(Node):  # type: ignore[misc]
     dispatch_from_message = handle_message
 
     def handle(self, method: str, arguments: dict[str, Any] | None = None) -> Any:
-        """Run a command; what does not suit it is an answer, not a traceback in the log."""
+        """Run a command; an unsuitable one is answered with an error, not a traceback in the log."""
         try:
             return super().handle(method, arguments)
         except Exception as exc:  # noqa: BLE001 whatever it is, it came from outside

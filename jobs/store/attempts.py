@@ -59,7 +59,7 @@ from kerasweep.jobs.trial import (
 )
 
 _RELEASED = (TrialState.QUEUED, TrialState.PAUSED, TrialState.CANCELLED)
-#: A trial that failed does not count, whatever it had reached at a rung.
+#: A failed trial does not count, whatever it had reached at a rung.
 _NOTHING_REACHED: dict[str, Any] = {"value": None, "best_epoch": None, "digest": None, "metrics": {}}
 
 
@@ -175,13 +175,13 @@ class AttemptRecords:
 
         Args:
             key: the attempt.
-            result: what the trial has reached, without a model; it counts if the trial is stopped here.
-            checkpoint: of that epoch, durable already: put on record in the same transaction.
-            progress: what is still to be written.
+            result: the trial's result so far, without a model; it counts if the trial is stopped here.
+            checkpoint: of that epoch, already durable: recorded in the same transaction.
+            progress: what has not been written yet.
 
         Raises:
             IllegalMove: the result is not that of a trial at its rung, or the checkpoint is of another epoch.
-            StaleAttempt: another attempt, or nobody, may write.
+            StaleAttempt: the attempt no longer holds its trial.
         """
         if result.state is not TrialState.WAITING or checkpoint.epoch != result.epochs:
             rule = "a trial waits with a checkpoint of its rung"

@@ -43,12 +43,12 @@ class Decision:
         return count_states(self._conn, self.sweep.id)
 
     def trials(self, first: int = 0) -> list[TrialRecord]:
-        """Return every trial from number `first` on, by number."""
+        """Return the trials from number `first` on, by number."""
         query = select(t.trials).where(self._mine, t.trials.c.number >= first).order_by(t.trials.c.number)
         return [trial_of(row) for row in self._conn.execute(query)]
 
     def settled(self) -> int:
-        """Return how many of the first trials have ended, up to the first that has not."""
+        """Return the number of leading trials that have ended."""
         return count_settled(self._conn, self.sweep.id)
 
     def numbers(self, state: TrialState, *, to_go_on: bool = False) -> list[int]:
@@ -58,17 +58,17 @@ class Decision:
         return list(self._conn.execute(query).scalars())
 
     def values(self, count: int) -> list[float | None]:
-        """Return what the first `count` trials ended with, by number; None where it does not count."""
+        """Return the final values of the first `count` trials, by number; None if one does not count."""
         counted = case((t.trials.c.state.in_(COUNTED), t.trials.c.value))
         query = select(counted).where(self._mine, t.trials.c.number < count).order_by(t.trials.c.number)
         return list(self._conn.execute(query).scalars())
 
     def rung_values(self, first: int = 0) -> dict[int, dict[int, float]]:
-        """Return what the trials from number `first` on had reached at their rungs, by number and epoch."""
+        """Return the values at rungs of the trials from number `first` on, by number and epoch."""
         return read_rungs(self._conn, self.sweep.id, first)
 
     def bind(self, key: str, value: Any, reason: str) -> bool:
-        """Keep a choice of the scheduler's, with a line in the journal; tell whether it is a new one."""
+        """Record a choice of the scheduler, with a journal entry; return whether it is new."""
         mine = (t.decisions.c.sweep == self.sweep.id, t.decisions.c.key == key)
         bound = self._conn.execute(select(t.decisions.c.value).where(*mine)).one_or_none()
         if bound is not None and bound.value == value:
@@ -86,7 +86,7 @@ class Decision:
         return among_best(self._conn, self.sweep, numbers)
 
     def end_at(self, number: int, epoch: int, reason: str) -> None:
-        """Let a queued trial end at an epoch that it has reached, in place of training on."""
+        """Let a queued trial end at an epoch that it has reached, instead of training further."""
         mine = and_(self._mine, t.trials.c.number == number, t.trials.c.state == TrialState.QUEUED)
         self._conn.execute(t.trials.update().where(mine).values(rung=epoch, ends=True))
         self.note("ends", reason, trial=number)
@@ -160,7 +160,7 @@ class Decision:
             reason: why, for the journal.
             trial: only this trial.
             among: only trials in these states.
-            reached: only those that have reached a value at a rung, or only those that have not.
+            reached: only those with, or only those without, a value at a rung.
             values: other columns to change.
         """
         idle = [
@@ -257,7 +257,7 @@ def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
 
 
 def count_settled(conn: Connection, sweep: str) -> int:
-    """Return how many of a sweep's first trials have ended, up to the first that has not."""
+    """Return the number of a sweep's leading trials that have ended."""
     going = [state for state in TrialState if not state.final]
     open_ = (t.trials.c.sweep == sweep, t.trials.c.state.in_(going))
     first = conn.execute(select(func.min(t.trials.c.number)).where(*open_)).scalar()
@@ -265,7 +265,7 @@ def count_settled(conn: Connection, sweep: str) -> int:
 
 
 def read_rungs(conn: Connection, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:
-    """Return what a sweep's trials from number `first` on had reached at their rungs, by number and epoch."""
+    """Return the values at rungs of a sweep's trials from number `first` on, by number and epoch."""
     query = select(t.rungs).where(t.rungs.c.sweep == sweep, t.rungs.c.trial >= first)
     found: dict[int, dict[int, float]] = {}
     for row in conn.execute(query.order_by(t.rungs.c.trial, t.rungs.c.epoch)):

@@ -16,7 +16,7 @@ from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import journal_of, sweep_of
 from kerasweep.jobs.trial import TrialState
 
-#: The keys of what belongs to no sweep, among the marks.
+#: The keys of marks that belong to no sweep.
 PROCESSES, PACE, LOGS = "processes", "pace", "logs"
 
 _NEWEST = select(func.max(t.journal.c.id)).where(t.journal.c.sweep == t.sweeps.c.id).scalar_subquery()
@@ -75,10 +75,10 @@ class QueueWait:
     """How long the trials of a sweep wait for a worker.
 
     Args:
-        queue: the queue of Celery that they go to.
-        started: how many have been tried.
-        waited_s: how long those had waited for their first attempt, in all, in seconds.
-        oldest_s: how long the one that has waited longest, and still waits, has done so, in seconds.
+        queue: their Celery queue.
+        started: the number of trials that have been tried.
+        waited_s: the total wait of these for their first attempt, in seconds.
+        oldest_s: the longest current wait, in seconds.
     """
 
     queue: str
@@ -94,7 +94,7 @@ class OverviewRecords:
         self._db = database
 
     def marks(self) -> dict[str, str]:
-        """Return a mark for each sweep, the processes, their pace and the logs: it changes when they do.
+        """Return a mark for each sweep, the processes, their pace and the logs, which changes when they do.
 
         A sweep's mark follows its state, its journal, and the epochs of its running trials.
         """
@@ -140,7 +140,7 @@ class OverviewRecords:
             return [OutcomeCount(outcome, count) for outcome, count in conn.execute(query)]
 
     def queue_waits(self) -> list[QueueWait]:
-        """Return how long trials waited for their first attempt, and still wait, by sweep."""
+        """Return how long trials have waited, and are waiting, for their first attempt, by sweep."""
         with self._db.reading() as conn:
             now = self._db.now(conn)
             gpus = {row.id: sweep_of(row).spec.resources.gpus for row in conn.execute(select(t.sweeps))}
@@ -158,7 +158,7 @@ class OverviewRecords:
         ]
 
     def epochs_recorded(self) -> int:
-        """Return how many epochs of all trials are on record."""
+        """Return the number of recorded epochs of all trials."""
         with self._db.reading() as conn:
             return int(conn.execute(select(func.sum(t.trials.c.epochs))).scalar() or 0)
 
@@ -173,7 +173,7 @@ class OverviewRecords:
 
 
 def _alive(conn: Connection, now: float) -> list[Row[Any]]:
-    """Return the workers and schedulers that are there."""
+    """Return the live workers and schedulers."""
     found: list[Row[Any]] = []
     for table in (t.workers, t.schedulers):
         query = select(table.c.id, table.c.facts).where(table.c.seen_at >= now - ALIVE_S)
@@ -182,7 +182,7 @@ def _alive(conn: Connection, now: float) -> list[Row[Any]]:
 
 
 def _offer(facts: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return of what is told of a process what changes rarely."""
+    """Return the facts about a process that rarely change."""
     return facts.get("ready"), facts.get("slots")
 
 

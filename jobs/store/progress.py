@@ -73,7 +73,7 @@ def forget_epochs_after(conn: Connection, key: TrialKey, epoch: int) -> None:
 
 
 def write_rung(conn: Connection, key: TrialKey, epoch: int, value: float) -> None:
-    """Write what a trial had reached at a rung; one that is trained again takes the place of the first."""
+    """Write a trial's value at a rung; if it is trained again, this replaces the earlier one."""
     insert = insert_into(conn.dialect.name, t.rungs).values(
         sweep=key.sweep, trial=key.trial, epoch=epoch, value=value
     )

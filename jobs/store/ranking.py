@@ -22,7 +22,7 @@ def ranked(sweep: SweepRecord) -> Select[Any]:
 
 
 def among_best(conn: Connection, sweep: SweepRecord, numbers: Collection[int]) -> set[int]:
-    """Return those of the trials whose models would be kept if they ended now, with the values they have."""
+    """Return those of the trials whose models would be kept if they ended now, with their current values."""
     keep = sweep.spec.checkpoints.kept
     if keep is None:
         return set(numbers)

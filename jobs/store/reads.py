@@ -115,12 +115,12 @@ class RecordReads:
             return trial_of(row)
 
     def settled(self, sweep: str) -> int:
-        """Return how many of the first trials have ended, up to the first that has not."""
+        """Return the number of leading trials that have ended."""
         with self._db.reading() as conn:
             return count_settled(conn, sweep)
 
     def rung_values(self, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:
-        """Return what the trials from number `first` on had reached at their rungs, by number and epoch."""
+        """Return the values at rungs of the trials from number `first` on, by number and epoch."""
         with self._db.reading() as conn:
             return read_rungs(conn, sweep, first)
 

@@ -1,4 +1,4 @@
-"""How long a sweep has been trained, and how fast: from its attempts, so that idle time does not count."""
+"""How long, and how fast, a sweep has been training: from its attempts, so that idle time does not count."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import trial_of
 from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
-#: A shorter pause between two attempts is a hint's way, and counts as training.
+#: A shorter pause between two attempts is queueing time, and counts as training.
 _GAP_S = 2.0
-#: Speed is measured over so many seconds at least, and trials by so many of those that ended last.
+#: The minimum time over which speed is measured, and the number of trials that ended last to use.
 _WINDOW_S, _SAMPLE = 5.0, 64
 _LOST = f"failed: {FailureClass.LOST}"
 
@@ -27,9 +27,9 @@ class Pace:
     """How fast a sweep's trials train.
 
     Args:
-        epochs_each: how many epochs an ended trial took, on average.
-        planned_each: how many it might have taken.
-        epochs_per_s: what one running trial trains in a second, waiting and compiling included.
+        epochs_each: the average number of epochs of a finished trial.
+        planned_each: the average number that it might have taken.
+        epochs_per_s: the speed of one running trial, including waiting and compiling.
     """
 
     epochs_each: float
@@ -38,22 +38,22 @@ class Pace:
 
 
 class TimeRecords:
-    """What attempts tell about time."""
+    """Times derived from attempts."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def spent_s(self, sweep: str) -> float:
-        """Return for how many seconds at least one attempt at a sweep ran; pauses are left out."""
+        """Return the seconds during which at least one attempt at a sweep was running."""
         with self._db.reading() as conn:
             found = conn.execute(_SPENT, {"of_sweep": sweep, "now": self._db.now(conn)}).scalar()
         return max(0.0, float(found or 0.0))
 
     def pace(self, sweep: str, planned: Callable[[Mapping[str, Any]], int | None]) -> Pace | None:
-        """Return how fast trials have been training of late; None before that can be told.
+        """Return the recent speed of training; None if it is not known yet.
 
-        It is measured over about the length of one trial, since a sweep's first trials are slower: they
-        load the data and compile the programs.
+        It is measured over about the length of one trial, since a sweep's first trials are slower: they load
+        the data and compile the programs.
 
         Args:
             sweep: its id.
@@ -77,10 +77,10 @@ class TimeRecords:
 
 
 def spans(now: ColumnElement[Any]) -> Select[Any]:
-    """Return the query of when each attempt at a sweep began and ended.
+    """Return the query of the start and end of each attempt at a sweep.
 
-    One whose worker was lost ended with its last epoch on record: that it was lost was found out later, on
-    a machine that was switched off perhaps the next day.
+    An attempt whose worker was lost ended with its last recorded epoch: the loss may have been noticed much
+    later.
     """
     attempts, trials = t.attempts, t.trials
     newest = (
@@ -112,7 +112,7 @@ def _stretches() -> CTE:
 
 
 def _spent() -> Select[Any]:
-    """Return the query of the time that the spans cover together, in seconds."""
+    """Return the query of the total time covered by the spans, in seconds."""
     one = _stretches()
     fresh = one.c.before.is_(None) | (one.c.began > one.c.before + _GAP_S)
     counted = case(
@@ -124,7 +124,7 @@ def _spent() -> Select[Any]:
 
 
 def _slot_seconds() -> Select[Any]:
-    """Return the query of the time since a moment that each span covers, in all, in seconds."""
+    """Return the query of the time since a moment that the spans cover in sum, in seconds."""
     since: ColumnElement[Any] = bindparam("since")
     one = spans(bindparam("now")).cte("spans")
     began = case((one.c.began > since, one.c.began), else_=since)
@@ -138,7 +138,7 @@ _NEW_EPOCHS = (
     .select_from(t.trials.join(t.epochs, _OF_TRIAL))
     .where(
         t.trials.c.sweep == bindparam("of_sweep"),
-        # Of these alone may there be new ones, and they are few; epochs are not indexed by their time.
+        # Only these may have new ones, and they are few; epochs are not indexed by time.
         or_(t.trials.c.state == TrialState.RUNNING, t.trials.c.finished_at >= bindparam("since")),
         t.epochs.c.at > bindparam("since"),
     )

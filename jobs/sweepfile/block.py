@@ -93,7 +93,7 @@ def rule_broken(error: ValidationError) -> RuleError:
     if found["type"] == "bool_type" and found["input"] in _NO_BOOLEANS:
         remedy = NO_BOOLEAN
     if isinstance(found["input"], Mapping) and {"values", "distribution"} & set(found["input"]):
-        remedy = "only what stands under parameters or training is swept: write one value here"
+        remedy = "only values under parameters or training can be swept: write one value here"
     return RuleError(f"{rule.format(**told)}, got {told['got']}", remedy.format(**told), found["loc"])
 
 

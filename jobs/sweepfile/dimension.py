@@ -319,10 +319,10 @@ def _check_form(raw: Any) -> Any:
     if isinstance(raw, Dimension):
         return raw
     if isinstance(raw, list):
-        rule = f"a list of choices stands under 'values', got {show(raw)}"
+        rule = f"a list of choices goes under 'values', got {show(raw)}"
         raise RuleError(rule, f"write {{values: {show(raw)}}}")
     if isinstance(raw, str) and _NUMBERS.fullmatch(raw):
-        rule = f"a list of choices stands under 'values', got {show(raw)}"
+        rule = f"a list of choices goes under 'values', got {show(raw)}"
         raise RuleError(rule, f"write {{values: [{raw}]}}, or {{value: {show(raw)}}} if text is meant")
     if not isinstance(raw, Mapping):
         return {"value": raw}

@@ -110,13 +110,13 @@ class SweepSpec(Block):
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         **synonyms.SWEEP,
-        **{key: f"`{key}` stands under `training`" for key in Training.model_fields},
-        **{key: f"`{key}` stands under `budget`" for key in Budget.model_fields},
-        "goal": "`goal` stands under `metric`",
-        "gpus": "`gpus` stands under `resources`",
-        "halving": "`halving` stands under `stopping`",
-        "median": "`median` stands under `stopping`",
-        "patience": "`patience` of the sweep stands under `stopping`, that of a trial under `training`",
+        **{key: f"`{key}` belongs under `training`" for key in Training.model_fields},
+        **{key: f"`{key}` belongs under `budget`" for key in Budget.model_fields},
+        "goal": "`goal` belongs under `metric`",
+        "gpus": "`gpus` belongs under `resources`",
+        "halving": "`halving` belongs under `stopping`",
+        "median": "`median` belongs under `stopping`",
+        "patience": "`patience` of the sweep belongs under `stopping`, that of a trial under `training`",
     }
 
     version: Literal[1] = Field(default=1, description="The version of this format")

@@ -34,7 +34,7 @@ TRAINING: dict[str, str] = {
     "initial_epoch": "leave it out: a trial begins at its first epoch, and resumes automatically",
     "verbose": "leave it out: `kerasweep watch` and `kerasweep logs` show the progress",
     "callbacks": "return them from a function `callbacks` in the job",
-    "patience": "`patience` stands under `early_stopping` or `reduce_on_plateau`",
+    "patience": "`patience` belongs under `early_stopping` or `reduce_on_plateau`",
     **dict.fromkeys(("workers", "use_multiprocessing", "max_queue_size"), _PY_DATASET),
 }  # fmt: skip
 

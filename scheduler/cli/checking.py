@@ -1,4 +1,4 @@
-"""Commands that check what a sweep needs, and what it decided: doctor, replay."""
+"""Commands that check a sweep's requirements and decisions: doctor, replay."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def run(
         EngineName, typer.Option(help="How to train; see `kerasweep submit --help`.")
     ] = EngineName.AUTO,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Show it in a browser, too, while it runs.")
+        bool, typer.Option("--dashboard", help="Also show it in a browser while it runs.")
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:

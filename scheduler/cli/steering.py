@@ -91,7 +91,7 @@ def add(
     ],
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Add a point to a running sweep, beside those that its method chooses."""
+    """Add a point to a running sweep, in addition to those that its method chooses."""
     found = client.sweep(sweep)
     done = found.add(dict(map(_pair, values)))
     emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.sentence(done))

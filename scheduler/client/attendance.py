@@ -20,10 +20,10 @@ _EVERY_S = 10.0
 
 
 class Attendance:
-    """Signs this process in as one that keeps a worker and a scheduler running, until it is closed.
+    """Registers this process, until closed, as one that keeps a worker and a scheduler running.
 
     Args:
-        client: the way to the store, which must be there.
+        client: connections to the store, which must exist.
     """
 
     def __init__(self, client: Connections) -> None:
@@ -44,7 +44,7 @@ class Attendance:
             log.warning("could not sign off: %s", str(exc).splitlines()[0])
 
     def tell(self) -> None:
-        """Sign in again where that is due; a store that is out of reach is told the next time."""
+        """Renew the registration if due; if the store is out of reach, the next call tries again."""
         now = time.monotonic()
         if self._told_at is not None and now - self._told_at < _EVERY_S:
             return

@@ -121,7 +121,7 @@ class Connections:
         """
         if not self.has_store() or not self.records.release_worker(name):
             listed = ", ".join(one.worker for one in self.quarantines()) or "none"
-            raise NotFound(f"a worker must be set aside to be taken back, got {name!r}; set aside: {listed}")
+            raise NotFound(f"a worker must be set aside to be released, got {name!r}; set aside: {listed}")
 
     def schedulers(self) -> list[ProcessRecord]:
         """Return the schedulers with a heartbeat in the last half minute."""

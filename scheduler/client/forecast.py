@@ -1,4 +1,4 @@
-"""How long a sweep will take yet, by what was measured."""
+"""Estimates how long a sweep will still take, from measurements."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kerasweep.jobs.store.spent import Pace
 
-#: A trial that has reached the epochs it was expected to take still has something to do.
+#: A trial that has reached its expected number of epochs still has something to do.
 _LAST_EPOCHS = 0.5
-#: So many trials must have ended, and half as many as run.
+#: This many trials must have ended, and half as many as are running.
 _FEWEST = 2
 
 
 def seconds_left(pace: Pace, ended: int, running: Sequence[tuple[int, int]], waiting: int) -> float | None:
-    """Return the seconds until a sweep ends at the current pace; None while that cannot be told.
+    """Return the seconds until a sweep ends at the current pace; None if unknown.
 
-    The first trials tell little: they load the data, compile the programs, and find slots one by one.
+    The first trials are not representative: they load the data, compile the programs, and find slots one by
+    one.
 
     Args:
         pace: how fast trials train.
-        ended: how many trials have ended.
-        running: of each running trial, the epochs that it may take and those that it has trained.
-        waiting: how many trials have not begun.
+        ended: the number of trials that have ended.
+        running: for each running trial, the epochs that it may take and those it has trained.
+        waiting: the number of trials that have not started.
     """
     if not running or ended < max(_FEWEST, len(running) / 2):
         return None

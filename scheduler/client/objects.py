@@ -113,12 +113,12 @@ class Status:
         message: why it failed or was cancelled; empty otherwise.
         waiting: why nothing happens, if something keeps its trials from starting.
         troubles: problems outside the job: retries that do not count, and workers set aside.
-        awaited: the trials that must reach a rung, or end, before those that wait there are decided on.
+        awaited: the trials that must reach a rung, or end, before those waiting there can be decided.
         created_at: when it was submitted.
         finished_at: when it ended.
-        elapsed_s: for how many seconds it has been trained; time in which no trial ran counts for nothing.
+        elapsed_s: how long it has been training, in seconds; time without a running trial does not count.
         failed: the trials that failed, by number.
-        eta_s: in how many seconds it will end, by the speed measured; None where that is unknown.
+        eta_s: the estimated seconds until it ends, from the measured speed; None if unknown.
     """
 
     sweep: str
@@ -158,12 +158,12 @@ class Status:
             sweep: the sweep.
             counts: the number of its trials in each state; absent ones count 0.
             best: the best trial that counts, if any.
-            elapsed_s: for how many seconds it has been trained.
+            elapsed_s: how long it has been training, in seconds.
             waiting: why nothing happens, if something keeps its trials from starting.
             troubles: problems outside the job.
             failed: the trials that failed, by number.
             awaited: the trials that those at a rung wait for.
-            eta_s: in how many seconds it will end, where that is known.
+            eta_s: the estimated seconds until it ends, if known.
         """
         return cls(
             sweep=sweep.id,

@@ -33,7 +33,7 @@ Document = dict[str, Any]
 NO_WORKER = "no worker is alive; `kerasweep worker` starts one"
 NO_SCHEDULER = "no scheduler is alive, so nothing is decided; `kerasweep scheduler` starts one"
 STARTING = "the worker is starting"
-#: So many failed trials a status lists; `kerasweep trials --state failed` lists all.
+#: How many failed trials a status lists; `kerasweep trials --state failed` lists all.
 MOST_FAILURES = 10
 
 
@@ -207,7 +207,7 @@ def worker_documents(workers: Iterable[ProcessRecord], quarantines: Iterable[Qua
 
 
 def ending_reason(sweep: SweepRecord, counts: Mapping[TrialState, int]) -> str | None:
-    """Say what is still to happen to a sweep that has ended, or return None where it has."""
+    """Return what is still to happen to a sweep that has ended, or None."""
     running = counts.get(TrialState.RUNNING, 0)
     if not sweep.state.final or not running:
         return None

@@ -352,7 +352,7 @@ class Sweep:
         return self._ask("extend", max_trials)
 
     def add(self, point: Mapping[str, Any]) -> str:
-        """Queue a point, a value for every parameter, beside those of the method; return what was done."""
+        """Queue a point, a value for every parameter, in addition to the method's; return what was done."""
         return self._ask("add", point)
 
     def replay(self) -> Replay:

@@ -48,7 +48,7 @@ def waiting_for(setbacks: Sequence[Setback], now: float) -> str | None:
 def awaited_in(
     records: Records, sweep: SweepRecord, counts: Mapping[TrialState, int], handle: Callable[[], str]
 ) -> tuple[tuple[int, ...], str | None]:
-    """Return the trials that those at a rung wait for, and what is to be said where some are paused."""
+    """Return the trials that those at a rung wait for, and a sentence if some of them are paused."""
     if not counts.get(TrialState.WAITING):
         return (), None
     from kerasweep.scheduler.deciding.rungs import awaited
@@ -61,19 +61,19 @@ def awaited_in(
 def told_of(
     held_up: str | None, reason: str | None, told: tuple[str, ...], counts: Mapping[TrialState, int]
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Return why a sweep waits and its troubles, with what holds a rung up: a trouble while others train."""
+    """Return why a sweep waits and its troubles; what holds up a rung is a trouble while others train."""
     if held_up and (reason or counts.get(TrialState.RUNNING) or counts.get(TrialState.QUEUED)):
         return reason, (*told, held_up)
     return reason or held_up, told
 
 
 def paused_words(awaited: Sequence[int], paused: Sequence[int], handle: Callable[[], str]) -> str | None:
-    """Say that trials which wait at a rung wait for paused ones, if they do.
+    """Describe trials at a rung that wait for paused ones, if any.
 
     Args:
         awaited: the trials that those at a rung wait for.
-        paused: the trials that are paused.
-        handle: finds what a command names the sweep by.
+        paused: the paused trials.
+        handle: returns what commands call the sweep.
     """
     late = [number for number in paused if number in awaited]
     if not late:

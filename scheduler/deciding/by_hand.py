@@ -1,4 +1,4 @@
-"""Points that a person adds to a sweep while it runs."""
+"""Points that the user adds to a running sweep."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from kerasweep.scheduler.stopping import rule_for
 
 
 def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
-    """Queue a point beside those that the method chooses; the budget grows by it. Return what was done.
+    """Queue a point in addition to those that the method chooses; the budget grows by it. Return what was
+    done.
 
     Raises:
-        InputError: it is not a point of the space, or was tried already; or the sweep begins no more trials.
+        InputError: it is not a point of the space, or was already tried; or the sweep starts no more trials.
     """
     with records.deciding(sweep) as decision:
         record, name = decision.sweep, decision.sweep.name
         if record.state.final:
             raise InputError(
-                f"a point is added while a sweep runs, and {name} is {record.state}\n"
+                f"a point can only be added while a sweep runs, and {name} is {record.state}\n"
                 "Put it under `start` of another sweep"
             )
         if spent := hours_spent(decision) or patience_spent(decision):
-            raise InputError(f"sweep {name} begins no further trial: {spent}\nSubmit another sweep")
+            raise InputError(f"sweep {name} starts no further trial: {spent}\nSubmit another sweep")
         space = record.spec.space()
         try:
             space.check_point(point)
@@ -40,7 +41,7 @@ def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
         twin = next((one for one in trials if identity(dict(one.params)) == identity(params)), None)
         if twin is not None:
             raise InputError(
-                f"a point is tried once, and trial {twin.number} of sweep {name} has these values; "
+                f"a point is tried only once, and trial {twin.number} of sweep {name} has these values; "
                 f"it is {twin.state}\n`kerasweep trials {name}` shows it"
             )
         made = Suggestion(params, "added by hand")

@@ -1,7 +1,7 @@
 """Decides a sweep again, from its seed and its recorded results, and compares that with its journal.
 
-Each decision is made again on what was on record before its line in the journal: a trial that failed and was
-retried since, or one that came late, is seen as it was then.
+Each decision is repeated on what was recorded before its journal entry: a trial that was retried since, or
+one that came late, is seen as it was then.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from kerasweep.scheduler.samplers import Observation, packages_of, sampler_for
 from kerasweep.scheduler.stopping import Track, patience_for, rule_for
 from kerasweep.scheduler.stopping.halving import HalvingRule
 
-#: The decision that says with which packages a sweep's points were chosen.
+#: The decision that records which package versions chose a sweep's points.
 PACKAGES = "packages"
-#: What a person, or the clock, decides cannot be decided again.
+#: Decisions of the user, or of the clock, cannot be repeated.
 _BY_THE_CLOCK = "budget.max_hours"
 _HELD, _FAILED = "held: ", "failed: "
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What deciding a sweep again has shown.
+    """The result of a replay.
 
     Args:
-        decisions: how many were made again.
-        difference: the first that came out otherwise, or a contradiction in the records; None: all are equal.
-        versions: the packages that chose points, with the versions installed here, where these are others.
+        decisions: the number of decisions repeated.
+        difference: the first difference, or a contradiction in the records; None if all are equal.
+        versions: the packages that chose points, with the versions installed here, if different.
     """
 
     decisions: int
@@ -58,18 +58,18 @@ def replay(records: Records, sweep: SweepRecord) -> Replay:
 
 
 def versions_of(spec: SweepSpec) -> dict[str, str]:
-    """Return the versions of the packages that choose a sweep's points here; `none` for a missing one."""
+    """Return the local versions of the packages that choose a sweep's points; `none` for a missing one."""
     return {name: _version(name) for name in ("kerasweep", *packages_of(spec))}
 
 
 class Retelling:
-    """The journal, line by line, with what was known before each.
+    """The journal, entry by entry, with what was known before each.
 
     Args:
         spec: the sweep file.
-        trials: as they are on record now, by number.
-        rungs: what they had reached at rungs.
-        outcomes: how attempts ended, by trial and attempt.
+        trials: as currently recorded, by number.
+        rungs: their values at rungs.
+        outcomes: the outcomes of attempts, by trial and attempt.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Retelling:
         self._ending: set[int] = set()
 
     def differences(self, journal: Sequence[JournalEntry]) -> Iterator[str]:
-        """Yield in what the decisions differ from the journal, in its order."""
+        """Yield the differences between the decisions and the journal, in order."""
         suggested: list[int] = []
         for line in journal:
             if line.event == "suggested" and line.trial is not None:
@@ -103,22 +103,22 @@ class Retelling:
                 yield from self._moved(line, line.trial, TrialState(line.state))
         yield from self._suggested(suggested)
         if len(self._states) < len(self.trials):
-            yield f"{len(self.trials)} trials are on record, the journal knows of {len(self._states)}"
+            yield f"{len(self.trials)} trials are on record, but the journal has {len(self._states)}"
 
     def _suggested(self, numbers: Sequence[int]) -> Iterator[str]:
-        """Draw trials that were added together again."""
+        """Draw again the trials that were added together."""
         place = 0
         while place < len(numbers):
             number = numbers[place]
             if number >= len(self.trials) or number != len(self._states):
-                yield f"trial {number} was added after {len(self._states)} trials, and is not on record so"
+                yield f"trial {number} was added after {len(self._states)} trials, but the records differ"
                 return
             learned = self._learned(number)
             alike = [one for one in numbers[place:] if self._learned(one) == learned]
             ours = next((n for n, one in enumerate(alike) if self.trials[one].by_hand), len(alike))
             found = [] if not ours else self._sampler.suggest(self._seen(learned), ours, learned)
             if ours and not found:
-                yield f"trial {number}: the method has no point here, and one is on record"
+                yield f"trial {number}: the method has no point here, but one is on record"
             for one in [number] if not found else [number + n for n in range(len(found))]:
                 yield from self._compare(one, found[one - number].params if found else None)
                 self._states[one] = TrialState.QUEUED
@@ -128,12 +128,12 @@ class Retelling:
         trial, seed = self.trials[number], seeds.trial_seed(self._spec.seed, number)
         self.decisions += 1
         if trial.seed != seed:
-            yield f"trial {number} has seed {trial.seed} on record, the sweep's seed gives {seed}"
+            yield f"trial {number} has seed {trial.seed} on record, but the sweep's seed gives {seed}"
         if trial.by_hand and number < len(self._spec.start):
             params = self._spec.start_points()[number]
         if params is not None and dict(trial.params) != dict(params):
             told = f"trial {number} has {_short(trial.params)} on record"
-            yield f"{told}, decided again it has {_short(params)}"
+            yield f"{told}, but the replay gives {_short(params)}"
 
     def _learned(self, number: int) -> int | None:
         return self._rule.learned(number) if self._rule else None
@@ -163,7 +163,7 @@ class Retelling:
         self._states[number] = state
 
     def _ruled(self, line: JournalEntry, number: int, state: TrialState) -> Iterator[str]:
-        """Decide on a trial that waited again."""
+        """Decide again on a waiting trial."""
         reason = line.reason.removesuffix(WRITES_MODEL)
         stopped = state is TrialState.STOPPED or line.reason.endswith(WRITES_MODEL)
         if stopped:
@@ -177,10 +177,10 @@ class Retelling:
         ruling = next((one for one in self._rule.decide(tracks, self._planned) if one.number == number), None)
         told = f"trial {number} was {'stopped' if stopped else 'resumed'}"
         if ruling is None:
-            yield f"{told} before the trials that it is compared with had come so far: {reason}"
+            yield f"{told} before the trials that it is compared with had come that far: {reason}"
         elif ruling.goes_on is stopped or ruling.reason != reason:
             how = "resumed" if ruling.goes_on else "stopped"
-            yield f"{told} ({reason}), decided again it is {how} ({ruling.reason})"
+            yield f"{told} ({reason}), but the replay gives {how} ({ruling.reason})"
 
     def _track(self, number: int, asked: int) -> Track:
         state, at = self._states[number], self._reached.get(number, {})
@@ -189,7 +189,7 @@ class Retelling:
         return Track(number, at, max(at, default=None) if number == asked else None, ended, value)
 
     def _noted(self, line: JournalEntry) -> Iterator[str]:
-        """Take note of how many trials are planned."""
+        """Record the number of planned trials."""
         numbers = [int(found) for found in re.findall(r"\d+", line.reason)]
         if line.event == "extended":
             self._planned = numbers[1]
@@ -201,7 +201,7 @@ class Retelling:
             self.decisions += 1
             last = self._patience.ends_at(self._values(), self._planned)
             if last != numbers[-1]:
-                yield f"the sweep's patience ended it at {numbers[-1]} trials, decided again at {last}"
+                yield f"the sweep's patience ended it at {numbers[-1]} trials, but the replay gives {last}"
             self._planned = numbers[-1]
 
     def _values(self) -> list[float | None]:
@@ -214,7 +214,7 @@ class Retelling:
 
 
 def _contradictions(records: Records, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> Iterator[str]:
-    """Yield results that are not those of the recorded epochs."""
+    """Yield results that contradict the recorded epochs."""
     name, better = sweep.spec.metric.name, max if sweep.spec.metric.goal == "maximize" else min
     epochs, rungs = records.epochs(sweep.id), records.rung_values(sweep.id)
     for trial in trials:
@@ -228,7 +228,7 @@ def _contradictions(records: Records, sweep: SweepRecord, trials: Sequence[Trial
             best = better((one.metrics[name] for one in known if one.epoch <= until), default=value)
             if best != value:
                 told_by = f"trial {trial.number} has {value:g} at epoch {until} on record"
-                yield f"{told_by}, its epochs say {best:g}"
+                yield f"{told_by}, but its epochs give {best:g}"
 
 
 def _other_versions(spec: SweepSpec, journal: Sequence[JournalEntry]) -> Iterator[str]:
@@ -238,7 +238,7 @@ def _other_versions(spec: SweepSpec, journal: Sequence[JournalEntry]) -> Iterato
             found: Mapping[str, str] = ast.literal_eval(line.reason[len(head) : line.reason.index("}") + 1])
             for name, then in found.items():
                 if here.get(name, "none") != then:
-                    yield f"{name} {then} has chosen points, {here.get(name, 'none')} is installed here"
+                    yield f"{name} {then} chose the points, but {here.get(name, 'none')} is installed here"
 
 
 def _version(name: str) -> str:

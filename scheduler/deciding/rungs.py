@@ -17,7 +17,7 @@ from kerasweep.jobs.trial import COUNTED, TrialState
 from kerasweep.scheduler.samplers import Observation
 from kerasweep.scheduler.stopping import StoppingRule, Track, rule_for
 
-#: Ends the journal's reason where a trial that is stopped has to write its model first.
+#: Ends the journal reason of a stopped trial that still has to write its model.
 WRITES_MODEL = "; it is among the best, so its model is written"
 _WAITING = (TrialState.WAITING,)
 

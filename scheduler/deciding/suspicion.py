@@ -120,9 +120,9 @@ def _queue_again(decision: Decision, one: Quarantine, able: set[str]) -> None:
 
 
 def _take_back(decision: Decision, worker: str, why: str) -> None:
-    log.info("worker %s is taken back: %s", worker, why)
+    log.info("worker %s is released: %s", worker, why)
     decision.fleet.take_back(worker)
-    decision.note("worker taken back", f"{worker}: {why}")
+    decision.note("worker released", f"{worker}: {why}")
 
 
 def _listed(numbers: set[int]) -> str:

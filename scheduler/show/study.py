@@ -39,11 +39,11 @@ def study_of(
 
 
 class Axes:
-    """The parameters of a sweep that vary, as Optuna takes them.
+    """The parameters of a sweep that vary, for Optuna.
 
     Args:
         sweep: the sweep.
-        show: makes a text of the sweep file one that may be drawn.
+        show: makes a text from the sweep file safe to draw.
     """
 
     def __init__(self, sweep: SweepRecord, show: Callable[[str], str] = str) -> None:
@@ -66,7 +66,7 @@ class Axes:
 
 
 def counts(trial: TrialRecord) -> bool:
-    """Tell whether a trial has ended with a value that can be compared."""
+    """Tell whether a trial has ended with a comparable value."""
     return trial.state in COUNTED and trial.value is not None and math.isfinite(trial.value)
 
 

@@ -59,15 +59,15 @@ class Exposition:
         return 0.0 if found is None else float(found)
 
     def _training(self, there: bool) -> Iterable[Metric]:
-        """Yield how much is trained: rates of the counters are epochs and steps a second."""
-        epochs = CounterMetricFamily("kerasweep_epochs", "Epochs of all trials on record.")
+        """Yield training counters: their rates are epochs and steps per second."""
+        epochs = CounterMetricFamily("kerasweep_epochs", "Recorded epochs of all trials.")
         epochs.add_metric([], self._client.records.epochs_recorded() if there else 0)
         yield epochs
         steps = CounterMetricFamily(
             "kerasweep_worker_steps", "Training steps since the worker started.", labels=["worker"]
         )
         width = GaugeMetricFamily(
-            "kerasweep_pack_width", "Trials that a trainer trains now.", labels=["worker", "trainer"]
+            "kerasweep_pack_width", "Trials in training, by trainer.", labels=["worker", "trainer"]
         )
         for one in self._client.workers():
             steps.add_metric([one.id], float(one.facts.get("steps", 0)))
@@ -110,7 +110,7 @@ def _queues(counts: Iterable[SweepCount]) -> Iterable[Metric]:
 
 
 def _waits(waits: Iterable[QueueWait]) -> Iterable[Metric]:
-    """Yield how long trials waited for their first attempt, and how long the oldest has waited so far."""
+    """Yield how long trials waited for their first attempt, and the longest current wait."""
     by_queue: dict[str, list[QueueWait]] = {train_queue(0): []}
     for one in waits:
         by_queue.setdefault(one.queue, []).append(one)
@@ -121,7 +121,7 @@ def _waits(waits: Iterable[QueueWait]) -> Iterable[Metric]:
     )
     oldest = GaugeMetricFamily(
         "kerasweep_trial_oldest_wait_seconds",
-        "Seconds that the trial has waited that waits longest for its first attempt.",
+        "Longest current wait of a trial for its first attempt, in seconds.",
         labels=["queue"],
     )
     for queue, some in sorted(by_queue.items()):

@@ -66,7 +66,7 @@ class AxisScale:
         return float((given - low) / (high - low))
 
     def clipped(self, value: float) -> float:
-        """Return where a bound of any size lies, from 0 to 1."""
+        """Return the position of a bound of any size, from 0 to 1."""
         return self.at(min(self.high, max(self.low, value)))
 
     def ticks(self) -> list[tuple[float, str]]:
@@ -82,7 +82,7 @@ class AxisScale:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of parallel coordinates: its name, its title, its scale, and the stretch that was asked for."""
+    """An axis of parallel coordinates: its name, its title, its scale, and the selected range."""
 
     name: str
     title: str
@@ -96,10 +96,10 @@ def parallel(
     """Return parallel coordinates: an axis for each parameter and the value, a line for each trial.
 
     Args:
-        trials: those of the states that were asked for, the best first; those without the brush are faint.
+        trials: those in the requested states, best first; those outside the brush are faint.
         names: the parameters that vary, with their short names.
-        metric: what they are judged by.
-        wanted: what was asked for.
+        metric: the sweep's metric.
+        wanted: the query.
     """
     shown = some_of([one for one in trials if _has_value(one)], MOST_LINES)
     some = [name for name in names if all(name in one.params for one in shown)][: _MOST_AXES - 1]
@@ -125,7 +125,7 @@ def parallel(
 
 
 def some_of(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """Return at most so many trials of a ranking: the best half of them, and others down to the worst."""
+    """Return at most this many trials of a ranking: the best half of them, and others down to the worst."""
     if len(trials) <= most:
         return list(trials)
     head, rest = trials[: most // 2], trials[most // 2 :]
@@ -134,7 +134,7 @@ def some_of(trials: Sequence[Trial], most: int) -> list[Trial]:
 
 
 def _brush(name: str, scale: AxisScale, wanted: Wanted) -> tuple[float, float] | None:
-    """Return the stretch of an axis that was asked for, from 0 to 1."""
+    """Return the selected range of an axis, from 0 to 1."""
     for bound in wanted.within:
         if bound.name == name and not scale.labels:
             return scale.clipped(bound.low), scale.clipped(bound.high)
@@ -170,12 +170,12 @@ def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale) -> dic
 
 
 def timeline(sweep: Sweep, every: Sequence[AttemptRecord], shown: Container[int]) -> dict[str, Any]:
-    """Return what ran where: a lane for each slot of a worker, and in it a bar for each attempt.
+    """Return the timeline: a lane for each slot of a worker, with a bar for each attempt.
 
     Args:
         sweep: the sweep.
         every: the attempts at its trials.
-        shown: the numbers of the trials that are shown.
+        shown: the numbers of the trials shown.
     """
     some = (one for one in every if one.trial in shown)
     attempts = sorted(some, key=lambda one: one.started_at)[-_MOST_BARS:]
@@ -211,11 +211,11 @@ def _put(rows: list[list[dict[str, Any]]], bar: dict[str, Any], started_at: floa
 
 
 def importances(sweep: Sweep, shown: Container[int]) -> dict[str, Any]:
-    """Return each parameter's share of what explains the value (PED-ANOVA), and of how many trials.
+    """Return each parameter's share in explaining the value (PED-ANOVA), and the number of trials used.
 
     Args:
         sweep: the sweep.
-        shown: the numbers of the trials that are looked at.
+        shown: the numbers of the trials to use.
     """
     trials = [one for one in sweep.trial_records() if one.state in COUNTED and one.number in shown]
     usable = [one for one in trials if one.value is not None and math.isfinite(one.value)]

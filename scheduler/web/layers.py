@@ -1,4 +1,4 @@
-"""A trial's layers, read from its model file without TensorFlow and without running anything of the job's."""
+"""A trial's layers, read from its model file without TensorFlow and without running any of the job's code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerasweep.scheduler.client.sweep import Sweep
 
 _LARGEST_FILE, _LARGEST_CONFIG = 256 << 20, 8 << 20
 _MOST_LAYERS, _DEEPEST = 500, 8
-#: What says how a layer computes; names, initial values and the like are left out.
+#: What describes a layer's computation; names, initial values and the like are omitted.
 _TOLD = (
     "units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "rate", "axis",
     "input_dim", "output_dim", "num_heads", "key_dim", "batch_shape", "target_shape", "n", "momentum",
@@ -29,9 +29,9 @@ class LayerRow:
     Args:
         name: its name.
         kind: its class.
-        depth: in how many models it lies.
-        shape: the shape of its input, where it is on record.
-        told: how it computes.
+        depth: its nesting level.
+        shape: the shape of its input, if recorded.
+        told: a description of its computation.
     """
 
     name: str
@@ -53,16 +53,16 @@ def layers_of(sweep: Sweep, trial: TrialRecord) -> LayerTable:
     """Return the layers of a trial's model file.
 
     Raises:
-        Damaged: the file is not the one on record.
-        OutOfReach: the artifacts do not answer.
+        Damaged: the file does not match its recorded digest.
+        OutOfReach: the artifacts do not respond.
     """
     ref = sweep.model_of(trial)
     if ref is None:
         return LayerTable((), "Shown once the trial has a model on record.")
     if not ref.key.endswith(".keras"):
-        return LayerTable((), "The model is kept as weights, which only its job can make a model of.")
+        return LayerTable((), "The model is stored as weights, which only its job can turn into a model.")
     if ref.bytes > _LARGEST_FILE:
-        return LayerTable((), f"The model takes {wording.size(ref.bytes)}, too much to look into here.")
+        return LayerTable((), f"The model takes {wording.size(ref.bytes)}, too much to inspect here.")
     return read_layers(sweep.client.artifacts.get(ref.key, ref.sha256))
 
 
@@ -79,8 +79,8 @@ def read_layers(data: bytes) -> LayerTable:
             if len(rows) == _MOST_LAYERS:
                 break
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        return LayerTable((), "The model file holds no description that can be read here.")
-    return LayerTable(tuple(rows), "" if rows else "The model does not say which layers it has.")
+        return LayerTable((), "The model file has no description that can be read here.")
+    return LayerTable(tuple(rows), "" if rows else "The model file does not list its layers.")
 
 
 def _parts(config: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

@@ -47,7 +47,7 @@ class Within:
 
 @dataclass(frozen=True)
 class Among:
-    """A parameter with one of some values, as they read in a table.
+    """A parameter with one of several values, as shown in a table.
 
     Args:
         name: the parameter's name.
@@ -67,13 +67,13 @@ class Wanted:
     """The query of a sweep's page.
 
     Args:
-        states: trials in these states alone; none stand for all.
-        text: trials whose number, parameters or failure hold this text alone.
-        within: bounds that they keep.
-        among: values that they have.
-        sort: by what they are ordered.
-        descending: whether the last comes first.
-        page: which page of the table, from 1.
+        states: only trials in these states; none means all.
+        text: only trials whose number, parameters or failure contain this text.
+        within: ranges to filter by.
+        among: values to filter by.
+        sort: what to sort by.
+        descending: whether the order is reversed.
+        page: the page of the table, from 1.
         best: how many curves are drawn.
     """
 
@@ -139,7 +139,7 @@ class Wanted:
         return sorted(known, key=lambda one: self._key(one) or (), reverse=self.descending) + absent
 
     def framed(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials of the states and with the text that were asked for, within the bounds or not."""
+        """Return the trials with the requested states and text, within the ranges or not."""
         text = self.text.lower()
         return [
             trial
@@ -148,15 +148,15 @@ class Wanted:
         ]
 
     def brushed(self, trial: Trial) -> bool:
-        """Tell whether a trial lies within the bounds, and has one of the values, that were asked for."""
+        """Tell whether a trial is within the requested ranges, and has one of the requested values."""
         return all(one.holds(trial) for one in self.within) and all(one.holds(trial) for one in self.among)
 
     def picks(self, column: str, label: str) -> bool:
-        """Tell whether one value of a parameter was asked for."""
+        """Tell whether one value of a parameter was requested."""
         return any(one.name == column and label in one.labels for one in self.among)
 
     def only(self, column: str, label: str) -> str:
-        """Return the query that asks for one value of a parameter besides, or no longer asks for it."""
+        """Return the query that adds, or removes, one value of a parameter."""
         asked = [(one.name, each) for one in self.among for each in one.labels]
         pair = (column, label)
         asked = [one for one in asked if one != pair] if pair in asked else [*asked, pair]
@@ -198,7 +198,7 @@ def _state(given: str) -> TrialState:
 
 
 def _bounds(query: QueryParams, names: Sequence[str]) -> tuple[Within, ...]:
-    """Read bounds: those of the brush, and the one that was typed, which takes the place of its axis'."""
+    """Read ranges: those of the brush, and the typed one, which replaces that of its axis."""
     found = [_within(one, names) for one in query.getlist("within")[:_MOST_BOUNDS] if one]
     axis = query.get("axis", "")
     low, high = (query.get(name, "").strip() for name in ("from", "to"))

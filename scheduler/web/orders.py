@@ -101,15 +101,15 @@ class Orders:
         return given if isinstance(given, Response) else await run_in_threadpool(self._done, request, given)
 
     def confirm_release(self, request: Request) -> Response:
-        """Ask whether a worker that was set aside may take trials again."""
+        """Ask for confirmation to release a worker that was set aside."""
         name = request.query_params.get("worker", "")
         aside = {one.worker: one for one in self._shelf.client.quarantines()}
         if name not in aside:
-            raise NotFound(f"a worker must be set aside to be taken back, got {name[:80]!r}")
+            raise NotFound(f"a worker must be set aside to be released, got {name[:80]!r}")
         return self._pages.draw(request, "release.html", one=aside[name])
 
     async def release(self, request: Request) -> Response:
-        """Let a worker take trials again, if the form's token is the session's."""
+        """Release a worker, if the form's token is valid."""
         given = await self._form(request)
         return given if isinstance(given, Response) else await run_in_threadpool(self._release, given)
 
@@ -120,7 +120,7 @@ class Orders:
         return RedirectResponse(f"/workers?done={quote(f'{name} takes trials again'[:500])}", 303)
 
     async def _form(self, request: Request) -> Mapping[str, str] | Response:
-        """Return what a form holds, or why it is refused."""
+        """Return the content of a form, or why it is refused."""
         if self._read_only:
             return PlainTextResponse("This page is read-only; it was started with --read-only.", 403)
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)

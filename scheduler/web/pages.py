@@ -31,11 +31,11 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class SweepRow:
-    """A sweep as the list shows it.
+    """A sweep in the list.
 
     Args:
-        status: where it stands.
-        workers: how many workers train it.
+        status: its status.
+        workers: the number of workers that train it.
     """
 
     status: Status
@@ -43,7 +43,7 @@ class SweepRow:
 
     @property
     def hourly(self) -> float | None:
-        """How many of its trials end in an hour."""
+        """The number of its trials that end per hour."""
         done, elapsed_s = self.status.ended, self.status.elapsed_s
         return 3600 * done / elapsed_s if done and elapsed_s else None
 
@@ -221,7 +221,7 @@ class Pages:
         return found
 
     def layers(self, request: Request) -> Response:
-        """Show a trial's layers, as its model file holds them."""
+        """Show a trial's layers, from its model file."""
         sweep, number = self._sweep(request), int(request.path_params["trial"])
         trial = sweep.chosen(number)
         found = self._shelf.kept(
@@ -230,7 +230,7 @@ class Pages:
         return self.draw(request, "layers.html", found=found, handle=sweep.handle, trial=number)
 
     def _head(self, sweep: Sweep) -> screen.Snapshot:
-        """Return the head of a sweep's page; it follows who is alive, too."""
+        """Return the head of a sweep's page, which also follows the live processes."""
         alive = self._shelf.marks().get(PROCESSES, "")
         return self._shelf.kept(sweep.id, ("head", alive), lambda: screen.take(sweep, 16))
 

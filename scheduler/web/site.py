@@ -178,7 +178,7 @@ def environment() -> Environment:
 
 
 def _plain(number: float) -> str:
-    """Return a number to three digits, never with an exponent."""
+    """Format a number to three digits, never with an exponent."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

@@ -185,7 +185,7 @@ def test_points_need_a_range_and_are_at_least_two(raw: Any, rule: str, remedy: s
         ({"values": 3}, "must be a list, got 3"),
         ({"min": 0, "max": 1}, "a parameter says 'values', 'value' or 'distribution'"),
         ({}, "a parameter says 'values', 'value' or 'distribution', got {}"),
-        ([1, 2], "a list of choices stands under 'values', got [1, 2]"),
+        ([1, 2], "a list of choices goes under 'values', got [1, 2]"),
     ],
 )  # fmt: skip
 def test_invalid_dimensions_are_refused(raw: Any, rule: str) -> None:

@@ -78,7 +78,7 @@ def test_a_trial_that_came_late_was_decided_on_what_was_there_then(records: Reco
     [
         ("update rungs set value = 0.9 where epoch = 3", "was resumed"),
         ("update trials set params = '{\"learning_rate\": 0.05}' where number = 7", "trial 7 has"),
-        ("update trials set value = value / 2 where state = 'completed'", "its epochs say"),
+        ("update trials set value = value / 2 where state = 'completed'", "its epochs give"),
         ("update trials set seed = seed + 1 where number = 3", "trial 3 has seed"),
         ("update sweeps set spec = json_set(spec, '$.seed', 4)", "trial 0 has seed"),
     ],
@@ -97,7 +97,7 @@ def test_packages_of_other_versions_are_told(records: Records, monkeypatch: pyte
     with monkeypatch.context() as then:
         then.setattr(replay, "_version", lambda name: "0.1")
         begin(records, budget={"max_trials": 6})
-    assert any(one.startswith("numpy 0.1 has chosen points, ") for one in again(records).versions)
+    assert any(one.startswith("numpy 0.1 chose the points, ") for one in again(records).versions)
 
 
 def test_a_point_is_added_beside_the_budget(records: Records) -> None:
@@ -127,5 +127,7 @@ def test_what_is_no_new_point_is_refused(records: Records, point: dict[str, Any]
 def test_nothing_is_added_to_a_sweep_that_has_ended(records: Records) -> None:
     begin(records)
     control.cancel(records, SWEEP)
-    with pytest.raises(InputError, match="a point is added while a sweep runs, and digits is cancelled"):
+    with pytest.raises(
+        InputError, match="a point can only be added while a sweep runs, and digits is cancelled"
+    ):
         add(records, SWEEP, {"learning_rate": 0.01})

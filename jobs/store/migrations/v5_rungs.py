@@ -11,7 +11,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Add a trial's next rung, whether it ends there, whether a person chose it, and the values at rungs."""
+    """Add a trial's next rung, whether it ends there, whether the user chose it, and the values at rungs."""
     add_column("trials", sa.Column("rung", sa.Integer))
     add_column("trials", sa.Column("ends", sa.Boolean, nullable=False, server_default=sa.false()))
     add_column("trials", sa.Column("by_hand", sa.Boolean, nullable=False, server_default=sa.false()))

@@ -33,7 +33,7 @@ from kerasweep.jobs.store.sql.drivers import (
 log = logging.getLogger(__name__)
 
 _REMEDY = "Check that the database is up and KERASWEEP_STORE_URL is right, then try again."
-_DENIED_REMEDY = "Name a role that may do it, such as the owner of the tables (KERASWEEP_STORE_URL)."
+_DENIED_REMEDY = "Use a role with that privilege, such as the owner of the tables (KERASWEEP_STORE_URL)."
 _FILE_REMEDY = "Put the file back, or set KERASWEEP_STORE_URL to where it is now."
 
 

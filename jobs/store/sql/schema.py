@@ -79,11 +79,11 @@ trials = Table(
     Column("pack_limit", Integer),
     # The request to the running attempt: pause, stop or cancel.
     Column("asked", String(16)),
-    # The epoch at which the next attempt stands still, or the trial waits; none: it trains to its end.
+    # The epoch at which the next attempt stops, or the trial waits; null: it trains to its end.
     Column("rung", Integer),
     # Whether the trial ends at its rung, with the value that it has there.
     Column("ends", Boolean, nullable=False, default=False, server_default=false()),
-    # Whether a person chose the point.
+    # Whether the user chose the point.
     Column("by_hand", Boolean, nullable=False, default=False, server_default=false()),
     Column("lease_until", Float),
     Column("worker", String),
@@ -133,7 +133,7 @@ epochs = Table(
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
 )
 
-#: What trials had reached when they stood still at a rung.
+#: The values of trials that waited at a rung.
 rungs = Table(
     "rungs",
     metadata,

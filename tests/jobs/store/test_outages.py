@@ -71,7 +71,7 @@ class TestARoleThatMayOnlyLook:
             assert records.spent_s(SWEEP) == 0
             said = out_of_reach(lambda: claim(records))
         assert "permission denied" in said
-        assert "Name a role that may do it" in said
+        assert "Use a role with that privilege" in said
 
 
 class TestPostgresqlRestarts:

@@ -105,7 +105,7 @@ class TestASickWorker:
         records.seen("w1", {"queues": ["train.cpu"]})  # w2 is gone
         advance(records, SWEEP)
         assert aside(records) == []
-        assert events(records) == ["worker set aside", "worker taken back"]
+        assert events(records) == ["worker set aside", "worker released"]
 
     def test_is_taken_back_by_hand(self, records: Records, sweep: SweepRecord) -> None:
         fail(records, "w1", 0, 1, 2)
