@@ -14,6 +14,7 @@ DEMO_JOB  ?= mlp
 PYTEST    ?= -n 3 --dist loadfile --no-loadscope-reorder
 CHAOS     ?=
 BENCH     ?=
+GPU       ?=
 RESULTS   ?= benchmarks/results
 
 # A stamp marks a finished step; a step whose inputs are newer than its stamp runs again.
@@ -27,7 +28,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --co
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test lint check bench chaos docs install lock clean
+.PHONY: help demo test lint check bench gpu chaos docs install lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 12
@@ -67,6 +68,12 @@ bench: $(TOOLS)  ## measure the overhead of a sweep, and compare it with peers
 	@$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth.json
 	@$(BIN)/python benchmarks/draw.py --results $(RESULTS)
 	@echo "bench: figures in $(RESULTS), drawn in docs/benchmarks.svg"
+
+gpu: $(MADE)  ## train on an NVIDIA GPU in every way, compare the bits, and write a report
+	@echo "gpu: TensorFlow with CUDA into $(VENV) (2.5 GB the first time)"
+	@$(PIP) --editable '.[cuda,embedded]'
+	@$(BIN)/python benchmarks/gpu.py --out $(RESULTS)/gpu.json $(GPU)
+	@echo "gpu: report in $(RESULTS)/gpu.md"
 
 docs: $(SITE)  ## build the documentation site into ./site, strictly
 	@echo "docs: mkdocs"
