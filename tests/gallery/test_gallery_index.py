@@ -18,7 +18,7 @@ def test_each_entry_describes_itself_in_a_line() -> None:
 
 def test_a_copy_is_the_entry(tmp_path: Path) -> None:
     written = copy_entry("mlp", tmp_path / "mine")
-    assert sorted(file.name for file in written) == ["predict.py", "sweep.yaml", "train.py"]
+    assert sorted(file.name for file in written) == ["halving.yaml", "predict.py", "sweep.yaml", "train.py"]
     assert "def build_model" in (tmp_path / "mine" / "train.py").read_text(encoding="utf-8")
 
 
