@@ -27,12 +27,17 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 }
 
 
+#: So many numbers are named in one statement.
+_CHUNK = 500
+
+
 class Decision:
     """A sweep's records under its lock. Everything written here is committed together or not at all."""
 
     def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
         self._conn = conn
         self._mine = t.trials.c.sweep == sweep.id
+        self._counts: dict[TrialState, int] | None = None
         self.sweep = sweep
         self.now = now
         #: The sweep's workers.
@@ -40,7 +45,28 @@ class Decision:
 
     def counts(self) -> dict[TrialState, int]:
         """Return the number of trials in each state."""
-        return count_states(self._conn, self.sweep.id)
+        if self._counts is None:
+            self._counts = count_states(self._conn, self.sweep.id)
+        return dict(self._counts)
+
+    def counted(self, first: int) -> list[int]:
+        """Return the trials that count, from number `first` on."""
+        where = (self._mine, t.trials.c.number >= first, t.trials.c.state.in_(sorted(COUNTED)))
+        return list(self._conn.execute(select(t.trials.c.number).where(*where)).scalars())
+
+    def uncounted(self) -> list[TrialRecord]:
+        """Return the trials that do not count, or not yet, by number."""
+        others = sorted(set(TrialState) - COUNTED)
+        query = select(t.trials).where(self._mine, t.trials.c.state.in_(others))
+        return [trial_of(row) for row in self._conn.execute(query.order_by(t.trials.c.number))]
+
+    def trials_of(self, numbers: Sequence[int]) -> list[TrialRecord]:
+        """Return the trials of these numbers."""
+        found: list[TrialRecord] = []
+        for start in range(0, len(numbers), _CHUNK):
+            some = t.trials.c.number.in_(numbers[start : start + _CHUNK])
+            found += [trial_of(row) for row in self._conn.execute(select(t.trials).where(self._mine, some))]
+        return found
 
     def trials(self, first: int = 0) -> list[TrialRecord]:
         """Return the trials from number `first` on, by number."""
@@ -49,7 +75,8 @@ class Decision:
 
     def settled(self) -> int:
         """Return the number of leading trials that have ended."""
-        return count_settled(self._conn, self.sweep.id)
+        first = first_open(self._conn, self.sweep.id)
+        return sum(self.counts().values()) if first is None else first
 
     def numbers(self, state: TrialState, *, to_go_on: bool = False) -> list[int]:
         """Return the trials in a state; with `to_go_on`, without those that only end at their rung."""
@@ -138,6 +165,7 @@ class Decision:
         ]
         line = {"sweep": self.sweep.id, "at": self.now, "event": "suggested", "state": TrialState.QUEUED}
         story = [{**line, "trial": trial.number, "reason": storable(trial.reason)} for trial in trials]
+        self._counts = None
         self._conn.execute(t.trials.insert(), rows)
         self._conn.execute(t.journal.insert(), story)
 
@@ -171,6 +199,7 @@ class Decision:
         where = self._mine if trial is None else and_(self._mine, t.trials.c.number == trial)
         if reached is not None:
             where = and_(where, t.trials.c.value.is_not(None) if reached else t.trials.c.value.is_(None))
+        self._counts = None
         return move_trials(
             self._conn, where, target, self.now, reason=storable(reason), sources=idle, **values
         )
@@ -258,10 +287,16 @@ def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
 
 def count_settled(conn: Connection, sweep: str) -> int:
     """Return the number of a sweep's leading trials that have ended."""
+    first = first_open(conn, sweep)
+    return sum(count_states(conn, sweep).values()) if first is None else first
+
+
+def first_open(conn: Connection, sweep: str) -> int | None:
+    """Return the lowest number of a sweep's trials that have not ended, None where all have."""
     going = [state for state in TrialState if not state.final]
     open_ = (t.trials.c.sweep == sweep, t.trials.c.state.in_(going))
-    first = conn.execute(select(func.min(t.trials.c.number)).where(*open_)).scalar()
-    return sum(count_states(conn, sweep).values()) if first is None else int(first)
+    first: int | None = conn.execute(select(func.min(t.trials.c.number)).where(*open_)).scalar()
+    return first
 
 
 def read_rungs(conn: Connection, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:

@@ -25,8 +25,9 @@ from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
 from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, open_until
+from kerasweep.scheduler.deciding.remembering import Memory, forget, memory_of
 from kerasweep.scheduler.deciding.replay import PACKAGES, versions_of
-from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting, observed
+from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting
 from kerasweep.scheduler.deciding.suspicion import judge_workers
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
 from kerasweep.scheduler.stopping import StoppingRule, rule_for
@@ -60,7 +61,9 @@ class Basis:
         if len(now.trials) != len(self.trials) or now.wanted < self.wanted:
             return False
         return all(
-            then == since for then, since in zip(self.trials, now.trials, strict=True) if then.state.final
+            then is since or then == since
+            for then, since in zip(self.trials, now.trials, strict=True)
+            if then.state.final
         )
 
     def is_outdated(self, now: Basis) -> bool:
@@ -85,12 +88,22 @@ def advance(records: Records, sweep: str) -> None:
     """
     thought: Thought | None = None
     for _ in range(_MOST_THOUGHTS):
-        with records.deciding(sweep) as decision:
-            basis = _decide(decision, thought) if decision.sweep.state is SweepState.RUNNING else None
+        basis = _decided(records, sweep, thought)
         if basis is None:
             return
         thought = basis.suggest()
     log.warning("sweep %s changes faster than its search method computes; it will be advanced later", sweep)
+
+
+def _decided(records: Records, sweep: str, thought: Thought | None) -> Basis | None:
+    try:
+        with records.deciding(sweep) as decision:
+            if decision.sweep.state is not SweepState.RUNNING:
+                return None
+            return _decide(decision, memory_of(records, sweep), thought)
+    except BaseException:
+        forget(records, sweep)
+        raise
 
 
 def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> None:
@@ -104,11 +117,12 @@ def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> 
         records.mark_hinted(hints)
 
 
-def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
+def _decide(decision: Decision, memory: Memory, thought: Thought | None) -> Basis | None:
     """Make all decisions that are possible now; return the basis for which suggestions are needed, if any.
 
     Args:
         decision: the sweep under its lock; it is running.
+        memory: what this process remembers of it.
         thought: the suggestions for what the last call returned.
     """
     judge_workers(decision)
@@ -123,14 +137,14 @@ def _decide(decision: Decision, thought: Thought | None) -> Basis | None:
     rule = rule_for(decision.sweep.spec)
     if rule is not None:
         judge_waiting(decision, rule)
-    added, basis = _begin(decision, rule, thought)
+    added, basis = _begin(decision, memory, rule, thought)
     if basis is None and not added and all(state.final for state in decision.counts()):
         _conclude(decision, decision.counts())
     return basis
 
 
 def _begin(
-    decision: Decision, rule: StoppingRule | None, thought: Thought | None
+    decision: Decision, memory: Memory, rule: StoppingRule | None, thought: Thought | None
 ) -> tuple[int, Basis | None]:
     """Queue the trials that may start now; return their number, and the basis for which suggestions are
     needed.
@@ -139,12 +153,12 @@ def _begin(
     added = _add_start(decision, rule, total, limit)
     if limit <= total + added:
         return added, None
-    basis = _basis(decision, rule, total + added, limit)
+    basis = _basis(decision, memory, rule, total + added, limit)
     if thought is None or not thought.basis.still_holds(basis):
         return added, basis
     suggested = _add(decision, rule, thought)
     if suggested == basis.wanted < limit - total:
-        return added + suggested, _basis(decision, rule, total + added + suggested, limit)
+        return added + suggested, _basis(decision, memory, rule, total + added + suggested, limit)
     if not suggested and thought.basis.is_outdated(basis):
         return added, basis
     if not suggested and basis.learned is not None:
@@ -152,15 +166,13 @@ def _begin(
     return added + suggested, None
 
 
-def _basis(decision: Decision, rule: StoppingRule | None, total: int, limit: int) -> Basis:
+def _basis(decision: Decision, memory: Memory, rule: StoppingRule | None, total: int, limit: int) -> Basis:
     """Return the input of the search method for trials that are based on the same results."""
     learned = rule.learned(total) if rule else None
     until = total
     while until < limit and (rule is None or rule.learned(until) == learned):
         until = limit if rule is None or learned is None else until + 1
-    rungs = decision.rung_values() if learned else {}
-    trials = observed(decision.sweep.spec, decision.trials(), rungs, learned)
-    return Basis(decision.sweep.spec, trials, until - total, learned)
+    return Basis(decision.sweep.spec, memory.observe(decision, learned), until - total, learned)
 
 
 def _close_spent(decision: Decision, total: int) -> None:

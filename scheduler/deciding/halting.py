@@ -29,7 +29,7 @@ def failures_spent(decision: Decision) -> str | None:
     allowed = decision.sweep.spec.budget.max_failed
     if allowed is None:
         return None
-    failures = [trial.failure for trial in decision.trials() if trial.state is TrialState.FAILED]
+    failures = [trial.failure for trial in decision.uncounted() if trial.state is TrialState.FAILED]
     counted = [one for one in failures if one is not None and one.cls is not FailureClass.DIVERGED]
     if len(counted) <= allowed:
         return None
@@ -66,6 +66,8 @@ def common_failure(decision: Decision) -> str | None:
     only one worker has seen while another can be asked.
     """
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
+    if decision.counts().get(TrialState.FAILED, 0) < wanted:
+        return None
     first = decision.first_ended(wanted)
     failures = [trial.failure for trial in first if trial.failure and trial.state is TrialState.FAILED]
     if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
