@@ -13,13 +13,13 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 
 ROOT = Path(__file__).parents[1]
-#: Pictures of the page; `make clean` removes them.
+#: Screenshots of the page; `make clean` removes them.
 SHOTS = ROOT / "build" / "screenshots"
-#: A name that somebody else's DNS makes lead to this machine.
+#: A name that someone else's DNS points to this machine.
 FOREIGN = "evil.example"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-#: The least contrast of every text that is shown, and whose it is. Canvas and SVG are looked at by people.
+#: The lowest contrast of every text shown, and its element. Canvas and SVG are checked by people.
 _CONTRAST = """
 const channel = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
 const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
@@ -58,7 +58,7 @@ class Chromium:
     """A browser with one tab.
 
     Args:
-        port: where the page is.
+        port: the page's port.
     """
 
     def __init__(self, port: int) -> None:
@@ -85,15 +85,15 @@ class Chromium:
         self.driver.get(f"http://{host}:{self.port}{path}")
 
     def run(self, script: str, *given: object) -> Any:
-        """Run a script in the page; return what it returns."""
+        """Run a script in the page; return its result."""
         return self.driver.execute_script(script, *given)
 
     def text(self, selector: str = "body") -> str:
-        """Return what an element shows; nothing where it is not there."""
+        """Return the text of an element, or an empty text if it is missing."""
         return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
     def click(self, selector: str) -> None:
-        """Click an element as a person does; once more where the page has renewed it meanwhile."""
+        """Click an element; retry once if the page has replaced it meanwhile."""
         for again in (True, True, False):
             try:
                 element = self.driver.find_element("css selector", selector)
@@ -105,23 +105,23 @@ class Chromium:
                     raise
 
     def look(self, width: int, *, dark: bool) -> None:
-        """Show the page at a width, in light or dark."""
+        """Show the page at a given width, in light or dark mode."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def keep(self, name: str) -> None:
-        """Keep a picture of the whole page."""
+        """Save a screenshot of the whole page."""
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         SHOTS.mkdir(parents=True, exist_ok=True)
         (SHOTS / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
 
     def poor_contrasts(self) -> list[str]:
-        """Return texts whose contrast is below what WCAG asks for at level AA."""
+        """Return texts whose contrast is below the level AA of WCAG."""
         found: list[str] = self.run(_CONTRAST)
         return found
 
     def complaints(self) -> list[str]:
-        """Return what went wrong since this was last asked: errors, and what the policy refused."""
+        """Return problems since the last call: errors, and violations of the content policy."""
         return [one["message"] for one in self.driver.get_log("browser") if one["level"] == "SEVERE"]

@@ -1,4 +1,4 @@
-"""A Redis as docs/security.md has it: under its ACL, behind TLS with a CA of its own."""
+"""A Redis as in docs/security.md: with its ACL, behind TLS with a private CA."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import trustme
 from kerasweep.scheduler.local.redis_server import find_binary
 
 DOC = Path(__file__).parents[1] / "docs" / "security.md"
-#: As a person may choose it, and as it stands in a URL.
+#: As a user may choose it, and as it is written in a URL.
 PASSWORD, QUOTED = "p@ss:w/rd#%25", "p%40ss%3Aw%2Frd%23%2525"
 
 
 class TlsFront:
-    """Speaks TLS in front of a server that cannot.
+    """Terminates TLS in front of a server that cannot.
 
     Args:
         behind: the port of the server on 127.0.0.1.
-        authority: who signs its certificate.
-        address: where it listens.
-        port: there; by default a free one.
+        authority: the CA that signs its certificate.
+        address: the address to listen on.
+        port: the port; by default a free one.
     """
 
     def __init__(self, behind: int, authority: trustme.CA, address: str = "127.0.0.1", port: int = 0) -> None:
@@ -38,7 +38,7 @@ class TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -68,7 +68,7 @@ def acl_of_the_doc() -> str:
 
 
 def start_guarded(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start a Redis on a port of 127.0.0.1, with the document's users and an administrator."""
+    """Start a Redis on a port of 127.0.0.1, with the documented users and an administrator."""
     users = folder / "users.acl"
     users.write_text(f"user admin on nopass ~* &* +@all\nuser default off\n{acl_of_the_doc()}")
     binary = find_binary()

@@ -1,4 +1,4 @@
-"""Sweeps with a stopping rule, trained on record without any trainer."""
+"""Sweeps with a stopping rule, trained in the records without any trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALVING = {"halving": {"rungs": [1, 3], "cohort": 6}}
 
 
 def begin(records: Records, sweep: str = "abcd1234", **changes: Any) -> str:
-    """Put a sweep with a stopping rule on record, and decide its first trials."""
+    """Record a sweep with a stopping rule, and decide its first trials."""
     record = a_sweep(sweep)
     written = record.spec.model_dump(mode="json")
     written |= {"stopping": HALVING, "budget": {"max_trials": 20}} | changes
@@ -32,13 +32,13 @@ def begin(records: Records, sweep: str = "abcd1234", **changes: Any) -> str:
 
 
 def loss(number: int, epoch: int) -> float:
-    """Return a loss that falls, and that another trial has not."""
+    """Return a decreasing loss that no other trial has."""
     chance = int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:4], "big")
     return chance / 2**32 / epoch + number * 1e-6
 
 
 def reach(records: Records, claim: Claim) -> None:
-    """Train a claimed trial to its rung, or to its end, as a worker writes it."""
+    """Record a claimed trial as trained to its rung, or to its end, as a worker would."""
     until = claim.rung or 9
     value = loss(claim.key.trial, until)
     state = TrialState.WAITING if claim.rung else TrialState.COMPLETED
@@ -54,7 +54,7 @@ def reach(records: Records, claim: Claim) -> None:
 
 
 def train(records: Records, sweep: str, slots: int = 1, pick: Callable[[Sequence[int]], int] = min) -> None:
-    """Train what is queued until nothing is; `pick` says which running trial ends next."""
+    """Train queued trials until there are none; `pick` chooses which running trial ends next."""
     running: dict[int, Claim] = {}
     while True:
         queued = [one.number for one in records.trials(sweep, [TrialState.QUEUED])]

@@ -1,7 +1,7 @@
-"""Hosts of their own on one machine: network namespaces, joined by a wire that loses, delays and cuts.
+"""Separate hosts on one machine: network namespaces, joined by a wire that loses, delays and cuts.
 
-Each host has one interface, a TUN device; what it sends comes to this process, which passes it on. So the
-wire needs no module of the kernel for delays and losses, which many machines do not have.
+Each host has one interface, a TUN device; its packets arrive in this process, which forwards them. So no
+kernel module is needed for delays and losses, which many machines lack.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOOK_S = 0.05
 
 
 def why_none() -> str:
-    """Say what is missing for hosts of their own; nothing where all is there."""
+    """Return what is missing for separate hosts; empty if nothing is."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces are made by root on Linux"
     if missing := [name for name in ("ip", "unshare") if shutil.which(name) is None]:
@@ -50,12 +50,12 @@ class Host:
 
     Args:
         name: the host's.
-        address: IPv4, in a network of 24 bits that holds all hosts.
+        address: IPv4, in a 24-bit network that contains all hosts.
     """
 
     def __init__(self, name: str, address: str) -> None:
         self.name, self.address = name, address
-        # A namespace is a thread's own: whatever this thread starts, or opens, is in it.
+        # A namespace belongs to a thread: whatever this thread starts, or opens, is in it.
         self._inside = ThreadPoolExecutor(1, f"host-{name}")
         self.processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -65,11 +65,11 @@ class Host:
             raise
 
     def call(self, act: Callable[..., Any], *what: Any) -> Any:
-        """Do something in the host's network."""
+        """Run a function in the host's network."""
         return self._inside.submit(act, *what).result()
 
     def start(self, words: list[str], environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-        """Start a command as this host's own: alone among its processes, under the host's name."""
+        """Start a command on this host: alone among its processes, under the host's name."""
         named = f'echo {self.name} > /proc/sys/kernel/hostname; exec "$@"'
         alone = ["unshare", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "sh", "-c", named]
 
@@ -83,7 +83,7 @@ class Host:
         return process
 
     def run(self, words: list[str], environ: Mapping[str, str], cwd: Path) -> str:
-        """Run a command to its end; return what it prints."""
+        """Run a command to its end; return its output."""
 
         def launch() -> subprocess.CompletedProcess[str]:
             return subprocess.run(
@@ -95,14 +95,14 @@ class Host:
         return str(done.stdout)
 
     def end(self) -> None:
-        """End its processes without a word, as when its power fails."""
+        """Kill its processes without notice, as in a power failure."""
         for process in self.processes:
             process.kill()
             process.wait()
         self.processes = []
 
     def close(self) -> None:
-        """End everything; the namespace goes with its last thread."""
+        """Stop everything; the namespace is removed with its last thread."""
         self.end()
         os.close(self.line)
         self._inside.shutdown()
@@ -123,10 +123,10 @@ class Host:
 
 
 class Wire:
-    """Passes packets between hosts.
+    """Forwards packets between hosts.
 
-    `loss` is the share of packets that is lost, `delay_s` how long one takes, from and to: each draws its
-    own, so some overtake others.
+    `loss` is the share of packets lost, `delay_s` the range of their delays, from and to: each draws its own,
+    so some overtake others.
 
     Args:
         hosts: its ends.
@@ -151,15 +151,15 @@ class Wire:
         self._thread.start()
 
     def cut(self, host: Host) -> None:
-        """Let nothing through from or to a host; nobody is told."""
+        """Drop everything from or to a host, silently."""
         self._cut.add(host.line)
 
     def heal(self, host: Host) -> None:
-        """Let everything through again."""
+        """Forward everything again."""
         self._cut.discard(host.line)
 
     def close(self) -> None:
-        """Stop carrying; before the hosts are closed."""
+        """Stop forwarding; call it before the hosts are closed."""
         self._closed.set()
         self._thread.join()
 

@@ -16,7 +16,8 @@ _DENIED = (
 
 
 class Policy:
-    """An IAM policy of Allow statements, as far as S3 requests need it; of conditions it knows `s3:prefix`.
+    """An IAM policy of Allow statements, as far as S3 requests need it; of conditions it supports
+    `s3:prefix`.
 
     Args:
         statements: as in the policy's JSON.
@@ -41,7 +42,7 @@ class Policy:
         return listed and method in ("GET", "HEAD")
 
     def may_list(self, path: str) -> bool:
-        """Tell whether a missing key may be told to be missing: only to whoever may list the bucket."""
+        """Tell whether a missing key may be reported as missing: only to clients that may list the bucket."""
         return self._grants("ListBucket", unquote(urlsplit(path).path).strip("/").partition("/")[0], None)
 
     def _grants(self, action: str, resource: str, prefix: str | None) -> bool:
@@ -55,7 +56,7 @@ class Policy:
 
 
 class RefusingS3:
-    """Passes requests on to an S3 server, except those that are refused.
+    """Forwards requests to an S3 server, except refused ones.
 
     `refused` holds (method, part of the path) pairs.
 
@@ -127,4 +128,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

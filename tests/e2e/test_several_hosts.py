@@ -1,7 +1,7 @@
-"""Hosts with networks of their own, as docs/several_machines.md and docs/security.md lay them out.
+"""Hosts with separate networks, as described in docs/several_machines.md and docs/security.md.
 
-PostgreSQL, Redis (TLS, ACL, passwords) and an S3 are on one host, workers on two more, the scheduler and
-whoever submits on a fourth. Only the trainers pretend.
+PostgreSQL, Redis (TLS, ACL, passwords) and an S3 are on one host, workers on two more, the scheduler and the
+user on a fourth. Only the trainers are stubs.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ SWEEP = {
     "checkpoints": {"every_s": 0},
     "seed": 3,
 }
-#: What needs the artifacts as files.
+#: Commands that need the artifacts as files.
 ON_FILES = (checker.artifacts_right, checker.nothing_unreferenced)
 
 
 def set_in(doc: str, name: str) -> str:
-    """Return the value that a document's `export NAME=VALUE` gives."""
+    """Return the value of a document's `export NAME=VALUE`."""
     [found] = re.findall(rf"^export {name}='?(\S+?)'?(?:\s|$)", doc, re.M)
     return str(found)
 
 
 class Lab:
-    """A store's host, two for workers, and one from which all is asked."""
+    """A host for the store, two for workers, and one from which commands are run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ class Lab:
         self.store.close()
 
     def environ(self, user: str) -> dict[str, str]:
-        """Return what a process has in its environment that comes to Redis as `user`."""
+        """Return the environment of a process that connects to Redis as `user`."""
         broker = set_in(SECURITY.read_text(encoding="utf-8"), "KERASWEEP_BROKER_URL")
         broker = broker.replace("/etc/kerasweep", str(self.folder)).replace(
             "worker:PASSWORD", f"{user}:{QUOTED}"
@@ -115,7 +115,7 @@ class Lab:
         host.start([*words, f"--name={host.name}"], self.environ("worker"), self.folder / f"{host.name}.log")
 
     def kerasweep(self, words: str, user: str = "submit") -> str:
-        """Run a command at the desk; return what it prints."""
+        """Run a command on the user's host; return its output."""
         command = [str(BIN / "kerasweep"), *words.split()[1:]]
         return self.desk.run(command, self.environ(user), self.folder)
 
@@ -124,7 +124,7 @@ class Lab:
         return str(json.loads(self.kerasweep("kerasweep submit sweep.yaml -o json"))["sweep"])
 
     def ended(self, sweep: str) -> bool:
-        """Whether a sweep has ended, and as it should."""
+        """Whether a sweep has ended successfully."""
         found = self.records.sweep(sweep)
         assert found.state in (SweepState.RUNNING, SweepState.COMPLETED), found.message
         return found.state.final
@@ -144,7 +144,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made.open()
     yield made
     made.close()
-    for log in sorted(tmp_path.glob("*.log")):  # shown when the test fails
+    for log in sorted(tmp_path.glob("*.log")):  # shown if the test fails
         print(f"--- {log.name}\n{log.read_text()[-3000:]}")
 
 
@@ -171,7 +171,7 @@ def test_a_sweep_across_hosts_that_are_cut_off_slow_and_gone(lab: Lab, until: An
     before = len(lab.attempts(sweep, lab.right))
     until(lambda: len(lab.attempts(sweep, lab.right)) > before, 60, "the return of the host that was cut off")
 
-    # The other one goes for good.
+    # The other one is lost for good.
     until(lambda: any(one.outcome is None for one in lab.attempts(sweep, lab.left)), 20)
     lab.wire.cut(lab.left)
     lab.left.end()

@@ -1,4 +1,4 @@
-"""replay decides a sweep again; add puts points of a person's among those of the method."""
+"""replay decides a sweep again; add queues the user's points among those of the method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials that wait at rungs: what is decided on them, whoever is faster, and what a person may ask."""
+"""Trials that wait at rungs: the decisions on them, independent of speed, and user requests."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_two_cohorts_are_under_way_at_a_time(records: Records) -> None:
 
 
 def test_the_sweep_ends_where_nothing_gets_better_whoever_is_faster(records: Records) -> None:
-    """Those that may be under way by then are trained to their ends."""
+    """Those under way by then are trained to their ends."""
     for sweep, slots, pick in (("one1", 1, min), ("eight8", 8, max)):
         begin(records, sweep, stopping={"patience": 2})
         train(records, sweep, slots, pick)

@@ -1,4 +1,4 @@
-"""What Prometheus reads, and whether the Grafana dashboard asks for nothing else."""
+"""The metrics for Prometheus; the Grafana dashboard uses no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRAFANA = Path(__file__).parents[2] / "docs" / "grafana.json"
 
 
 def values_of(text: str) -> dict[tuple[str, ...], float]:
-    """Return each sample's value by its name and its labels' values, in the order of their names."""
+    """Return each sample's value by its name and its labels' values, in order of their names."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

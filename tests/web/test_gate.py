@@ -1,4 +1,4 @@
-"""Who gets into the page, and what may be changed from it."""
+"""Access to the page, and what may be changed from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasweep.scheduler.web.gate import Access
 
 @pytest.fixture(scope="module")
 def locked(show: Show) -> Iterator[Browser]:
-    """A page with a password that changes nothing."""
+    """A read-only page with a password."""
     port = listening.free_port(0)
     with Client(home=str(show.stage.home)) as client:
         access = Access(port=port, password="open ü sesame", read_only=True)

@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: followed, brushed, sorted, steered, and looked at."""
+"""The page in a headless Chromium: followed, brushed, sorted, steered, and inspected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kerasweep.scheduler.web.gate import Access
 pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=f"skipped: {chromium.missing()}")
 
 Until = Callable[..., None]
-#: Whether every chart has the width of its place.
+#: Whether every chart has the width of its container.
 FITS = """
 return [...document.querySelectorAll(".chart .uplot")].every(
   one => Math.abs(one.offsetWidth - Math.max(280, one.closest(".chart").clientWidth)) < 3)
@@ -31,7 +31,7 @@ HOSTILE = "<img src=x onerror='window.pwned=1'>"
 
 
 class Laboratory:
-    """A sweep that was submitted, what trains it, and a browser that looks at it."""
+    """A submitted sweep, a stand-in that trains it, and a browser that views it."""
 
     def __init__(self, stage: Stage, client: Client, browser: Chromium, job: Path) -> None:
         self.stage, self.client, self.browser = stage, client, browser
@@ -39,13 +39,13 @@ class Laboratory:
         self.path = f"/sweeps/{self.sweep}"
 
     def train(self, trial: int) -> None:
-        """Train a trial to its end; a later one is better."""
+        """Train a trial to its end; later ones are better."""
         self.stage.complete(self.sweep, trial, (0.9, 0.8 - trial / 20, 0.85))
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """A sweep of eight trials on record, none of them tried yet."""
+    """A recorded sweep of eight trials, none of them tried yet."""
     folder = tmp_path_factory.mktemp("page")
     stage = Stage(folder / ".kerasweep")
     (folder / "train.py").write_text(JOB + "\n\ndef callbacks(label=''):\n    return []\n", encoding="utf-8")

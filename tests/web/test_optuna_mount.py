@@ -1,4 +1,4 @@
-"""Optuna's dashboard over our records: the released one reads them whole, and can change nothing."""
+"""Optuna's dashboard over our records: the released version reads everything, and can change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages show, at addresses that can be sent to a colleague."""
+"""The content of the pages, at URLs that can be shared."""
 
 from __future__ import annotations
 

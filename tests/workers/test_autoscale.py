@@ -1,4 +1,4 @@
-"""The autoscaler against a made-up machine: it tries what may help, keeps what does, and undoes the rest."""
+"""The autoscaler against a simulated machine: it tries what may help, keeps what does, undoes the rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SWEEP = frozenset({"mlp"})
 
 
 class Machine:
-    """Trainers whose speed is given, seen twice a second by an autoscaler.
+    """Simulated trainers with a given speed, sampled twice a second by an autoscaler.
 
     Args:
-        speed: steps a second of a scale.
-        busy: cores that are busy at a scale.
+        speed: steps per second at a scale.
+        busy: the number of busy cores at a scale.
         most: the largest scale.
         cores: those of the machine; 0 for GPUs.
         room: whether there is memory for more.
@@ -40,7 +40,7 @@ class Machine:
         self.tried: list[Scale] = []
 
     def run(self, seconds: float, sweeps: frozenset[str] = SWEEP, full: bool = True) -> Scale:
-        """Let time pass; return the scale at its end."""
+        """Advance time; return the final scale."""
         for _ in range(int(2 * seconds)):
             scale = self.scaler.scale
             self.at_s += 0.5
@@ -58,7 +58,7 @@ class Machine:
         return self.scaler.scale
 
     def _speak(self) -> None:
-        """Let each trainer say how far it is, once a second, if it is any further."""
+        """Let each trainer report its progress, once a second, if there is any."""
         for number, count in enumerate(self.steps):
             if int(count) != self.said[number].made and self.at_s - self.said[number].at_s >= self.pulse_s:
                 self.said[number] = StepCount(int(count), self.at_s)

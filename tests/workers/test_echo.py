@@ -1,4 +1,4 @@
-"""A trainer's raw output is passed on within bounds, and never blocks its end."""
+"""A trainer's raw output is forwarded within limits, and never blocks its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kerasweep.workers.echo import Echo
 def echoed(tmp_path: Path, size: int) -> bytes:
     with (tmp_path / "log").open("wb") as target:
         echo = Echo("cpu 0", target.fileno())
-        held = os.dup(echo.descriptor)  # as a process that was left behind would
+        held = os.dup(echo.descriptor)  # as a process left behind would
         echo.start()
         for _ in range(size >> 16):
             os.write(held, b"x" * (1 << 16))

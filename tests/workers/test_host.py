@@ -1,4 +1,4 @@
-"""A host with stub trainers: it grows, and shrinks without ending what still trains."""
+"""A host with stub trainers: it scales up, and down without ending running trials."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def an_order(trial: int = 0, **params: object) -> TrainOrder:
 
 
 def heard(run: Run) -> list[object]:
-    """Return all that is heard of a run to its end."""
+    """Return all events of a run to its end."""
     found: list[object] = []
     while not isinstance(found[-1] if found else None, (DoneEvent, PipeDefect, Death)):
         found.append(run.events.get(timeout=20))

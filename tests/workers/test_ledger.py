@@ -1,4 +1,4 @@
-"""The ledger: order is kept through an outage, one bad page spoils no other, no lease is overstayed."""
+"""The ledger: order survives an outage, one bad page does not spoil others, no lease is exceeded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE, TWO = AttemptKey("abcd1234", 1, 1), AttemptKey("abcd1234", 2, 1)
 
 
 class FakeRecords:
-    """Keeps what it is given; refuses as it is told."""
+    """Keeps what it is given; refuses when told to."""
 
     def __init__(self) -> None:
         self.kept: list[Progress] = []
@@ -37,7 +37,7 @@ class FakeRecords:
         return {progress.key: self.answers.get(progress.key, Answer.GO_ON) for progress in batch}
 
     def seen(self, worker: str, facts: object) -> None:
-        """Sign in."""
+        """Register."""
 
     def gone(self, worker: str) -> None:
         self.left = True
@@ -47,7 +47,7 @@ class FakeRecords:
 
 
 class Heard:
-    """What an attempt hears from its ledger."""
+    """What an attempt receives from its ledger."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []

@@ -1,4 +1,4 @@
-"""A worker's folder goes with it, however it ends, and never before."""
+"""A worker's folder is removed when it ends, however it ends, and never before."""
 
 from __future__ import annotations
 

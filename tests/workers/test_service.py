@@ -16,7 +16,7 @@ from kerasweep.workers.work import trials_wait
 
 
 class Waiting:
-    """Records of sweeps whose waiting trials take so many seconds, or that raise."""
+    """Records of sweeps whose waiting trials take this many seconds, or that raise."""
 
     def __init__(self, waiting: float | Exception) -> None:
         self._waiting = waiting
@@ -38,7 +38,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     [
         (0.0, 8, False),
         (48.0, 8, False),
-        (48.0, 1, True),  # one trial after the other, as `fit` trains
+        (48.0, 1, True),  # one trial after the other, as with `fit`
         (math.inf, 8, True),
         (NotFound("gone"), 8, False),
         (OutOfReach("the store", "sqlite://", "wait"), 8, False),

@@ -1,4 +1,4 @@
-"""Who may train in a trainer together, and how many hints that is."""
+"""Which trials may share a trainer, and how many hints the worker may take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps a second of a worker, counted over trainers that come and go."""
+"""A worker's steps per second, counted over trainers that come and go."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_steps_are_counted_over_trainers_that_start_again() -> None:
     assert pace.steps_per_s == 0.0
     pace.observe(sample(10.0, 150, 30))
     assert pace.steps_per_s == pytest.approx(8.0)
-    pace.observe(sample(20.0, 20, 30))  # the first one was started again
+    pace.observe(sample(20.0, 20, 30))  # the first one was restarted
     assert (pace.steps, pace.steps_per_s) == (200, pytest.approx(2.0))
     pace.observe(sample(30.0, 25))
     assert pace.steps == 205

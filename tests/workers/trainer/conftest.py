@@ -23,7 +23,7 @@ def order() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def write_job(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a job's files into a folder of their own."""
+    """Writes a job's files into its own folder."""
 
     def write(text: str, name: str = "job", **files: str) -> Path:
         folder = tmp_path / name
@@ -38,7 +38,7 @@ def write_job(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def start_peer(tmp_path: Path) -> Iterator[Callable[..., Peer]]:
-    """Starts trainers, and ends them with the test."""
+    """Starts trainers, and stops them with the test."""
     peers: list[Peer] = []
 
     def start(*flags: str) -> Peer:

@@ -1,4 +1,4 @@
-"""A trainer process under orders: what it sends, and how attempts end."""
+"""A trainer process under orders: its events, and how attempts end."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_failures_say_rule_value_and_remedy(
 def test_early_stopping_knows_the_direction_of_losses_and_of_the_goal(
     bench: Bench, monitor: str, stops: bool
 ) -> None:
-    """Keras knows neither: an output's loss, here rising, nor what a callback reports."""
+    """Keras knows neither: an output's loss, here increasing, nor what a callback reports."""
     end = bench.train(
         params={"own": "reports"},
         spec={"metric": {"name": "peculiar", "goal": "maximize"}},
@@ -327,7 +327,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(bench: Bench, d
 
 
 def _with_other_callbacks(path: Path) -> str:
-    """Give a checkpoint a state of callbacks that does not fit; return its digest."""
+    """Give a checkpoint a callback state that does not match; return its digest."""
     whole = Checkpoint.from_bytes(path.read_bytes())
     state = [{**callback, "state": {"kept": {"mystery": 1}}} for callback in whole.manifest["callbacks"]]
     data = Checkpoint({**whole.manifest, "callbacks": state}, whole.arrays).to_bytes()
@@ -354,7 +354,7 @@ def test_two_replicas_follow_a_declared_schedule_and_its_reductions(bench: Bench
 
 
 def test_two_replicas_never_see_an_empty_share(bench: Bench) -> None:
-    """The data leave a rest of one row in training and in validation."""
+    """The data leaves a remainder of one row in training and in validation."""
     (bench.folder / "odd").mkdir()
     (bench.folder / "odd" / "train.py").write_text(
         JOB.replace("rows=40", "rows=41").replace(

@@ -1,4 +1,4 @@
-"""What a job prints is kept to a stated size, with a word where it was cut, in time linear in its length."""
+"""A job's output is limited in size, with a note where it was cut, in time linear in its length."""
 
 from __future__ import annotations
 

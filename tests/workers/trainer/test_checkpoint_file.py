@@ -109,7 +109,7 @@ def test_a_callback_comes_back_with_all_that_is_state() -> None:
     back = Checkpoint.from_bytes(manifest)
     reader = StateReader(back.arrays)
     reader.attributes(fresh, back.manifest["state"])
-    assert float(fresh.variable.value) == 1.0  # nothing is assigned before all of it was read
+    assert float(fresh.variable.value) == 1.0  # nothing is assigned before everything was read
     reader.apply()
 
     for name in ("plain", "nested", "counts", "ordered", "lists", "kept"):
@@ -132,7 +132,7 @@ def test_a_callback_comes_back_with_all_that_is_state() -> None:
 
 
 class Late(keras.callbacks.Callback):
-    """Gains what it keeps during the training, as many callbacks do."""
+    """Gains attributes during the training, as many callbacks do."""
 
     def train(self) -> None:
         self.history = {"loss": [1.0]}

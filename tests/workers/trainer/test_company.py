@@ -1,4 +1,4 @@
-"""How many trials have one graph, as those that are here at the same time tell."""
+"""Estimating how many trials have one graph, from those present at the same time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_that_leaves_is_not_waited_for_and_other_sweeps_do_not_count() -> No
 
 
 def test_a_trial_that_comes_first_waits_for_the_next_one() -> None:
-    """On a warm worker the first trial asks before the second is there; alone it would tell nothing."""
+    """On a warm worker the first trial asks before the second is there; alone it would show nothing."""
     company = Company()
     waits = threading.Event()
     found: list[int] = []

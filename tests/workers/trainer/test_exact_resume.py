@@ -1,4 +1,4 @@
-"""A trial interrupted twice, each time resumed in a new process, is the trial that was left alone."""
+"""A trial interrupted twice, each time resumed in a new process, equals the uninterrupted trial."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Interruption:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any) -> Any:
-    """Every case left alone, and interrupted twice."""
+    """Every case uninterrupted, and interrupted twice."""
     folder = tmp_path_factory.mktemp("resume")
     peers: list[Any] = []
 

@@ -22,7 +22,7 @@ from kerasweep.workers.models.samples import arrange, make_samples, read_samples
 
 pytestmark = [
     pytest.mark.tf,
-    # Keras 3.15 asks NumPy for copies of TensorFlow's variables in NumPy's old way.
+    # Keras 3.15 requests copies of TensorFlow's variables in NumPy's old way.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -81,7 +81,7 @@ def model_file(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def own_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a job whose model has classes of its own, and that model; made in another process."""
+    """A folder with a job whose model has custom classes, and that model; created in another process."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "train.py").write_text(JOB, encoding="utf-8")
     subprocess.run([sys.executable, "train.py"], cwd=folder, check=True, capture_output=True, timeout=120)

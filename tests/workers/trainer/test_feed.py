@@ -1,4 +1,4 @@
-"""What an epoch is fed with: it follows from the seed and the epoch alone."""
+"""The input of an epoch: it depends only on the seed and the epoch."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_code_of_the_job_has_no_key(what: str) -> None:
 
 
 class Own(keras.Model):
-    """Reads a number of its own in its step."""
+    """Reads its own number in its step."""
 
     def __init__(self, strength: float, noise: str = "none") -> None:
         super().__init__()

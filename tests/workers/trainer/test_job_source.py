@@ -26,7 +26,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def load(write_job: Write) -> Any:
-    """Loads jobs, and takes them out of the process again."""
+    """Loads jobs, and removes them from the process again."""
     loaded: list[JobSource] = []
 
     def load_job(text: str, name: str = "job", **files: str) -> JobSource:

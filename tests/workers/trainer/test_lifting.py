@@ -1,4 +1,4 @@
-"""Constants that differ within a family become arguments of one program, and change no bit."""
+"""Constants that differ within a family become arguments of one program, without changing a bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Values = tuple[float, float, float]
 
 
 class Penalised(keras.Model):
-    """Has a number of its own in its step."""
+    """Has its own number in its step."""
 
     def __init__(self, penalty: float) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def test_a_family_shares_one_program_with_the_bits_of_programs_of_their_own(
     loops = [bound.train.loop for bound, _ in together]
     assert loops[1] is loops[2] is loops[3]
     assert loops[1] is not loops[0]  # the first one knew of no other
-    if build is not own_step:  # whose constants only its traces tell
+    if build is not own_step:  # whose constants are only known from its traces
         assert traces == 2
 
 

@@ -1,4 +1,4 @@
-"""What a model file holds and does: layers, metrics, predictions, a diagram."""
+"""The content and behaviour of a model file: layers, metrics, predictions, a diagram."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build_model():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A job, and a model that adds its two inputs up."""
+    """A job, and a model that adds its two inputs."""
     (tmp_path / "train.py").write_text(JOB, encoding="utf-8")
     inner = keras.Sequential(
         [keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")], name="inner"
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(folder: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that asks, and gives the exit code and the answer."""
+    """Return a function that runs a query, and returns the exit code and the answer."""
 
     def run(command: str, *flags: str) -> tuple[int, dict[str, Any]]:
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""How many trials are let in, by memory, and after memory ran out."""
+"""How many trials are admitted, by memory, and after memory ran out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDLE, RUN, LIMIT = 100, 50, 260
 
 
 class Run:
-    """What `MemoryGate` asks of a run."""
+    """What `MemoryGate` needs of a run."""
 
     def __init__(self) -> None:
         self.stop = StopFlag()
@@ -31,7 +31,7 @@ class Run:
 
 
 class Memory:
-    """Memory that runs take when they are inside."""
+    """Memory that runs use while they are inside."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -41,7 +41,7 @@ class Memory:
 
 
 class Visit(threading.Thread):
-    """A run that waits for a place in a thread of its own."""
+    """A run that waits for admission in its own thread."""
 
     def __init__(self, gate: MemoryGate, memory: Memory) -> None:
         super().__init__(daemon=True)

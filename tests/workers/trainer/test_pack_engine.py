@@ -1,4 +1,4 @@
-"""Which trials are packed, what is said of those that are not, and what the sweep's records decide."""
+"""Which trials are packed, the reasons for the others, and decisions in the sweep's records."""
 
 from __future__ import annotations
 
@@ -189,9 +189,9 @@ def test_small_sweeps_are_not_compiled(trainer: Trainer) -> None:
 def test_trials_with_graphs_of_their_own_are_measured_once_and_compiled_where_each_is_worth_it(
     trainer: Trainer,
 ) -> None:
-    """TensorFlow rewrites a division by a constant, which stays one: each trial has a graph to compile."""
+    """TensorFlow rewrites a division by a constant, which is not lifted: each trial compiles a graph."""
     trials = range(1, 5)
-    # Of 1,024 steps each, which take more than a second in all, and much less each.
+    # Each has 1,024 steps, which take more than a second in all, and much less each.
     spec = {
         "method": {"name": "random"},
         "parameters": {"rows": 4096, "divisor": {"distribution": "uniform", "min": 1.1, "max": 2.1}},

@@ -1,4 +1,6 @@
-"""A trial has one result, whoever trains it: `fit`, a pack of one, of many, or one whose members change."""
+"""A trial has one result, however it is trained: with `fit`, in a pack of one, of many, or of changing
+members.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +67,12 @@ _COMPANIONS = (
     (22, {"rate": 0.001, "aux": 0.1, "strength": 0.0}, 6),
     (23, {"rate": 0.1}, EPOCHS),
 )
-#: No two attempts have one name, in whichever process they are.
+#: No two attempts have the same name, in whichever process they are.
 _ATTEMPTS = itertools.count(1)
 
 
 class Lessons:
-    """Trains cases in trainers, and keeps how the trial of each case ended.
+    """Trains cases in trainers, and keeps the result of each case's trial.
 
     Args:
         order: makes `train` messages.
@@ -114,7 +116,7 @@ def alone(lessons: Lessons, peer: Any, names: list[str], engine: str = "pack") -
 
 
 def in_company(lessons: Lessons, peer: Any, names: list[str]) -> Lessons:
-    """Four at a time: one is there before, one leaves in the middle, one comes in the middle."""
+    """Four at a time: one is there before, one leaves midway, one comes midway."""
     for name in names:
         before = lessons.accompany(peer, name, 1)
         short = lessons.accompany(peer, name, 0)
@@ -123,7 +125,7 @@ def in_company(lessons: Lessons, peer: Any, names: list[str]) -> Lessons:
         late = lessons.accompany(peer, name, 2)
         lessons.note(peer, name, run)
         for other in (before, short, late):
-            end = peer.end(other)  # with their rates some of them may diverge, which touches no other
+            end = peer.end(other)  # with their rates some may diverge, which affects no other
             if end["ev"] != "done" and end.get("class") != "diverged":
                 lessons.ends[name] = end
     return lessons
@@ -145,7 +147,7 @@ def paused(lessons: Lessons, peer: Any, names: list[str]) -> Parts:
 
 
 def moved(lessons: Lessons, peer: Any, parts: Parts) -> Lessons:
-    """Resume what was paused in another pack, of another process."""
+    """Resume the paused trial in another pack, in another process."""
     for name, (end, seen) in parts.items():
         if end["ev"] != "released":  # it was faster than the stop, or failed
             lessons.ends[name], lessons.logs[name] = end, seen
@@ -157,7 +159,7 @@ def moved(lessons: Lessons, peer: Any, parts: Parts) -> Lessons:
 
 
 def in_packs(start: Callable[[], Any], order: Any, names: list[str], *, xla: bool) -> dict[str, Lessons]:
-    """Train every case in each way, in two processes: compiling is what takes the time.
+    """Train every case in each way, in two processes: compiling takes most of the time.
 
     In the first one a case is alone, and its own model is traced; in the second others were there before it.
     """
@@ -173,7 +175,7 @@ def in_packs(start: Callable[[], Any], order: Any, names: list[str], *, xla: boo
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory, peer_type: Any) -> Iterator[Callable[[], Any]]:
-    """Starts a trainer, and ends the one before it."""
+    """Starts a trainer, and stops the previous one."""
     folder = tmp_path_factory.mktemp("pack")
     peers: list[Any] = []
 
@@ -190,7 +192,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, peer_type: Any) -> Iterator[
 
 @pytest.fixture(scope="module")
 def names(request: pytest.FixtureRequest) -> list[str]:
-    """The cases that are asked for in this session: each takes its time."""
+    """The cases selected for this session: each takes its time."""
     asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     return [name for name in CASES if name in asked]
 

@@ -1,4 +1,4 @@
-"""A model file finds room in another folder, or waits for it."""
+"""A model file finds space in another folder, or waits for it."""
 
 from __future__ import annotations
 

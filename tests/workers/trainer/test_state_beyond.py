@@ -1,4 +1,4 @@
-"""State that no list of variables has is in the checkpoint and in the digest, by either engine."""
+"""State outside every list of variables is in the checkpoint and in the digest, with either engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def peers(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Iterator[tuple[Peer, Peer]]:
-    """Two trainers with one store of artifacts; the second waits at the gate."""
+    """Two trainers with one artifact store; the second is started on demand."""
     folder = tmp_path_factory.mktemp("trainers")
     both = Peer(folder), Peer(folder, environ={"GATE": str(gate)})
     yield both

@@ -1,4 +1,4 @@
-"""Whom an exception blames: the job, its memory, or the machine."""
+"""What an exception blames: the job, its memory, or the machine."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_memory(exc: BaseException) -> None:
 
 
 class Mute(Exception):
-    """It cannot say what went wrong."""
+    """An exception without a readable message."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")

@@ -89,7 +89,9 @@ class XlaChoice:
             with graph.family.held(material.wait):
                 known = self._known(name)  # another graph of the family may have been first
                 if known is None:
-                    known = self._decide(name, *self._measure(graph, material))
+                    worth, why = self._measure(graph, material)
+                    told = f"trials of this graph train {'with' if worth else 'without'} XLA; {why}"
+                    known = self._decide(name, worth, told)
         return bool(known)
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
