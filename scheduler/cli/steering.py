@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kerasweep.jobs.errors import InputError
-from kerasweep.jobs.sweepfile.plain_yaml import read_yaml
-from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.points import read_pair
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
@@ -93,7 +91,7 @@ def add(
 ) -> None:
     """Add a point to a running sweep, in addition to those that its method chooses."""
     found = client.sweep(sweep)
-    done = found.add(dict(map(_pair, values)))
+    done = found.add(dict(map(read_pair, values)))
     emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.sentence(done))
 
 
@@ -109,13 +107,3 @@ def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat
     waiting = sweep.status().waiting
     if waiting and sweep.record.state is SweepState.RUNNING:
         say(f"waiting: {waiting}")
-
-
-def _pair(given: str) -> tuple[str, Any]:
-    name, found, text = given.partition("=")
-    if not found or not name:
-        raise InputError(f"a value is given as NAME=VALUE, got {given!r}; such as learning_rate=0.01")
-    try:
-        return name, read_yaml(f"value: {text}")[0]["value"]
-    except RuleError as breach:
-        raise InputError(f"{name}: {breach.rule}\n{breach.remedy}") from breach

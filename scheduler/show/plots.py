@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.printable import printable
 from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
+from kerasweep.scheduler.show.pictures import THEME, Pictures, plain_numbers
 from kerasweep.scheduler.show.study import study_of
 
 if TYPE_CHECKING:
@@ -30,11 +31,17 @@ VIEWS = {
     "slice": "plot_slice",
     "importances": "plot_param_importances",
 }
+_TITLES = {
+    "history": "{} of each trial",
+    "parallel": "parameters and {}",
+    "slice": "{} by parameter",
+    "importances": "what explains {}",
+}
+_COLOURS = ["#0b57a4", "#a8201a", "#1b6e33", "#7a4d00", "#6a2c91", "#00606b"]
 ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
 _TITLE_CHARS = 95
 _INCHES, _DPI = (9.0, 5.0), 120
-_PANEL_INCHES, _COLUMN_INCHES = 3.2, 2.1
 _PAGE = (
     "<!doctype html><html><head><meta charset='utf-8'><title>{title}</title></head><body>{body}</body></html>"
 )
@@ -64,10 +71,13 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks its matplotlib backend as experimental
         if ending == ".html":
-            _write_page(target, sweep.name, [_plotly_view(view, study, escape(name)) for view in views])
+            _write_page(
+                target, sweep.name, [_plotly_view(view, study, escape(name), sweep.name) for view in views]
+            )
         else:
-            with _literal_text():
-                _write_pictures(target, [_matplotlib_view(view, study, name) for view in views])
+            with _theme():
+                pictures = Pictures(sweep, trials)
+                _write_pictures(target, [pictures.draw(view) for view in views])
 
 
 def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None, target: Path) -> None:
@@ -91,7 +101,7 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
     if ending == ".html":
         _write_page(target, title, [_plotly_curves(title, panels, best_epoch)])
     else:
-        with _literal_text():
+        with _theme():
             _write_pictures(target, [_matplotlib_curves(printable(title), panels, best_epoch)])
 
 
@@ -113,9 +123,9 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _literal_text() -> Any:
-    """Keep matplotlib from parsing text between dollar signs as a formula."""
-    return _import("matplotlib").rc_context({"text.parse_math": False})
+def _theme() -> Any:
+    """Draw what follows with the one look that our pictures have."""
+    return _import("matplotlib").rc_context(dict(THEME))
 
 
 def _import(name: str) -> Any:
@@ -134,47 +144,19 @@ def _pyplot() -> Any:
     return _import("matplotlib.pyplot")
 
 
-def _matplotlib_view(view: str, study: Any, name: str) -> Any:
-    pyplot = _pyplot()
-    drawn = _drawer("optuna.visualization.matplotlib", view)(study, **_options(view, name))
-    axes = list(drawn.flat) if hasattr(drawn, "flat") else [drawn]
-    figure = axes[0].figure
-    width, height = _INCHES
-    if view == "slice":
-        figure.set_size_inches(max(width, _PANEL_INCHES * len(axes)), height)
-        for axis in axes:
-            _tell_apart(axis)
-    elif view == "parallel":
-        columns = len(axes[0].get_xticks())
-        figure.set_size_inches(max(width, _COLUMN_INCHES * columns), height)
-        _clear_of_lines(figure)
-        axes[0].tick_params(axis="x", labelrotation=20)
-    else:
-        figure.set_size_inches(width, height)
-    pyplot.close(figure)
+def _plotly_view(view: str, study: Any, name: str, sweep: str) -> Any:
+    figure = _drawer("optuna.visualization", view)(study, **_options(view, name))
+    return _styled(figure, f"{escape(sweep)}: {_TITLES[view].format(name)}")
+
+
+def _styled(figure: Any, title: str) -> Any:
+    """Give a figure of plotly's the look of our pictures: numbers without exponents, and a title of ours."""
+    figure.update_layout(
+        title=title, template="plotly_white", font_family="system-ui, sans-serif", colorway=_COLOURS
+    )
+    figure.update_xaxes(exponentformat="none", minexponent=9)
+    figure.update_yaxes(exponentformat="none", minexponent=9)
     return figure
-
-
-def _tell_apart(axis: Any) -> None:
-    """Rotate the labels of a slice's axis so that they do not overlap; strings lose their quotes."""
-    labels = [label.get_text() for label in axis.get_xticklabels()]
-    if any(label.startswith("'") for label in labels):
-        axis.set_xticks(axis.get_xticks(), [label.strip("'") for label in labels])
-    axis.tick_params(axis="x", labelrotation=30)
-    for label in axis.get_xticklabels():
-        label.set(horizontalalignment="right", rotation_mode="anchor")
-
-
-def _clear_of_lines(figure: Any) -> None:
-    """Draw the labels of parallel axes above the lines that cross them."""
-    halo = _import("matplotlib.patheffects").withStroke(linewidth=4, foreground="white")
-    for axis in figure.axes:
-        for label in axis.get_yticklabels():
-            label.set(path_effects=[halo], zorder=10)
-
-
-def _plotly_view(view: str, study: Any, name: str) -> Any:
-    return _drawer("optuna.visualization", view)(study, **_options(view, name))
 
 
 def _drawer(module: str, view: str) -> Callable[..., Any]:
@@ -204,13 +186,12 @@ def _matplotlib_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch
             axis.axvline(
                 best_epoch, color="0.5", linestyle="--", linewidth=1, label=f"best epoch {best_epoch}"
             )
-        axis.grid(visible=True, alpha=0.3)
         axis.legend()
         axis.set_ylabel(curves[0].name)
+        plain_numbers(axis.yaxis)
     axes.flat[-1].set_xlabel("epoch")
     axes.flat[-1].xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(textwrap.fill(title, _TITLE_CHARS))
-    figure.tight_layout()
+    figure.suptitle(textwrap.fill(title, _TITLE_CHARS), x=0.01, ha="left", weight="bold", size=13)
     pyplot.close(figure)
     return figure
 
@@ -226,8 +207,8 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
         if best_epoch is not None:
             figure.add_vline(best_epoch, line_dash="dash", line_color="gray", row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
-    figure.update_layout(title=escape(title), height=120 + 300 * len(panels))
-    return figure
+    figure.update_layout(height=120 + 300 * len(panels))
+    return _styled(figure, escape(title))
 
 
 def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:

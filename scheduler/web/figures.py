@@ -12,6 +12,7 @@ from kerasweep.jobs.trial import COUNTED
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.show.scales import AxisScale
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import AttemptRecord
@@ -21,63 +22,7 @@ if TYPE_CHECKING:
 #: How many trials a drawing shows: the best, or for attempts the newest.
 MOST_LINES, _MOST_POINTS, _MOST_BARS = 300, 800, 1500
 _MOST_AXES = 10
-_LOG_RATIO = 50.0
 _FEWEST = 2
-
-
-@dataclass(frozen=True)
-class AxisScale:
-    """An axis from 0 to 1: linear, logarithmic, or categorical.
-
-    Args:
-        low: the lowest value.
-        high: the highest value.
-        log: whether it is logarithmic.
-        labels: the values in order, if they are not numeric or few.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    labels: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, values: Sequence[Any]) -> AxisScale:
-        """Return a scale that covers all of these values."""
-        numbers = [one for one in values if _is_number(one)]
-        if len(numbers) < len(values) or not numbers:
-            labels = tuple(sorted({wording.brief(one) for one in values}))
-            return cls(0.0, max(1.0, len(labels) - 1.0), labels=labels)
-        low, high = float(min(numbers)), float(max(numbers))
-        if low == high:
-            room = abs(low) / 10 or 0.5
-            return cls(low - room, high + room)
-        return cls(low, high, log=low > 0 and high / low >= _LOG_RATIO)
-
-    def at(self, value: Any) -> float:
-        """Return the position of a value, from 0 to 1."""
-        if self.labels:
-            return self.labels.index(wording.brief(value)) / self.high if len(self.labels) > 1 else 0.5
-        low, high, given = (
-            (math.log(one) for one in (self.low, self.high, value))
-            if self.log
-            else (self.low, self.high, value)
-        )
-        return float((given - low) / (high - low))
-
-    def clipped(self, value: float) -> float:
-        """Return the position of a bound of any size, from 0 to 1."""
-        return self.at(min(self.high, max(self.low, value)))
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """Return the positions and texts of the labels."""
-        if self.labels:
-            return [
-                (index / self.high if len(self.labels) > 1 else 0.5, one)
-                for index, one in enumerate(self.labels)
-            ]
-        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
-        return [(self.at(one), f"{one:.3g}") for one in (self.low, middle, self.high)]
 
 
 @dataclass(frozen=True)
@@ -238,7 +183,3 @@ def _at(trial: Trial, name: str) -> Any:
 
 def _has_value(trial: Trial) -> bool:
     return trial.value is not None and math.isfinite(trial.value)
-
-
-def _is_number(given: Any) -> bool:
-    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)

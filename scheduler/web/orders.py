@@ -12,9 +12,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from kerasweep.jobs.errors import InputError, NotFound
 from kerasweep.scheduler.client import removal, wording
+from kerasweep.scheduler.client.points import read_pair
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web.pages import Pages
 from kerasweep.scheduler.web.shelf import Shelf
+
+#: What the names of a point's fields begin with, and how many fields a form may have.
+PARAM, _MOST_FIELDS = "param.", 200
 
 
 @dataclass(frozen=True)
@@ -25,22 +29,28 @@ class Order:
         says: what it does, in the words of the command's help.
         of_trial: whether it can apply to one trial.
         destroys: whether it cannot be undone.
-        does: performs it; takes the sweep, the trial and the given number, and returns what was done.
+        does: performs it; takes the sweep, the trial and the fields of the form, and returns what was done.
     """
 
     says: str
     of_trial: bool
     destroys: bool
-    does: Callable[[Sweep, int | None, str], str]
+    does: Callable[[Sweep, int | None, Mapping[str, str]], str]
 
 
-def _extend(sweep: Sweep, _: int | None, given: str) -> str:
+def _extend(sweep: Sweep, _: int | None, form: Mapping[str, str]) -> str:
+    given = form.get("number", "").strip()
     if not given.isdecimal() or not 1 <= int(given[:9]) <= 10_000_000:
         raise InputError(f"the number of trials must be a whole number above 0, got {given[:20]!r}")
     return sweep.extend(int(given))
 
 
-def _remove(sweep: Sweep, _: int | None, __: str) -> str:
+def _add(sweep: Sweep, _: int | None, form: Mapping[str, str]) -> str:
+    given = {name.removeprefix(PARAM): text.strip() for name, text in form.items() if name.startswith(PARAM)}
+    return sweep.add(dict(read_pair(f"{name}={text}") for name, text in given.items() if text))
+
+
+def _remove(sweep: Sweep, _: int | None, __: Mapping[str, str]) -> str:
     if not sweep.state.final:
         raise InputError(
             f"a sweep must have ended to be removed, got sweep {sweep.name} ({sweep.id}), which is "
@@ -63,6 +73,7 @@ ORDERS: Mapping[str, Order] = {
         "Queue failed and cancelled trials again, or one of them.", True, False, lambda s, t, _: s.retry(t)
     ),
     "extend": Order("Give a sweep more trials; finished ones are kept.", False, False, _extend),
+    "add": Order("Add a point to a running sweep, beside those that its method chooses.", False, False, _add),
     "rm": Order(
         "Remove the sweep: records, models, checkpoints, curves. This cannot be undone.",
         False,
@@ -92,7 +103,14 @@ class Orders:
         if trial is not None:
             sweep.trial(trial)
         return self._pages.draw(
-            request, "confirm.html", sweep=sweep, trial=trial, name=name, order=order, handle=sweep.handle
+            request,
+            "confirm.html",
+            sweep=sweep,
+            trial=trial,
+            name=name,
+            order=order,
+            handle=sweep.handle,
+            best=sweep.best_record() if name == "add" else None,
         )
 
     async def do(self, request: Request) -> Response:
@@ -123,7 +141,7 @@ class Orders:
         """Return the content of a form, or why it is refused."""
         if self._read_only:
             return PlainTextResponse("This page is read-only; it was started with --read-only.", 403)
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=_MOST_FIELDS)
         given = {name: values[0] for name, values in form.items()}
         if not request.state.gate.accepts(request.state.session, given.get("token", "")):
             told = "The form does not belong to this session; go back, reload the page and try again."
@@ -134,7 +152,7 @@ class Orders:
         name, order = _order(request)
         sweep = self._shelf.sweep(request.path_params["sweep"])
         trial = _trial(order, given.get("trial", ""))
-        done = order.does(sweep, trial, given.get("number", "").strip())
+        done = order.does(sweep, trial, given)
         self._shelf.marks(fresh=True)
         path = f"/sweeps/{sweep.id}" + ("" if trial is None else f"/trials/{trial}")
         return RedirectResponse(f"{'/sweeps' if name == 'rm' else path}?done={quote(done[:500])}", 303)

@@ -77,6 +77,10 @@ def test_a_sweep_is_paused_resumed_extended_and_a_trial_retried(show: Show) -> N
     assert "only a trial that has not ended can be paused" in ended.text, "the words of the command line"
     assert browser.post(f"{base}/ask/extend", {"token": token, "number": "-1"}).status == 400
     assert browser.post(f"{base}/ask/rm", {"token": token}).status == 400, "it has not ended"
+    point = {"param.learning_rate": "0.1", "param.units": "50"}
+    twin = browser.post(f"{base}/ask/add", {"token": token, **point})
+    assert twin.status == 400, "every point of the grid is there"
+    assert "must" in twin.text or "missing" in twin.text or "a point is tried once" in twin.text
     assert browser.post(f"{base}/ask/retry", {"token": token, "trial": "5"}).status == 303
     assert show.stage.records.trial(TrialKey(show.sweep, 5)).state is TrialState.QUEUED
     assert browser.post(f"{base}/ask/cancel", {"token": token, "trial": "7"}).status == 303
