@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.web.listing import Wanted
 
 #: How many trials a drawing shows: the best, or for attempts the newest.
-MOST_LINES, _MOST_POINTS, _MOST_BARS = 300, 800, 1500
+MOST_LINES, _MOST_POINTS, _MOST_BARS = 200, 300, 600
 _MOST_AXES = 10
 _FEWEST = 2
 

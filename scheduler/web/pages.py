@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.templating import Jinja2Templates
 
 from kerasweep.jobs.errors import InputError, NotFound
@@ -27,6 +28,8 @@ from kerasweep.scheduler.web.shelf import Shelf
 
 _JOURNAL, _LOG_LINES = 20, 400
 _CHUNK = 1 << 18
+#: How many sweeps' pages are kept as they were drawn.
+_MOST_DRAWN = 32
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Pages:
 
     def __init__(self, shelf: Shelf, templates: Jinja2Templates, *, read_only: bool) -> None:
         self._shelf, self._templates, self._read_only = shelf, templates, read_only
+        self._drawn: dict[tuple[str, str], tuple[tuple[str | None, str | None], bytes]] = {}
+        self._turn = threading.Lock()
 
     def draw(self, request: Request, template: str, /, code: int = 200, **facts: Any) -> Response:
         """Return a page."""
@@ -99,8 +104,21 @@ class Pages:
         return self.draw(request, "sweeps.html", rows=rows, asked=asked, workers=self._shelf.client.workers())
 
     def sweep(self, request: Request) -> Response:
-        """Show one sweep."""
+        """Show one sweep; who asks the same before anything has changed gets what was drawn before."""
         sweep = self._sweep(request)
+        marks = self._shelf.marks()
+        key, mark = (sweep.id, request.url.query), (marks.get(sweep.id), marks.get(PROCESSES))
+        with self._turn:
+            drawn = self._drawn.get(key)
+        if drawn is None or drawn[0] != mark:
+            drawn = (mark, bytes(self._draw_sweep(request, sweep).body))
+            with self._turn:
+                self._drawn[key] = drawn
+                while len(self._drawn) > _MOST_DRAWN:
+                    self._drawn.pop(next(iter(self._drawn)))
+        return HTMLResponse(drawn[1])
+
+    def _draw_sweep(self, request: Request, sweep: Sweep) -> Response:
         trials, names = self._trials(sweep), self._names(sweep)
         wanted = Wanted.of(request.query_params, list(names))
         chosen = wanted.chosen(trials)
