@@ -31,12 +31,16 @@ class SmallProgram:
         folder: where it lies as `train.py`, as in a bundle.
         params: of each trial.
         training: the sweep file's block.
+        spec: more of the sweep file.
+        said: what a note must say; None where no note may doubt that a resumed trial is the same.
     """
 
     name: str
     folder: Path
     params: tuple[Mapping[str, Any], ...]
     training: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    said: str | None
 
 
 def names(jobs: Path = HERE / "jobs") -> list[str]:
@@ -55,17 +59,22 @@ def prepared(name: str, where: Path, jobs: Path = HERE / "jobs") -> SmallProgram
     head = "\n".join(line[3:] for line in text.splitlines() if line.startswith("#: "))
     told = yaml.safe_load(head) or {}
     training = {"epochs": 2, "batch_size": 30, "shuffle": False, "xla": False, **told.get("training", {})}
-    return SmallProgram(name, folder, tuple(told.get("params", [{}])), training)
+    params, spec = tuple(told.get("params", [{}])), told.get("spec", {})
+    return SmallProgram(name, folder, params, training, spec, told.get("said"))
 
 
-def begin(peer: Peer, program: SmallProgram, attempt: int = 1, **changes: Any) -> list[str]:
-    """Start all trials of a program at once; return their runs."""
+def begin(
+    peer: Peer, program: SmallProgram, attempt: int = 1, only: int | None = None, **changes: Any
+) -> list[str]:
+    """Start the trials of a program at once, or one of them; return their runs."""
     runs = []
     for number, params in enumerate(program.params):
-        run = f"{program.name}/{number}/{attempt}"
-        asked = {"params": dict(params), "training": dict(program.training), **changes}
-        peer.send(**make_order(program.folder, run, **asked))
-        runs.append(run)
+        if only is None or only == number:
+            run = f"{program.name}/{number}/{attempt}"
+            spec = {"checkpoints": {"every_s": 0}, **program.spec}
+            asked = {"params": dict(params), "training": dict(program.training), "spec": spec, **changes}
+            peer.send(**make_order(program.folder, run, **asked))
+            runs.append(run)
     return runs
 
 
@@ -97,7 +106,7 @@ class PlainKeras:
         folder = program.folder.with_name(f"{program.name}-plain")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(program.folder, folder)
-        fit = {name: program.training[name] for name in ("epochs", "batch_size")}
+        fit = {name: value for name, value in program.training.items() if name not in ("shuffle", "xla")}
         order = {"folder": str(folder), "params": dict(params), "fit": fit}
         order |= {"sweep_seed": SWEEP_SEED, "seed": SEED}
         assert self._process.stdin is not None

@@ -19,11 +19,13 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
 def trained(order: dict[str, Any]) -> dict[str, Any]:
     """Train the program in a folder as `python train.py` would."""
+    from kerasweep.workers.trainer.state.captures import StepState, read_handle
     from kerasweep.workers.trainer.state.digest import digest
 
     tf.config.experimental.enable_op_determinism()
@@ -36,12 +38,29 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
     keras.utils.set_random_seed(order["seed"])
     model = train.build_model(**order["params"])
     own = train.callbacks() if hasattr(train, "callbacks") else []
-    x, y = data["train"]
-    seen = model.fit(
-        x, y, validation_data=data["validation"], callbacks=own, shuffle=False, verbose=0, **order["fit"]
-    )
-    history = {name: [float(value) for value in row] for name, row in seen.history.items()}
-    return {"history": history, "digest": digest(model)}
+    steps = StepState()
+    with steps.listening(model):  # for the digest alone, which counts what the steps read and write
+        seen = model.fit(
+            **fed(data), callbacks=own, shuffle=False, verbose=0, **fit_arguments(data["train"], order["fit"])
+        )
+    history = {
+        name: [float(value) for value in row] for name, row in seen.history.items() if np.size(row[0]) == 1
+    }
+    return {"history": history, "digest": digest(model, list(map(read_handle, steps.beyond(model))))}
+
+
+def fed(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data as `fit` takes them."""
+    train = data["train"]
+    names = ("x", "y", "sample_weight")
+    found = dict(zip(names, train, strict=False)) if isinstance(train, tuple) else {"x": train}
+    return {**found, "validation_data": data.get("validation")}
+
+
+def fit_arguments(train: Any, fit: dict[str, Any]) -> dict[str, Any]:
+    """Return what the sweep file says, without what a dataset says itself."""
+    whole = isinstance(train, (tf.data.Dataset, keras.utils.PyDataset))
+    return {name: value for name, value in fit.items() if not (whole and name == "batch_size")}
 
 
 def in_a_fork(order: dict[str, Any]) -> str:

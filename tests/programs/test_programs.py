@@ -1,4 +1,4 @@
-"""Each program's trials, side by side in a warm trainer, equal plain Keras runs alone."""
+"""Trials side by side in a warm trainer, and resumed ones, equal plain Keras runs alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from peers import Peer
-from small_programs import PlainKeras, begin, names, prepared, result
+from small_programs import PlainKeras, SmallProgram, begin, names, prepared, result
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,24 +31,52 @@ def warm(where: Path) -> Iterator[Peer]:
     peer.close()
 
 
+@pytest.fixture(scope="module")
+def other(where: Path) -> Iterator[Peer]:
+    """Another trainer, with the same store of artifacts."""
+    peer = Peer(where, "--folders", str(where / "resumed"))
+    yield peer
+    peer.close()
+
+
+def last_of(program: SmallProgram) -> str:
+    """Return the run of a program's last trial."""
+    return f"{program.name}/{len(program.params) - 1}/1"
+
+
 @pytest.mark.parametrize("name", names())
 def test_trials_side_by_side_in_a_warm_trainer_are_as_plain_keras_alone(
     name: str, where: Path, plain: PlainKeras, warm: Peer
 ) -> None:
     program = prepared(name, where)
     runs = begin(warm, program, engine="auto")
-    wanted = [plain.train(program, params) for params in program.params]
-    assert [result(warm, run) for run in runs] == wanted
+    wanted = plain.train(program, program.params[-1])
+    found = [result(warm, run) for run in runs]
+    assert found[-1] == wanted
+    notes = warm.end(runs[-1])["facts"]["notes"]
+    if program.said is None:
+        assert not any("resumed trial may" in note for note in notes), notes
+    else:
+        assert any(program.said in note for note in notes), notes
 
 
-def test_each_is_the_same_after_all_others(where: Path, warm: Peer) -> None:
-    for name in reversed(names()):
-        program = prepared(name, where)
-        first = [f"{name}/{number}/1" for number in range(len(program.params))]
-        again = begin(warm, program, attempt=2, engine="auto")
-        assert [result(warm, run) for run in again] == [result(warm, run) for run in first], name
+@pytest.mark.parametrize("name", names()[::-1])
+def test_a_trial_resumed_after_its_first_epoch_by_another_trainer_is_the_same(
+    name: str, where: Path, warm: Peer, other: Peer
+) -> None:
+    """As after a kill: its checkpoint is all that is left of it. In turn the other engine resumes it."""
+    program = prepared(name, where)
+    undisturbed = result(warm, last_of(program))
+    first = warm.of(last_of(program), "checkpoint")[0]["artifact"]
+    assert first["epoch"] == 1
+    engine = "fit" if names().index(name) % 2 else "auto"
+    [again] = begin(other, program, attempt=2, engine=engine, resume=first, only=len(program.params) - 1)
+    found = result(other, again)
+    assert found["digest"] == undisturbed["digest"]
+    assert found["history"] == {key: row[1:] for key, row in undisturbed["history"].items()}
 
 
-def test_nothing_is_left_of_the_folders_of_trials(where: Path, warm: Peer) -> None:
-    left = [path for path in (where / "trials").glob("*/*") if path.parent.name != "jobs"]
-    assert left == []
+def test_nothing_is_left_of_the_folders_of_trials(where: Path, warm: Peer, other: Peer) -> None:
+    for folder in ("trials", "resumed"):
+        left = [path for path in (where / folder).glob("*/*") if path.parent.name != "jobs"]
+        assert left == []

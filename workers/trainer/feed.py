@@ -7,12 +7,14 @@ Datasets: each epoch uses a new iterator of the dataset, and a resumed trial fir
 finished epochs, which brings a `shuffle` to the same state. With `steps_per_epoch` one iterator continues
 from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
 
-A `cache` keeps what the first iterator reads, so a resumed trial reads that one to its end.
+A `cache` keeps what the first iterator reads, so a resumed trial reads that one to its end. What Python
+functions of a pipeline keep cannot be seen, so there a resumed trial reads all epochs that it has behind it.
 """
 
 from __future__ import annotations
 
 import collections
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -28,7 +30,7 @@ from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.job.data import Arrays, Part, Stream
 from kerasweep.workers.trainer.sequences import PyDatasetFeed
-from kerasweep.workers.trainer.state.captures import has_cache
+from kerasweep.workers.trainer.state.captures import has_cache, has_python
 
 #: How far a dataset of unknown length is read to find its end.
 _MOST_COUNTED, _COUNT_S = 100_000, 300.0
@@ -135,16 +137,29 @@ class DatasetFeed:
             for _ in range(epochs * self._steps):
                 next(iterator)
         else:
+            reads = has_python(self._dataset)
             for number in range(epochs):
-                iterator = iter(self._dataset)
+                iterator = self._begin(number)
                 if number == 0 and has_cache(self._dataset):
                     collections.deque(iterator, maxlen=0)  # a cache keeps its order
+                elif reads:
+                    collections.deque(itertools.islice(iterator, self._size), maxlen=0)
 
     def batches(self, epoch: int) -> Any:
         """Return the epoch's dataset; Keras requests its iterator twice, but the job's is created once."""
-        iterator: Any = self._running() if self._steps else iter(self._dataset)
+        iterator: Any = self._running() if self._steps else self._begin(epoch - 1)
         batches = tf.data.Dataset.range(self._size).map(lambda _: iterator.get_next())
         return _one_pipeline(batches)
+
+    def _begin(self, epochs: int) -> Iterator[Any]:
+        """Return the iterator of an epoch; `epochs` are behind it.
+
+        At the end of an epoch whose length it knows Keras takes an iterator that it never reads, and with it
+        the next order of a shuffle.
+        """
+        if epochs and not self.counted:
+            iter(self._dataset)
+        return iter(self._dataset)
 
     def _running(self) -> Iterator[Any]:
         if self._iterator is None:

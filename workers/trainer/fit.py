@@ -5,23 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from kerasweep.jobs.seeds import epoch_seed
+import tensorflow as tf
+
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
 from kerasweep.workers.trainer.hardware import scope_of
 from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
-from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy, seed_tensorflow
+from kerasweep.workers.trainer.job.seeding import reset_kernels
 from kerasweep.workers.trainer.pack.fingerprint import unkept_note
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
-#: Added to an epoch's number for the random stream of its batches.
-_WITHIN = 1 << 41
 #: The overhead of a call in Keras, and of retracing its steps; the maximum duration of a call, and its
 #: maximum steps.
 _CALL_S, _TRACE_S, _STOPPED_WITHIN_S, _MOST_STEPS = 0.001, 1.5, 1.0, 64
@@ -67,8 +66,8 @@ class FitEngine:
         if run.training.xla is True and run.strategy is None:
             # Keras' own setter disables it again wherever results must be reproducible, whatever the model.
             run.model._jit_compile = True
-        # The seed of TensorFlow's own random operations, which is fixed when the first step is traced.
-        seed_tensorflow(run.order.seed, run.source.draws_from_tensorflow)
+        if run.source.draws_from_tensorflow:
+            reset_kernels()
 
     def _notes(self, run: TrialRun) -> list[str]:
         """Return notes on dropped rows, and on what a resumed trial would not reproduce."""
@@ -103,12 +102,11 @@ class FitEngine:
         """Train one epoch with `model.fit`, and validate."""
         hooks = StepHooks(run)
         epoch = run.epoch + 1
-        # Job code within the steps may draw from the process's generators: nobody may seed them meanwhile.
         with (
             _drawing(run, hooks),
             scope_of(run.strategy),
             _unfinished(run.model.optimizer),
-            run.steps.listening(run.model),
+            run.steps.listening(run.model, run.tracing),
         ):
             run.model.fit(
                 self._train.batches(epoch),
@@ -144,15 +142,12 @@ def _wait(run: TrialRun) -> None:
     run.pulse.beat(0)
 
 
-@contextmanager
-def _drawing(run: TrialRun, hooks: StepHooks) -> Iterator[None]:
-    """Seed the process's generators for the job's draws within an epoch, and keep others from them."""
-    if not (hooks.job_code or isinstance(run.train, Stream) or isinstance(run.validation, Stream)):
-        yield
-        return
-    with PROCESS_RANDOM:
-        seed_python_and_numpy(epoch_seed(run.order.seed, _WITHIN + run.epoch + 1))
-        yield
+def _drawing(run: TrialRun, hooks: StepHooks) -> AbstractContextManager[None]:
+    """Let the job's code within the steps draw from its own generators; traces do so by themselves."""
+    streams = isinstance(run.train, Stream) or isinstance(run.validation, Stream)
+    eager = run.model.run_eagerly or tf.config.functions_run_eagerly()
+    throughout = hooks.job_code or streams or eager or run.strategy is not None
+    return run.draws.own() if throughout else nullcontext()
 
 
 def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:

@@ -29,6 +29,7 @@ from kerasweep.workers.trainer.job.callbacks import (
     declared_last,
 )
 from kerasweep.workers.trainer.job.data import Arrays, DataCache, JobData, Loaded, Part, weighted
+from kerasweep.workers.trainer.job.draws import OwnDraws
 from kerasweep.workers.trainer.job.enclave import Enclave, current, show_environment
 from kerasweep.workers.trainer.job.given import Arguments
 from kerasweep.workers.trainer.job.loading import load_data, own_pools, reset_names
@@ -86,11 +87,13 @@ class Workshop:
         while True:
             self._take_turn(enclave, text, stop, pulse)
             folder = self._settle(enclave, order, stop)
+            enclave.notes.clear()
             try:
                 run = self._make(order, text, folder, strategy, stop, pulse)
             finally:
                 alone = self._stays_alone(text)
             if alone:
+                run.notes.extend(dict.fromkeys(enclave.notes))
                 return run
             # Others train here that must not see what this job changes: try again when they are gone.
             run.callbacks.close()
@@ -160,15 +163,16 @@ class Workshop:
                 *declared_last(training, order.spec.metric),
                 *self._curves(order, training),
             ]
+            draws = OwnDraws()
             callbacks = TrialCallbacks(
-                ordered, model, training.epochs, order.seed, steps_of(data.train, training, replicas)
+                ordered, model, training.epochs, draws, steps_of(data.train, training, replicas)
             )
             global_seed_generator()  # created here as `fit` would: a trace would draw its seed by chance
         train: Part = data.train
         if isinstance(train, Arrays):
             train = weighted(train, training.class_weight)
         return TrialRun(
-            order, source, model, train, data.validation, callbacks, training, stop, pulse, strategy
+            order, source, model, train, data.validation, callbacks, training, stop, pulse, draws, strategy
         )
 
     def _settle(self, enclave: Enclave, order: Assignment, stop: StopFlag) -> Path:

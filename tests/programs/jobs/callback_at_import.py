@@ -1,5 +1,5 @@
 """An EarlyStopping created at import, which stops each trial after its third epoch."""
-#: params: [{rate: 0.01}, {rate: 0.02}, {rate: 0.03}]
+#: params: [{rate: 0.01}, {rate: 0.02}]
 #: training: {epochs: 5}
 
 import keras

@@ -1,5 +1,5 @@
 """A layer and a backbone created at import, trained by each trial."""
-#: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
+#: params: [{rate: 0.01}, {rate: 0.1}]
 
 import keras
 import numpy as np

@@ -1,5 +1,5 @@
 """load_data uses its own layer and metric, so that the model's automatic names are the second ones."""
-#: params: [{units: 2}, {units: 3}, {units: 4}]
+#: params: [{units: 2}, {units: 3}]
 
 import keras
 import numpy as np

@@ -1,5 +1,5 @@
 """Files with relative paths: data is read from beside the job, and written files are read back."""
-#: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
+#: params: [{rate: 0.01}, {rate: 0.1}]
 #: training: {epochs: 3, batch_size: 3}
 
 import csv

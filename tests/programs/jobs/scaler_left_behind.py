@@ -1,5 +1,5 @@
 """load_data leaves the mean and a class attribute behind, and build_model uses both."""
-#: params: [{rate: 0.01}, {rate: 0.1}, {rate: 0.05}]
+#: params: [{rate: 0.01}, {rate: 0.1}]
 
 import keras
 import numpy as np

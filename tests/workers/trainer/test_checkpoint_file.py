@@ -63,7 +63,7 @@ def test_a_file_of_another_format_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as later:
         later.setattr(checkpoint, "FORMAT", 7)
         data = Checkpoint({}, []).to_bytes()
-    with pytest.raises(Damaged, match="format must be 2, got 7"):
+    with pytest.raises(Damaged, match="format must be 3, got 7"):
         Checkpoint.from_bytes(data)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -15,14 +15,11 @@ from keras.src.utils.naming import to_snake_case
 from keras.src.utils.python_utils import pythonify_logs
 
 from kerasweep.jobs.errors import JobError
-from kerasweep.jobs.seeds import epoch_seed
 from kerasweep.jobs.sweepfile.spec import Metric
 from kerasweep.jobs.sweepfile.training import EarlyStopping, ReduceOnPlateau, Training
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_python_and_numpy
+from kerasweep.workers.trainer.job.draws import OwnDraws
 
-#: Stands for the end of the training where a random stream needs an epoch.
-_LAST = 1 << 40
 _NOT_OF_JOBS = ("keras.", "kerasweep.")
 _BATCH_HOOKS = (
     "on_batch_begin",
@@ -172,8 +169,7 @@ class TrialCallbacks:
         callbacks: in call order.
         model: theirs.
         epochs: of the trial.
-        seed: of the trial; the process's generators are seeded from it before each epoch's hooks, so that a
-            resumed trial draws what an undisturbed one does.
+        draws: what the trial draws from the process's generators.
         steps: of an epoch, if known in advance, as in `fit`.
     """
 
@@ -182,17 +178,16 @@ class TrialCallbacks:
         callbacks: Sequence[keras.callbacks.Callback],
         model: keras.Model,
         epochs: int,
-        seed: int,
+        draws: OwnDraws,
         steps: int | None = None,
     ) -> None:
         self._list = TrialCallbackList(
             list(callbacks), add_history=True, model=model, verbose=0, epochs=epochs, steps=steps
         )
         self.all: list[keras.callbacks.Callback] = self._list.callbacks
-        self._seed = seed
-        # Only a job's callbacks may draw from the process's random numbers; packs need not wait for the
-        # others.
-        self._may_draw = any(map(_runs_job_code, self.all))
+        self._draws = draws
+        #: Whether the job's own code runs in the hooks: only that draws numbers or changes attributes.
+        self.run_job_code = any(map(_runs_job_code, self.all))
 
     @property
     def in_steps(self) -> list[keras.callbacks.Callback]:
@@ -205,12 +200,18 @@ class TrialCallbacks:
             if isinstance(callback, keras.callbacks.BackupAndRestore):
                 # It would restore the weights without the rest of the state, and count their epochs twice.
                 callback._load_model = _restore_nothing
-        with self._in_turn(epoch_seed(self._seed, 0)):
+        with self._in_turn():
             self._list.on_train_begin()
+
+    def continue_logs(self) -> None:
+        """Let restored CSV logs continue after their last row."""
+        for callback in self.all:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.append_header = False
 
     def epoch_begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1."""
-        with self._in_turn(epoch_seed(self._seed, epoch)):
+        with self._in_turn():
             self._list.on_epoch_begin(epoch - 1)
 
     def epoch_end(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +224,7 @@ class TrialCallbacks:
         Returns:
             The logs as changed by callbacks.
         """
-        with self._in_turn(epoch_seed(self._seed, -epoch)):
+        with self._in_turn():
             return self._list.end_epoch(epoch - 1, logs)
 
     def close(self) -> None:
@@ -234,17 +235,11 @@ class TrialCallbacks:
 
     def train_end(self, logs: Mapping[str, Any]) -> None:
         """End."""
-        with self._in_turn(epoch_seed(self._seed, _LAST)):
+        with self._in_turn():
             self._list.on_train_end(logs)
 
-    @contextmanager
-    def _in_turn(self, seed: int) -> Iterator[None]:
-        if not self._may_draw:
-            yield
-            return
-        with PROCESS_RANDOM:
-            seed_python_and_numpy(seed)
-            yield
+    def _in_turn(self) -> AbstractContextManager[None]:
+        return self._draws.own() if self.run_job_code else nullcontext()
 
 
 def _restore_nothing() -> None:

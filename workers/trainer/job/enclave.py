@@ -60,6 +60,8 @@ class Enclave:
         self.source: OwnModules | None = None
         self.lists: dict[str, list[Any]] = {}
         self.environ: dict[Any, Any] | None = None
+        #: What the user should know of what the job did while it was loaded.
+        self.notes: list[str] = []
         #: Undone in reverse order when the trial leaves.
         self.ends = ExitStack()
 

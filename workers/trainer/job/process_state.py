@@ -270,7 +270,7 @@ class Namespaces:
 
 
 class Turns:
-    """Lets trials train side by side, and a loud one alone."""
+    """Lets trials train side by side, and loud ones alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -51,6 +51,11 @@ def seed_tensorflow(seed: int, kernels: bool) -> None:
         eager._seed, eager._rng = seed, random.Random(seed)
 
 
+def reset_kernels() -> None:
+    """Reset the kernels of TensorFlow's own random operations, which hold a state."""
+    context.context().clear_kernel_cache()
+
+
 def seed_python_and_numpy(seed: int) -> None:
     """Seed the two generators that a job's callbacks may use."""
     random.seed(seed)

@@ -47,6 +47,8 @@ def _put(source: Path, target: Path) -> None:
         target.symlink_to(source)
     else:
         target.write_bytes(source.read_bytes())
+        times = source.stat()
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which a changed one is told
 
 
 def leave_the_process_in(folder: Path) -> None:

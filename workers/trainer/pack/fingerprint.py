@@ -68,7 +68,7 @@ def _read(step: Step, graph: Any, values: bool) -> str:
 def unkept_state(graph: Any) -> list[str]:
     """Return the operations of a traced graph with state of their own, which no program may share."""
     found = set()
-    for node in _every_node(graph.as_graph_def()):
+    for node in every_node(graph.as_graph_def()):
         definition = tf.raw_ops.__dict__.get(node.op)
         if definition is not None and _is_stateful(node.op):
             found.add(node.op)
@@ -82,7 +82,8 @@ def unkept_note(operations: Sequence[str]) -> str:
     return f"{rule}: after an interruption the trial may end with different bits; {remedy}"
 
 
-def _every_node(graph: Any) -> Iterator[Any]:
+def every_node(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph and of its functions."""
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kerasweep.workers.trainer.pack.fingerprint import unkept_state
 from kerasweep.workers.trainer.pack.graph_key import variables_of
 from kerasweep.workers.trainer.pack.lifting import Constants, constants_of, lift
-from kerasweep.workers.trainer.pack.sharing import Lessons
+from kerasweep.workers.trainer.pack.sharing import Computation, Lessons, loop_is_faithful
 from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, Step
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Material:
         told: called with the family's key as soon as it is known.
         train_numbers: the lifted constants of the training step.
         test_numbers: those of the validation step.
+        tracing: returns the context in which a step, given by its name, is traced.
     """
 
     model: keras.Model
@@ -52,6 +53,7 @@ class Material:
     told: Callable[[str], None] = lambda _: None
     train_numbers: tuple[tf.Tensor, ...] = ()
     test_numbers: tuple[tf.Tensor, ...] = ()
+    tracing: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def with_numbers(self, train: Sequence[NDArray[Any]], test: Sequence[NDArray[Any]]) -> Material:
         """Return the same with lifted constants."""
@@ -61,7 +63,7 @@ class Material:
 
     def shapes(self) -> str:
         """Return what a program depends on in the data."""
-        parts = (self.train, self.validation or ())
+        parts = (self.train, () if self.validation is None else self.validation)
         specs = [(tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(parts)]
         structure = tf.nest.map_structure(lambda _: 0, parts)
         return f"{specs} {structure} {self.train_cut} {self.validation_cut}"
@@ -171,6 +173,8 @@ class Family(Held):
         self.key = key
         self.timing: Timing | None = None
         self.lessons = Lessons()
+        #: Whether loops give the bits of single steps; None before that was tried.
+        self.faithful: bool | None = None
         #: Held while something is learned.
         self.learning = Held()
         #: The first graph of the family, and the same graph with the differing constants as arguments.
@@ -205,6 +209,7 @@ class Graph(Held):
         self.kept_bytes = 0
         self._places: tuple[int, ...] | None = None
         self._loops: dict[bool, Loops] = {}
+        self._singles: Loops | None = None
 
     def take(self, steps: TracedSteps, model: keras.Model) -> None:
         """Store the steps traced from the first model of this graph."""
@@ -234,12 +239,31 @@ class Graph(Held):
         """Return the loops, creating them on first use."""
         assert self.steps is not None
         if xla not in self._loops:
-            test = None
-            if self.steps.test is not None and material.validation_cut is not None:
-                test = Loop(self.steps.test, material.validation, material.validation_cut, xla)
-            train = Loop(self.steps.train, material.train, material.train_cut, xla)
-            self._loops[xla] = Loops(xla, train, test)
+            self._loops[xla] = self._make(xla, material)
         return self._loops[xla]
+
+    def _make(self, xla: bool, material: Material, single: bool = False) -> Loops:
+        assert self.steps is not None
+        test = None
+        if self.steps.test is not None and material.validation_cut is not None:
+            test = Loop(self.steps.test, material.validation, material.validation_cut, xla, single)
+        train = Loop(self.steps.train, material.train, material.train_cut, xla, single)
+        return Loops(xla, train, test)
+
+    def faithful_loops(self, loops: Loops, material: Material, handles: Handles) -> Loops:
+        """Return loops that give the bits of `fit`: those given, or single steps where they do not."""
+        if loops.xla or self.family.faithful:
+            return loops
+        if self._singles is None:
+            self._singles = self._make(False, material, single=True)
+        assert self.steps is not None
+        if self.steps.own_state:  # which steps on trial would change
+            return self._singles
+        if self.family.faithful is None:
+            looped = Computation(loops.train, loops.test, handles)
+            single = Computation(self._singles.train, self._singles.test, handles)
+            self.family.faithful = loop_is_faithful(looped, single, material.train, material.validation)
+        return loops if self.family.faithful else self._singles
 
     def handles(self, model: keras.Model) -> Handles | None:
         """Return a model's handles in the captures' order; None if only its own trace reveals them."""

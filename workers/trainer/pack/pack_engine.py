@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from kerasweep.workers.trainer.blame import is_memory
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import train_feed
 from kerasweep.workers.trainer.job.data import Arrays
-from kerasweep.workers.trainer.job.seeding import seed_tensorflow
+from kerasweep.workers.trainer.job.seeding import reset_kernels
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
 from kerasweep.workers.trainer.pack.graphs import Material
@@ -90,11 +90,15 @@ class PackEngine:
 
     @contextmanager
     def admit(self, run: TrialRun) -> Iterator[None]:
-        """Wait for memory, and bind a program to the run's variables."""
+        """Wait for memory, and bind a program to the run's variables.
+
+        Callbacks of the job's may set what the steps are traced with at the beginning of the first epoch, as
+        in `fit`: then the program is bound after it.
+        """
         with self._gate.enter(run, _bytes_of_variables(run.model)), self._counting_memory():
             try:
-                self._prepared[run] = self._prepare(run)
-                run.notes.extend(self._prepared[run].bound.notes)
+                if not run.callbacks.run_job_code:
+                    self._prepare(run)
                 yield
             finally:
                 self._prepared.pop(run, None)
@@ -105,9 +109,10 @@ class PackEngine:
             return self._train_epoch(run)
 
     def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
-        prepared = self._prepared[run]
-        if prepared.compiled_as is not run.model._loss_tracker:  # a callback has compiled it again
-            prepared = self._prepared[run] = self._prepare(run)
+        prepared = self._prepared.get(run)
+        if prepared is None or prepared.compiled_as is not run.model._loss_tracker:
+            prepared = self._prepare(run)  # for the first time, or a callback has compiled the model again
+            run.start_clock()
         bound, material, model = prepared.bound, prepared.material, run.model
         rows = material.train_cut.rows
         with tf.device(self._resident.device):
@@ -156,7 +161,7 @@ class PackEngine:
         validation = run.validation if isinstance(run.validation, Arrays) else None
         material = Material(
             model=run.model,
-            seed=lambda: seed_tensorflow(run.order.seed, run.source.draws_from_tensorflow),
+            seed=lambda: reset_kernels() if run.source.draws_from_tensorflow else None,
             wait=lambda: _wait(run),
             train=self._resident.tensors(run.train),
             train_cut=Cut(run.train.rows, batch, ordered=True),
@@ -165,6 +170,7 @@ class PackEngine:
             if validation is None
             else Cut(validation.rows, run.training.validation_batch_size or batch, ordered=False),
             told=lambda graph: self._company.tell(sweep, run.order.run, graph),
+            tracing=run.tracing,
         )
         trials = run.order.spec.planned_trials()
         choose = XlaChoice(
@@ -178,11 +184,14 @@ class PackEngine:
             ),
         )
         build_optimizer(run.model)
-        bound = self._programs.bind(material, choose)
+        with nullcontext() if run.attributes is None else run.attributes.tracing("train_step", "test_step"):
+            bound = self._programs.bind(material, choose)
         if bound.traced is not None:
             run.steps.learn("train_step", bound.traced.train.captures)
             run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
-        return _Prepared(bound, material, run.model._loss_tracker)
+        run.notes.extend(note for note in bound.notes if note not in run.notes)
+        self._prepared[run] = _Prepared(bound, material, run.model._loss_tracker)
+        return self._prepared[run]
 
     @contextmanager
     def _counting_memory(self) -> Iterator[None]:

@@ -118,8 +118,8 @@ class Programs:
             material.told(key.graph)
             graph = Graph(key.graph, family)
             graph.take(steps, material.model)
-            bound = _bound(graph, choose(graph, material), steps.captures, material)
-            return replace(bound, traced=steps)
+            loops = graph.faithful_loops(choose(graph, material), material, steps.captures)
+            return replace(_bound(graph, loops, steps.captures, material), traced=steps)
         with family.learning.held(material.wait):
             family.lessons.learn(Example(None, steps.constants))
         found = self._bind(key, material, choose, steps.constants, steps, steps.captures)
@@ -150,7 +150,8 @@ class Programs:
         """
         family = self._family(key)
         with family.learning.held(material.wait):
-            shared = family.shared() if family.lessons.fits(constants) else None
+            may_share = family.lessons.fits(constants) and (own is None or family.faithful)
+            shared = family.shared() if may_share else None
             apart = bool(family.lessons.places)  # with XLA, where each value has its own program
         material.told(key.graph if apart else family.key)
         if shared is not None:
@@ -162,7 +163,12 @@ class Programs:
             if graph.steps is None:
                 graph.take(steps or self._traced(material), material.model)
             handles = own or graph.handles(material.model)
-            return None if handles is None else _bound(graph, choose(graph, material), handles, material)
+            if handles is None:
+                return None
+            loops = choose(graph, material)
+            if own is not None:  # Keras' own steps are the same in a loop; a job's may not be
+                loops = graph.faithful_loops(loops, material, handles)
+            return _bound(graph, loops, handles, material)
 
     def _bind_shared(
         self,
@@ -248,12 +254,13 @@ def _proves(exact: Graph, lifted: Graph, loops: Loops, material: Material, own: 
 
 def _trace(material: Material) -> TracedSteps:
     model = material.model
-    train = trace_step(model, model.train_step, material.train, material.train_cut)
+    with material.tracing("train_step"):
+        train = trace_step(model, model.train_step, material.train, material.train_cut)
     if material.validation is None or material.validation_cut is None:
         return TracedSteps(train, None)
-    return TracedSteps(
-        train, trace_step(model, model.test_step, material.validation, material.validation_cut)
-    )
+    with material.tracing("test_step"):
+        test = trace_step(model, model.test_step, material.validation, material.validation_cut)
+    return TracedSteps(train, test)
 
 
 def _notes(steps: TracedSteps) -> tuple[str, ...]:

@@ -80,9 +80,17 @@ class Computation:
     train_numbers: Sequence[tf.Tensor] = ()
     test_numbers: Sequence[tf.Tensor] = ()
 
-    def outcome(self, train: Any, validation: Any) -> dict[int, bytes]:
-        """Make a few steps on copies of the variables; return the bytes of each afterwards."""
+    def outcome(self, train: Any, validation: Any, noise: bool = False) -> dict[int, bytes]:
+        """Make a few steps on copies of the variables; return the bytes of each afterwards.
+
+        Args:
+            train: all training rows, as tensors.
+            validation: all validation rows, or None.
+            noise: add noise to the copies first, because zeros and ones may hide a difference.
+        """
         copies = {id(handle): copy_variable(handle) for handle in self.handles}
+        if noise:
+            _add_noise([copy for copy in copies.values() if copy is not None])
         handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
         split, steps = self.train.captures, self.train.cut.steps
         order = tf.constant(np.arange(self.train.cut.rows))
@@ -92,6 +100,25 @@ class Computation:
             last = self.test.cut.steps
             self.test.run(handles[split:], validation, None, last - 1, last, self.test_numbers)
         return {key: copy.numpy().tobytes() for key, copy in copies.items() if copy is not None}
+
+
+def _add_noise(variables: Sequence[tf.Variable]) -> None:
+    """Add the same noise to variables each time."""
+    rng = np.random.default_rng(0)
+    for variable in variables:
+        if variable.dtype.is_floating:
+            variable.assign_add(tf.cast(rng.normal(0.3, 0.1, variable.shape), variable.dtype))
+
+
+def loop_is_faithful(looped: Computation, single: Computation, train: Any, validation: Any) -> bool:
+    """Tell whether a loop gives the bits of the same steps in calls of their own, as `fit` makes them."""
+    faithful = all(
+        looped.outcome(train, validation, noise) == single.outcome(train, validation, noise)
+        for noise in (False, True)
+    )
+    if not faithful:
+        log.info("steps of a graph are called one by one: a loop rounds otherwise")
+    return faithful
 
 
 def same_bits(exact: Computation, lifted: Computation, train: Any, validation: Any) -> bool:

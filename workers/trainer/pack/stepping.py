@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerasweep.workers.trainer.pack.lifting import LiftedFunction
@@ -70,7 +71,8 @@ class Step:
     Args:
         function: from one batch to the step's logs.
         captures: what else it reads and writes: mostly handles of variables.
-        keeps_logs: whether the last step's logs are needed, because they are not metrics of the model.
+        keeps_logs: whether the last step's logs are kept, because they are not metrics of the model, or
+            because the step is the job's own.
         variables: those of the traced model. TensorFlow refuses to build on a function whose variables are
             gone, and a loop may be needed long after the traced trial.
         lifted: the same function with some of its constants as arguments; None if they are constants.
@@ -117,7 +119,11 @@ def trace_step(model: Any, step: Callable[[Any], Any], data: Any, cut: Cut) -> S
     function = tf.function(one_step, autograph=False).get_concrete_function(specs)
     logs = function.structured_outputs
     known = isinstance(logs, dict) and set(logs) == set(model.get_metrics_result())
-    return Step(function, tuple(function.captured_inputs), not known, tuple(function.variables))
+    # TensorFlow rewrites a step whose logs nobody takes otherwise than in `fit`, which takes them.
+    of_keras = getattr(step, "__func__", None) in (keras.Model.train_step, keras.Model.test_step)
+    fixed = all(output.shape.is_fully_defined() for output in function.outputs)
+    keeps_logs = not known or (fixed and not of_keras)
+    return Step(function, tuple(function.captured_inputs), keeps_logs, tuple(function.variables))
 
 
 class Loop:
@@ -128,15 +134,18 @@ class Loop:
         data: all rows, as tensors; only their shapes and dtypes are kept.
         cut: the division into batches.
         xla: whether XLA compiles it.
+        single: whether each step is a call of its own, as in `fit`. TensorFlow may rewrite sums within a
+            loop otherwise than outside of it, and round them otherwise.
     """
 
-    def __init__(self, step: Step, data: Any, cut: Cut, xla: bool) -> None:
+    def __init__(self, step: Step, data: Any, cut: Cut, xla: bool, single: bool = False) -> None:
         self.cut = cut
         self._step = step
         self._structure = tf.nest.map_structure(lambda _: None, data)
         # XLA needs static shapes, so a partial batch is a separate program there.
         self._static = cut.rest == 0 or xla
-        self._many = self._compile(self._run_many, data, xla)
+        self._single = single
+        self._many = self._compile(self._run_one if single else self._run_many, data, xla)
         self._last = self._compile(self._run_last, data, xla) if cut.rest and xla else None
 
     @property
@@ -167,6 +176,10 @@ class Loop:
             The last step's logs, if kept; else None.
         """
         logs = None
+        if self._single:
+            for at in range(start, stop):
+                logs = self._call(self._many, handles, data, order, numbers, at, at + 1)
+            return logs if self._step.keeps_logs else None
         whole = min(stop, self.cut.whole) if self._last else stop
         if start < whole:
             logs = self._call(self._many, handles, data, order, numbers, start, whole)
@@ -213,6 +226,10 @@ class Loop:
         )
         return self._pack_logs(kept)
 
+    def _run_one(self, *arguments: tf.Tensor) -> Any:
+        order, start, _, rows, numbers = self._read(arguments)
+        return self._make_logs(order, start, rows, numbers, self.cut.size)
+
     def _run_last(self, *arguments: tf.Tensor) -> Any:
         order, start, _, rows, numbers = self._read(arguments)
         return self._pack_logs(self._make_step(order, start, rows, numbers, self.cut.rest))
@@ -226,6 +243,10 @@ class Loop:
     def _make_step(
         self, order: Any, at: tf.Tensor, rows: Tensors, numbers: Tensors, size: int
     ) -> list[tf.Tensor]:
+        logs = self._make_logs(order, at, rows, numbers, size)
+        return tf.nest.flatten(logs) if self._step.keeps_logs else []
+
+    def _make_logs(self, order: Any, at: tf.Tensor, rows: Tensors, numbers: Tensors, size: int) -> Any:
         first = at * self.cut.size
         count = size if self._static else tf.minimum(size, self.cut.rows - first)
         if order is not None:
@@ -236,8 +257,7 @@ class Loop:
                 tf.slice(tensor, [first, *[0] * (tensor.shape.rank - 1)], [count, *tensor.shape[1:]])
                 for tensor in rows
             ]
-        logs = self._step.make(tf.nest.pack_sequence_as(self._structure, batch), numbers)
-        return tf.nest.flatten(logs) if self._step.keeps_logs else []
+        return self._step.make(tf.nest.pack_sequence_as(self._structure, batch), numbers)
 
     def _no_logs(self) -> list[tf.Tensor]:
         if not self._step.keeps_logs:

@@ -44,6 +44,6 @@ class BestSoFar:
         return bar is not None and (self.value < bar if self.maximize else self.value > bar)
 
     def restore(self, model: keras.Model) -> None:
-        """Put the best epoch's weights into the model."""
+        """Restore the best epoch's weights."""
         if self.weights:
             model.set_weights(self.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -10,13 +11,14 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.job.data import Arrays, Part
 from kerasweep.workers.trainer.state.captures import StepState
+from kerasweep.workers.trainer.state.checkpoint import has_own_step
 
 
 def build(model: keras.Model, train: Part, batch_size: int, validated: bool) -> None:
     """Create the variables of a model that is not built.
 
     Keras' own `train_step` calls the model; a custom one may do anything else, so it is traced as `fit`
-    traces it.
+    traces it. A model that runs eagerly cannot be traced: without a `call()` its first step builds it.
 
     Args:
         model: compiled.
@@ -27,8 +29,9 @@ def build(model: keras.Model, train: Part, batch_size: int, validated: bool) -> 
     Raises:
         Exception: whatever the model's code raises.
     """
-    if type(model).train_step is keras.Model.train_step and "train_step" not in vars(model):
-        model(_sample(train, batch_size))
+    if model.run_eagerly or not has_own_step(model):
+        with contextlib.suppress(*[NotImplementedError] if model.run_eagerly else []):
+            model(_sample(train, batch_size))
         return
     StepState().trace(model, batch_spec(train, batch_size), validated, None)
     model.built = True  # if no call() told Keras so

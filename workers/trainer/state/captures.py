@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -16,10 +16,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.fingerprint import unkept_state
+from kerasweep.workers.trainer.pack.fingerprint import every_node, unkept_state
 from kerasweep.workers.trainer.state.digest import optimizers_of, replicas_of
 
 _STEPS = ("train_step", "test_step")
+_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+#: Makes the context in which a step, by its name, is traced.
+Tracing = Callable[[str], AbstractContextManager[None]]
+
+
+def _as_it_is(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class StepState:
@@ -54,11 +61,16 @@ class StepState:
         return found
 
     @contextmanager
-    def listening(self, model: keras.Model) -> Iterator[None]:
-        """Learn from the traces that Keras makes of the model's steps meanwhile."""
+    def listening(self, model: keras.Model, tracing: Tracing = _as_it_is) -> Iterator[None]:
+        """Learn from the traces that Keras makes of the model's steps meanwhile.
+
+        Args:
+            model: compiled.
+            tracing: what each step is traced within.
+        """
         own = {name: vars(model).get(name) for name in _STEPS}
         for name in _STEPS:
-            object.__setattr__(model, name, self._heard(name, getattr(model, name)))
+            object.__setattr__(model, name, self._heard(name, getattr(model, name), tracing))
         try:
             yield
         finally:
@@ -68,7 +80,14 @@ class StepState:
                 else:
                     object.__setattr__(model, name, step)
 
-    def trace(self, model: keras.Model, batch: Any, test: bool, strategy: Any | None) -> None:
+    def trace(
+        self,
+        model: keras.Model,
+        batch: Any,
+        test: bool,
+        strategy: Any | None,
+        tracing: Tracing = _as_it_is,
+    ) -> None:
         """Trace the steps only for their captures; optimizers and layers that they build are built.
 
         Args:
@@ -76,6 +95,7 @@ class StepState:
             batch: the input of `train_step`, as `tf.TensorSpec`.
             test: whether there is validation data.
             strategy: the distribution strategy, or None.
+            tracing: what each step is traced within.
 
         Raises:
             Exception: whatever the model's code raises.
@@ -86,14 +106,15 @@ class StepState:
                     data_batch=batch
                 )  # metrics cannot be built in a step on several devices
         for name in _STEPS if test else _STEPS[:1]:
-            step = self._heard(name, getattr(model, name))
+            step = self._heard(name, getattr(model, name), tracing)
             if strategy is not None:
                 step = functools.partial(_on_each, strategy, step)
             tf.function(step, autograph=False).get_concrete_function(batch)
 
-    def _heard(self, name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _heard(self, name: str, step: Callable[[Any], Any], tracing: Tracing) -> Callable[[Any], Any]:
         def one_step(data: Any) -> Any:
-            logs = step(data)
+            with nullcontext() if tf.executing_eagerly() else tracing(name):
+                logs = step(data)
             graph = tf.compat.v1.get_default_graph()
             if not tf.executing_eagerly():
                 self.learn(name, [external for external, _ in graph.captures])
@@ -179,6 +200,16 @@ class Pipelines:
 def has_cache(dataset: Any) -> bool:
     """Tell whether a `tf.data` pipeline caches what it reads first."""
     return any("Cache" in type(one).__name__ for one in _stages(dataset))
+
+
+def has_python(dataset: Any) -> bool:
+    """Tell whether a `tf.data` pipeline calls Python, as `from_generator` and `numpy_function` do."""
+    return any(
+        node.op in _PYTHON
+        for one in _stages(dataset)
+        for wrapper in one._functions()
+        for node in every_node(wrapper.function.graph.as_graph_def())
+    )
 
 
 def _stages(dataset: Any) -> Iterator[Any]:

@@ -16,12 +16,13 @@ from typing import Any
 import keras
 import ml_dtypes
 import numpy as np
+from keras.src.backend import name_scope
 from numpy.typing import NDArray
 
 from kerasweep.jobs.errors import Damaged
 from kerasweep.workers.trainer.state.digest import optimizers_of, plain_path, replicas_of
 
-FORMAT = 2
+FORMAT = 3
 _NATIVE_KINDS = frozenset("biufcSUMm")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -68,7 +69,7 @@ class Checkpoint:
 
 
 def take_variables(model: keras.Model) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """Return names and values of every variable of the model and of its optimizers."""
+    """Return the names and values of all variables of the model and its optimizers."""
     variables = list(model.variables)
     places = {id(variable): number for number, variable in enumerate(variables)}
     trained = []
@@ -103,7 +104,7 @@ def match_variables(
     targets = list(variables)
     for optimizer, trained in zip(optimizers, names["trained"], strict=True):
         if trained and not optimizer.built:
-            optimizer.build([variables[place] for place in trained])
+            _build_as_fit(optimizer, [variables[place] for place in trained])
         targets.extend(optimizer.variables)
     found = [_name(variable) for variable in targets]
     if found != names["variables"]:
@@ -127,10 +128,24 @@ def _fitting(variable: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Build the compiled optimizer, so that its variables exist and can be saved and restored."""
+    """Build the compiled optimizer, so that its variables exist and can be saved and restored.
+
+    A custom `train_step` builds the optimizers that it uses, for the variables that it gives them.
+    """
     optimizer = model.optimizer
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
+    if optimizer is not None and not optimizer.built and not has_own_step(model):
+        _build_as_fit(optimizer, model.trainable_variables)
+
+
+def _build_as_fit(optimizer: Any, variables: list[Any]) -> None:
+    """Build an optimizer under the name under which its first step would: paths show it."""
+    with name_scope(optimizer.name, caller=optimizer):
+        optimizer.build(variables)
+
+
+def has_own_step(model: keras.Model) -> bool:
+    """Tell whether a model is trained by a `train_step` of the job's own."""
+    return type(model).train_step is not keras.Model.train_step or "train_step" in vars(model)
 
 
 def _trained_by(optimizer: Any) -> list[Any]:

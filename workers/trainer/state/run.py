@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,11 @@ from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, expect_number, not_reported
 from kerasweep.workers.trainer.job.data import Part, Stream
+from kerasweep.workers.trainer.job.draws import OwnDraws
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.state.attributes import OwnAttributes
 from kerasweep.workers.trainer.state.best import BestSoFar
 from kerasweep.workers.trainer.state.building import batch_spec
 from kerasweep.workers.trainer.state.captures import (
@@ -32,6 +35,7 @@ from kerasweep.workers.trainer.state.captures import (
     write_handle,
 )
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variables, take_variables
+from kerasweep.workers.trainer.state.files import TOO_LARGE, TrialFiles
 from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
@@ -97,6 +101,7 @@ class TrialRun:
         training: the training block with the trial's values.
         stop: whether to stop.
         pulse: tells the host about steps.
+        draws: the trial's own states of the process's random generators.
         strategy: the distribution strategy for two or more replicas, else None.
         epoch: epochs trained.
         notes: what the user should know about how it is trained.
@@ -112,6 +117,7 @@ class TrialRun:
     training: Training
     stop: StopFlag
     pulse: StepPulse
+    draws: OwnDraws
     strategy: Any | None = None
     epoch: int = 0
     seconds: float = 0.0
@@ -119,6 +125,8 @@ class TrialRun:
     best: BestSoFar = field(init=False)
     steps: StepState = field(default_factory=StepState, init=False)
     pipelines: Pipelines = field(init=False)
+    attributes: OwnAttributes | None = field(init=False)
+    files: TrialFiles = field(init=False)
     _started_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +134,10 @@ class TrialRun:
         self.best = BestSoFar(metric.name, metric.goal == "maximize")
         streams = [part for part in (self.train, self.validation) if isinstance(part, Stream)]
         self.pipelines = Pipelines([part.dataset for part in streams])
+        self.files = TrialFiles(self.source.place, self.order.bundle)
+        # Without code of the job's between the steps nothing changes them.
+        changing = self.callbacks.run_job_code or self.model.run_eagerly
+        self.attributes = OwnAttributes(self.model) if changing else None
 
     @property
     def _streams(self) -> list[Stream]:
@@ -161,8 +173,26 @@ class TrialRun:
 
     def begin_epoch(self) -> None:
         """Begin the next epoch."""
-        self._started_at_s = time.monotonic()
+        self.start_clock()
         self.callbacks.epoch_begin(self.epoch + 1)
+
+    def start_clock(self) -> None:
+        """Count the epoch's time from now on."""
+        self._started_at_s = time.monotonic()
+
+    @contextmanager
+    def tracing(self, *steps: str) -> Iterator[None]:
+        """Let a trace of steps find the numbers and attributes that their first trace found.
+
+        Args:
+            steps: `train_step`, `test_step` or both.
+        """
+        if self.strategy is not None:  # which traces each replica in a thread of its own
+            yield
+            return
+        attributes = nullcontext() if self.attributes is None else self.attributes.tracing(*steps)
+        with self.draws.tracing(steps[0]), attributes:
+            yield
 
     def end_epoch(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """End the epoch: callbacks, the best so far.
@@ -217,6 +247,9 @@ class TrialRun:
             "pipelines": _values_of(self.pipelines.handles, writer),
             "global_generator": writer.array(global_generator().state.numpy()),
             "modules": save_modules(self.source.modules, writer),
+            "draws": writer.value(self.draws.saved()),
+            "files": self._saved_files(writer),
+            "attributes": writer.value(self.attributes.saved() if self.attributes else {}),
         }
         return Checkpoint(manifest, writer.arrays)
 
@@ -234,6 +267,10 @@ class TrialRun:
         found = [type(callback).__name__ for callback in self.callbacks.all]
         if found != [content["type"] for content in manifest["callbacks"]]:
             raise ValueError("the checkpoint has other callbacks than the job")
+        reader = StateReader(arrays)
+        self.draws.restore(reader.value(manifest["draws"]))
+        if self.attributes is not None:
+            self.attributes.restore(reader.value(manifest["attributes"]))
         if manifest["captured"]:
             self._trace()
         captured = _pair(self.steps.beyond(self.model), manifest["captured"], arrays)
@@ -241,7 +278,6 @@ class TrialRun:
         generator = arrays[manifest["global_generator"]["array"]]
         variables = match_variables(self.model, manifest["variables"], arrays)
         variables.append((global_generator().state, generator))
-        reader = StateReader(arrays)
         for callback, content in zip(self.callbacks.all, manifest["callbacks"], strict=True):
             reader.attributes(callback, content["state"])
         for part, state in zip(self._streams, manifest["datasets"], strict=True):
@@ -254,7 +290,19 @@ class TrialRun:
         for handle, value in captured:
             write_handle(handle, value)
         reader.apply()
+        if manifest["files"] is not None:
+            contents = {name: arrays[content["array"]] for name, content in manifest["files"].items()}
+            self.files.restore(contents, self.callbacks.all)
+            self.callbacks.continue_logs()
         self.model.stop_training, self.epoch = stop_training, epoch
+
+    def _saved_files(self, writer: StateWriter) -> dict[str, Any] | None:
+        found = self.files.take()
+        if found is None:
+            if TOO_LARGE not in self.notes:
+                self.notes.append(TOO_LARGE)
+            return None
+        return {name: writer.array(content) for name, content in found.items()}
 
     def captured(self) -> list[NDArray[Any]]:
         """Return the values of what the steps capture beyond the model's own variables, in order."""
@@ -264,7 +312,7 @@ class TrialRun:
         """Find out what the steps capture, before a callback may read any of it."""
         spec = batch_spec(self.train, self.training.batch_size)
         with PROCESS_RANDOM:
-            self.steps.trace(self.model, spec, self.validation is not None, self.strategy)
+            self.steps.trace(self.model, spec, self.validation is not None, self.strategy, self.tracing)
 
 
 def _values_of(handles: Sequence[Any], writer: StateWriter) -> list[dict[str, Any]]:
