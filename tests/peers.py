@@ -22,7 +22,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 ORDER_KINDS = (TrainOrder, StopOrder, DecidedOrder, ExitOrder)
 
 _ENDS = ("done", "failed", "released")
-_DEADLINE_S = 60.0
+_DEADLINE_S = 120.0
 
 
 class Peer:
