@@ -175,6 +175,8 @@ def make_order(bundle: Path, run: str = "s1/0/1", **changes: Any) -> dict[str, A
         "engine": "fit",
         "decisions": {},
         "bar": None,
+        "rung": None,
+        "ends": False,
     }
     return message | changes
 
