@@ -66,7 +66,7 @@ def test_an_unknown_outcome_is_reported_as_such(folder: Path, monkeypatch: pytes
     with pytest.raises(OutOfReach, match="was recorded") as told:
         Client().submit("sweep.yaml")
     [sweep] = Client().sweeps()
-    assert f"`kerasweep status {sweep.id}` tells once it responds" in str(told.value)
+    assert f"`kerasweep status {sweep.id}` shows it once the store responds" in str(told.value)
 
 
 def test_the_line_of_a_key_is_reported_if_the_job_is_elsewhere(folder: Path, tmp_path: Path) -> None:
