@@ -123,8 +123,8 @@ def _record(
         records.create_sweep(sweep)
     except OutOfReach as exc:
         remedy = (
-            f"It is unknown whether sweep {sweep.id} was recorded: `kerasweep status {sweep.id}` shows it once "
-            "the store responds. Submit again only if there is no such sweep."
+            f"It is unknown whether sweep {sweep.id} was recorded: `kerasweep status {sweep.id}` shows it "
+            "once the store responds. Submit again only if there is no such sweep."
         )
         raise OutOfReach(exc.what, exc.url, remedy) from exc
     return sweep
