@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.web.gate import Access, is_loopback
 from kerasweep.scheduler.web.site import Site
 
+#: How long a request may take to arrive, in seconds.
+_PATIENCE_S = 10.0
 _MOST_REQUESTS, _KEEP_ALIVE_S, _GRACE_S, _START_S = 400, 15, 2, 10.0
 
 
@@ -92,6 +97,30 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class _Hurried(H11Protocol):
+    """Drops a connection whose request does not arrive: many of those would keep everybody else out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._seen: object = None
+        self._looks = self.loop.call_later(_PATIENCE_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._looks.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        cycle: Any = self.cycle  # None before the first request
+        waits = cycle is None or cycle.more_body or cycle.response_complete
+        if waits and cycle is self._seen:
+            self.transport.close()
+            return
+        self._seen = cycle if waits else self
+        self._looks = self.loop.call_later(_PATIENCE_S, self._look)
+
+
 def _server(
     client: Client, access: Access, certificate: Path | None = None, key: Path | None = None
 ) -> _Server:
@@ -102,7 +131,7 @@ def _server(
         port=access.port,
         log_level="warning",
         access_log=False,
-        http="h11",
+        http=_Hurried,
         ws="none",
         server_header=False,
         proxy_headers=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -130,3 +131,23 @@ def test_a_link_from_another_site_is_followed_from_here(show: Show) -> None:
     assert 'http-equiv="refresh"' in first.text
     assert "set-cookie" not in first.headers, "it would take the place of a session's"
     assert browser.get("/sweeps", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /sweeps HTTP/1.1\r\nHost: localhost\r\nX-",
+        b"",
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n\r\ntoken=",
+    ],
+    ids=["head", "nothing", "body"],
+)
+def test_a_client_that_never_ends_its_request_is_dropped(
+    show: Show, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(listening, "_PATIENCE_S", 0.2)
+    with socket.create_connection(("127.0.0.1", show.port), timeout=20) as slow:
+        slow.sendall(begun)
+        while slow.recv(4096):
+            pass
+    assert show.browser.get("/healthz").status == 200
