@@ -52,7 +52,7 @@ class Curves(keras.callbacks.TensorBoard):
         """Write the trial's row of the HParams table."""
         super().on_train_begin(logs)
         with self._train_writer.as_default():
-            hparams.hparams(self._params)
+            hparams.hparams(self._params, trial_id=f"trial {self._board.trial}")  # else a hash
 
     def close(self) -> None:
         """Copy what was written to its destination.
@@ -75,6 +75,7 @@ class Board:
 
     def __init__(self, artifacts: Artifacts, sweep: str, trial: int) -> None:
         self._artifacts = artifacts
+        self.trial = trial
         self._key = f"tensorboard/{sweep}/{trial}"
         uri = artifacts.uri(self._key)
         self._temporary = not uri.startswith("file://")
