@@ -365,7 +365,7 @@ class PipeReader:
             self._rest.append(rest)
         if sum(map(len, self._rest)) > LONGEST_LINE_BYTES:
             self._rest = []
-            yield PipeDefect(f"a line of more than {LONGEST_LINE_BYTES >> 20} MiB is no message", None)
+            yield PipeDefect(f"a line of more than {LONGEST_LINE_BYTES >> 20} MiB is not a message", None)
 
     def _read(self, line: bytes) -> Any:
         found = _LINE.fullmatch(line)

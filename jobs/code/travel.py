@@ -233,7 +233,7 @@ def _optional_notes(folder: Path, reads: Reads, taken: set[Path]) -> Iterator[st
         missing = _missing(folder, one.path, taken)
         if missing:
             yield (
-                f"'{one.path}' does not travel with the job, which looks whether it is there ({one.where}); "
+                f"'{one.path}' does not travel with the job, which checks for it ({one.where}); "
                 f'`files: ["{missing}"]` in the sweep file takes it along'
             )
 

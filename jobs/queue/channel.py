@@ -40,7 +40,7 @@ def set_aside(client: redis_py.Redis, keys: Iterable[str], wanted: str = "list")
         if kind not in ("none", wanted):
             client.rename(key, f"kerasweep.aside.{key}")
             log.warning(
-                "the key %s of Redis held a %s in place of a %s; it is now kerasweep.aside.%s",
+                "the Redis key %s held a %s instead of a %s; it is now kerasweep.aside.%s",
                 key, kind, wanted, key,
             )  # fmt: skip
 

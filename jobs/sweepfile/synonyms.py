@@ -82,7 +82,7 @@ METHODS: dict[str, str] = {
     **_means("random", "random_search", "randomsearch", "randomized"),
     **dict.fromkeys(
         ("hyperband", "asha", "halving", "successive_halving", "sha"),
-        "it says who goes on, not what is tried: write `method: random` and `stopping: {halving: ...}`",
+        "it decides which trials continue: write `method: random` and `stopping: {halving: ...}`",
     ),
 }
 

@@ -65,7 +65,9 @@ ORDERS: Mapping[str, Order] = {
     "pause": Order(
         "Pause a sweep or a trial, so that it can be resumed.", True, False, lambda s, t, _: s.pause(t)
     ),
-    "resume": Order("Resume what was paused, where it stopped.", True, False, lambda s, t, _: s.resume(t)),
+    "resume": Order(
+        "Resume a paused sweep or trial where it stopped.", True, False, lambda s, t, _: s.resume(t)
+    ),
     "cancel": Order(
         "Cancel a sweep or a trial; results so far are kept.", True, True, lambda s, t, _: s.cancel(t)
     ),
@@ -73,7 +75,9 @@ ORDERS: Mapping[str, Order] = {
         "Queue failed and cancelled trials again, or one of them.", True, False, lambda s, t, _: s.retry(t)
     ),
     "extend": Order("Give a sweep more trials; finished ones are kept.", False, False, _extend),
-    "add": Order("Add a point to a running sweep, beside those that its method chooses.", False, False, _add),
+    "add": Order(
+        "Add a point to a running sweep, in addition to those that its method chooses.", False, False, _add
+    ),
     "rm": Order(
         "Remove the sweep: records, models, checkpoints, curves. This cannot be undone.",
         False,

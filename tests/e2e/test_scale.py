@@ -42,7 +42,7 @@ def test_a_worker_whose_cores_are_idle_starts_another_trainer(cluster: Any, unti
     until(lambda: len(cluster.trainers(worker)) == 2, 60)
     until(lambda: cluster.records.counts(sweep.id).get(TrialState.RUNNING) == 4, 30)
     until(cluster.completed(sweep), 120)
-    until(lambda: "is kept in place of" in cluster.logs(), 30)
+    until(lambda: "is kept instead of" in cluster.logs(), 30)
     until(lambda: cluster.records.alive()[0].facts["trainers"] == 2, 30)
     assert {trial.attempt for trial in cluster.records.trials(sweep.id)} == {1}
 

@@ -89,7 +89,7 @@ def test_a_message_after_a_jobs_own_output_is_read() -> None:
 def test_an_endless_line_is_not_kept() -> None:
     reader = PipeReader(EVENTS)
     found = [one for _ in range(LONGEST_LINE_BYTES // (1 << 20) + 1) for one in reader.feed(b"x" * (1 << 20))]
-    assert "is no message" in str(found[0])
+    assert "is not a message" in str(found[0])
 
 
 def test_texts_are_bounded_and_can_be_encoded() -> None:

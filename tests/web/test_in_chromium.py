@@ -71,7 +71,7 @@ def test_a_sweep_is_followed_to_its_end_without_a_reload(lab: Laboratory, until:
     browser.click(f"a[href='{lab.path}']")
     browser.run("window.mark = 1")
     assert "0 of 8" in browser.text("#head")
-    assert "No trial that is shown has been tried" in browser.text("#timeline")
+    assert "None of the trials shown has been tried" in browser.text("#timeline")
     until(lambda: "No epoch is on record yet" in browser.text("#curves"), 20, "the empty chart")
     lab.train(0)
     until(lambda: "1 of 8" in browser.text("#head"), 20, "the first end")

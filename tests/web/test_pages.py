@@ -34,7 +34,7 @@ def test_trials_are_filtered_and_sorted_on_the_server(show: Show) -> None:
     numbers = [table.index(f">#{trial}</a>") for trial in (1, 4)]
     assert numbers == sorted(numbers), "the worst first"
     assert ">#6</a></th>" not in table, "it runs"
-    assert "No trial fits" in browser.get(f"/sweeps/{show.sweep}?q=nowhere").text
+    assert "No matching trials" in browser.get(f"/sweeps/{show.sweep}?q=nowhere").text
     within = browser.get(f"/sweeps/{show.sweep}/trials.csv?within=value:0.05:0.25")
     assert [row["trial"] for row in csv.DictReader(io.StringIO(within.text))] == ["2", "4"]
 

@@ -51,7 +51,7 @@ def judge(failure: Failure, pack: int, record: Record, retries: Retries) -> Verd
     if failure.cls in UNCOUNTED:
         return _judge_uncounted(told, record.alike + 1, retries.bound_of(failure.cls), final)
     if failure.cls in HOPELESS:
-        return Verdict(TrialState.FAILED, f"{told}; a retry would not mend it", final)
+        return Verdict(TrialState.FAILED, f"{told}; a retry would not fix it", final)
     width = min(pack, record.pack_limit or pack)
     if width > 1:
         return Verdict(

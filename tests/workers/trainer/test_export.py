@@ -231,7 +231,7 @@ def test_a_table_may_have_a_header(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("1,2\n3,x\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"valid \.csv file of numbers"):
         read_samples(tmp_path / "in.csv")
-    with pytest.raises(InputError, match="must be a file that is there"):
+    with pytest.raises(InputError, match="must be a file that exists"):
         read_samples(tmp_path / "none.npy")
     (tmp_path / "in.txt").write_text("1 2\n", encoding="utf-8")
     with pytest.raises(InputError, match="must be a file of type"):

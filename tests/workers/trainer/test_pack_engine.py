@@ -104,7 +104,7 @@ def test_auto_packs_what_it_can_and_says_why_not(trainer: Trainer) -> None:
     engine, reason = trainer.engine_of({"eager": True})
     assert (engine, "eagerly" in reason) == ("fit", True)
     engine, reason = trainer.engine_of({"kind": "fit"})
-    assert (engine, "fit of its own" in reason) == ("fit", True)
+    assert (engine, "custom fit" in reason) == ("fit", True)
 
 
 @pytest.mark.parametrize("engine", ["fit", "pack"])

@@ -80,4 +80,4 @@ def test_a_trainer_whose_job_switches_eager_execution_off_asks_to_be_replaced(
 ) -> None:
     peer = peers[1]  # no trial follows here
     peer.send(**ordered("graphs", "worn"))
-    assert "cannot be put back" in peer.wait(lambda event: event["ev"] == "worn")["why"]
+    assert "cannot be restored" in peer.wait(lambda event: event["ev"] == "worn")["why"]
