@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from servers import PostgresServer, S3Server
 
 from kerasweep.scheduler.local.redis_server import RedisServer
 
 Until = Callable[..., None]
+
+
+# No deadline for each example: on a busy machine one may take long, and the whole test has a timeout.
+settings.register_profile("kerasweep", deadline=None)
+settings.load_profile("kerasweep")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -84,7 +84,7 @@ def test_a_part_that_is_not_there_lists_those_that_are(ask: Any, folder: Path) -
     code, reply = ask("evaluate", "--job", str(folder / "train.py"), "--data", "validation")
     assert code == 2
     assert reply["error"].startswith(
-        "load_data must return the part asked for, got train, test, no 'validation'"
+        "load_data must return the part asked for, got train, test, not 'validation'"
     )
 
 
