@@ -66,6 +66,8 @@ bench: $(TOOLS)  ## measure the overhead of a sweep, and compare it with peers
 	@$(BIN)/python benchmarks/limit.py --out $(RESULTS)/limit.json
 	@echo "bench: 8 to 512 trials"
 	@$(BIN)/python benchmarks/growth.py --out $(RESULTS)/growth.json
+	@echo "bench: architectures, callbacks and constants"
+	@$(BIN)/python benchmarks/graphs.py --out $(RESULTS)/graphs.json
 	@$(BIN)/python benchmarks/draw.py --results $(RESULTS)
 	@echo "bench: figures in $(RESULTS), drawn in docs/benchmarks.svg"
 

@@ -83,15 +83,12 @@ class Bench:
 
     def cold(self) -> float:
         """Time `kerasweep run`, from the command to its end."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as home:
-            environ = {**os.environ, "KERASWEEP_HOME": home}
-            code = "from kerasweep.scheduler.cli.entry import main; main()"
-            command = [sys.executable, "-c", code, "run", str(self._sweep), "-o", "json"]
-            return _timed(command, environ)
+        return cold_run(self._sweep, self._folder)
 
     def peer(self, python: str, script: str) -> float:
         """Time a peer, from the command to its end."""
-        return _timed([python, str(HERE / "peers" / f"{script}.py"), str(self._plan)], dict(os.environ))
+        command = [python, str(HERE / "peers" / f"{script}.py"), str(self._plan)]
+        return _timed(command, dict(os.environ), self._folder)  # where the job's callbacks may write
 
     def warm(self) -> dict[str, float]:
         """Time two sweeps on a running worker: the first compiles, the second finds the program compiled."""
@@ -103,6 +100,14 @@ class Bench:
         if len(ran.trials) != self.trials:
             raise RuntimeError(f"a sweep must have {self.trials} trials, got {len(ran.trials)}")
         return ran.seconds
+
+
+def cold_run(sweep: Path, folder: Path) -> float:
+    """Time `kerasweep run` of a sweep file, from the command to its end, with a new home under a folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        code = "from kerasweep.scheduler.cli.entry import main; main()"
+        command = [sys.executable, "-c", code, "run", str(sweep), "-o", "json"]
+        return _timed(command, {**os.environ, "KERASWEEP_HOME": home}, folder)
 
 
 def peers_python() -> str:
@@ -138,10 +143,10 @@ def summarize(job: str, trials: int, times: dict[str, list[float]]) -> dict[str,
     }
 
 
-def _timed(command: list[str], environ: dict[str, str]) -> float:
+def _timed(command: list[str], environ: dict[str, str], folder: Path) -> float:
     started_s = time.perf_counter()
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        command, env=environ, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")

@@ -191,21 +191,21 @@ def test_trials_with_graphs_of_their_own_are_measured_once_and_compiled_where_ea
 ) -> None:
     """TensorFlow rewrites a division by a constant, which is not lifted: each trial compiles a graph."""
     trials = range(1, 5)
-    # Each has 1,024 steps, which take more than a second in all, and much less each.
+    # Of 256 steps each: all of them take seconds, and each a hundredth of the second that compiling takes.
     spec = {
         "method": {"name": "random"},
-        "parameters": {"rows": 4096, "divisor": {"distribution": "uniform", "min": 1.1, "max": 2.1}},
-        "budget": {"max_trials": 64},
+        "parameters": {"rows": 1024, "divisor": {"distribution": "uniform", "min": 1.1, "max": 2.1}},
+        "budget": {"max_trials": 2000},
     }
-    sizes = {"training": {"epochs": 2, "batch_size": 4}, "spec": spec}
+    sizes = {"training": {"epochs": 1, "batch_size": 4}, "spec": spec}
     for trial in trials:
-        params = {**ROWS, "divisor": 1.0 + 0.1 * trial}
+        params = {"rows": 1024, "divisor": 1.0 + 0.1 * trial}
         trainer.peer.send(**trainer.order(f"own/{trial}/1", params=params, seed=trial, **sizes))
     runs = [f"own/{trial}/1" for trial in trials]
     assert [trainer.peer.end(run)["ev"] for run in runs] == ["done"] * len(runs)
     [decision] = [event for run in runs for event in trainer.peer.of(run, "decision")]
     assert decision["value"] is False
-    assert "the trials of one graph take about" in decision["reason"] or "compiled in" in decision["reason"]
+    assert "the trials of one graph take about" in decision["reason"]
 
 
 def test_trials_that_differ_in_a_penalty_share_what_was_compiled(trainer: Trainer) -> None:

@@ -65,6 +65,12 @@ def _read(step: Step, graph: Any, values: bool) -> str:
     return total.hexdigest()
 
 
+def kind_of(graphs: Sequence[Any]) -> str:
+    """Return a key of the operations in traced graphs, whatever their sizes, number and order."""
+    operations = {node.op for graph in graphs for node in every_node(graph.as_graph_def())}
+    return hashlib.sha256(",".join(sorted(operations)).encode()).hexdigest()[:32]
+
+
 def unkept_state(graph: Any) -> list[str]:
     """Return the operations of a traced graph with state of their own, which no program may share."""
     found = set()

@@ -8,17 +8,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.fingerprint import unkept_state
+from kerasweep.workers.trainer.pack.fingerprint import kind_of, unkept_state
 from kerasweep.workers.trainer.pack.graph_key import variables_of
 from kerasweep.workers.trainer.pack.lifting import Constants, constants_of, lift
 from kerasweep.workers.trainer.pack.sharing import Computation, Lessons, loop_is_faithful
-from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, Step
+from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, Step, with_fast_draws
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +82,23 @@ class TracedSteps:
         """The captures of both, one after the other."""
         return self.train.captures + (self.test.captures if self.test else ())
 
-    @property
+    @cached_property
+    def _of_train(self) -> Constants:
+        return constants_of(self.train.function)
+
+    @cached_property
     def constants(self) -> Constants:
         """The numbers in both, one after the other."""
-        return constants_of(self.train.function) + (constants_of(self.test.function) if self.test else ())
+        return self._of_train + (constants_of(self.test.function) if self.test else ())
+
+    @cached_property
+    def kind(self) -> str:
+        """Equal for graphs of the same operations, whatever their sizes, number and order."""
+        return kind_of([step.function.graph for step in (self.train, self.test) if step])
 
     def lifted(self, places: Sequence[int]) -> TracedSteps | None:
         """Return the same steps with some of `constants`, by position, as arguments; None if impossible."""
-        split = len(constants_of(self.train.function))
+        split = len(self._of_train)
         train = lift(self.train.function, [at for at in places if at < split])
         if train is None:
             return None
@@ -101,7 +111,7 @@ class TracedSteps:
 
     def numbers_at(self, places: Sequence[int], constants: Constants) -> tuple[list[Any], list[Any]]:
         """Return the constants that are arguments of the training step, and of the validation step."""
-        split = len(constants_of(self.train.function))
+        split = len(self._of_train)
         ahead = [constants[at] for at in places if at < split]
         behind = [constants[at] for at in places if at >= split]
         return _used(self.train, ahead), _used(self.test, behind)
@@ -111,6 +121,10 @@ class TracedSteps:
         """Their operations with state that no checkpoint holds."""
         steps = [step for step in (self.train, self.test) if step]
         return sorted({name for step in steps for name in unkept_state(step.function.graph)})
+
+
+def _on_gpu(data: Any) -> bool:
+    return any("GPU" in tensor.device for tensor in tf.nest.flatten(data))
 
 
 def _used(step: Step | None, numbers: list[Any]) -> list[Any]:
@@ -158,6 +172,34 @@ class Timing:
     xla_s: float
     compile_s: float
     refusal: str = ""
+
+
+class Kind(Held):
+    """Graphs of the same operations: what XLA does not pay for in one of them is not tried in the others.
+
+    Args:
+        key: equal in every process.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.spoiled = False
+
+
+class Kinds:
+    """The kinds of graphs that this process has seen. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, Kind] = {}
+
+    def of(self, graph: Graph) -> Kind:
+        """Return a traced graph's kind."""
+        assert graph.steps is not None
+        key = graph.steps.kind
+        with self._lock:
+            return self._known.setdefault(key, Kind(key))
 
 
 class Family(Held):
@@ -247,7 +289,10 @@ class Graph(Held):
         test = None
         if self.steps.test is not None and material.validation_cut is not None:
             test = Loop(self.steps.test, material.validation, material.validation_cut, xla, single)
-        train = Loop(self.steps.train, material.train, material.train_cut, xla, single)
+        step = self.steps.train
+        if xla and not _on_gpu(material.train):
+            step = with_fast_draws(step)
+        train = Loop(step, material.train, material.train_cut, xla, single)
         return Loops(xla, train, test)
 
     def faithful_loops(self, loops: Loops, material: Material, handles: Handles) -> Loops:

@@ -126,7 +126,12 @@ def _replace(definition: Any, lifted: dict[str, str], dtypes: Sequence[tf.DType]
     for name, dtype in zip(lifted.values(), dtypes, strict=True):
         argument = definition.signature.input_arg.add()
         argument.name, argument.type = name, dtype.as_datatype_enum
-    definition.signature.name = f"{definition.signature.name}_lifted_{next(_NAMES)}"
+    definition.signature.name = own_name(definition, "lifted")
+
+
+def own_name(definition: Any, what: str) -> str:
+    """Return a name that no function of this process has, for a changed copy of one."""
+    return f"{definition.signature.name}_{what}_{next(_NAMES)}"
 
 
 def differing(examples: Sequence[Example]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import reset_kernels
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
-from kerasweep.workers.trainer.pack.graphs import Material
+from kerasweep.workers.trainer.pack.graphs import Kinds, Material
 from kerasweep.workers.trainer.pack.memory import measured_gate
 from kerasweep.workers.trainer.pack.programs import Bound, BoundLoop, Programs
 from kerasweep.workers.trainer.pack.resident import Resident, bytes_of
@@ -74,6 +74,7 @@ class PackEngine:
         self._resident = Resident("GPU:0" if gpu else "CPU:0")
         self._gate = measured_gate(gpu)
         self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS))
+        self._kinds = Kinds()
         self._prepared: dict[TrialRun, _Prepared] = {}
 
     def refuses(self, run: TrialRun) -> str | None:
@@ -182,6 +183,7 @@ class PackEngine:
                 trials,
                 lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
             ),
+            self._kinds,
         )
         build_optimizer(run.model)
         with nullcontext() if run.attributes is None else run.attributes.tracing("train_step", "test_step"):

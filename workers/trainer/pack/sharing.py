@@ -26,6 +26,8 @@ class Lessons:
 
     def __init__(self) -> None:
         self._examples: list[Example] = []
+        #: Which constants differ within the family.
+        self.places: tuple[int, ...] = ()
         #: Whether lifted constants gave the same bits; None before that was tried.
         self.proven: bool | None = None
 
@@ -45,13 +47,9 @@ class Lessons:
         before = self.places
         self._examples.append(example)
         del self._examples[1:-_EXAMPLES_KEPT]
+        self.places = differing(self._examples)
         if self.places != before:
             self.proven = None
-
-    @property
-    def places(self) -> tuple[int, ...]:
-        """Which constants differ within the family."""
-        return differing(self._examples) if self._examples else ()
 
     def fits(self, constants: Constants) -> bool:
         """Tell whether constants differ from those of the first trace only in the known positions."""

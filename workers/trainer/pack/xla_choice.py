@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material, Timing
+from kerasweep.workers.trainer.pack.graphs import Graph, Kind, Kinds, Loops, Material, Timing
 from kerasweep.workers.trainer.pack.sharing import copy_variable
 from kerasweep.workers.trainer.pack.stepping import Loop
 
@@ -30,6 +30,8 @@ _WORTH = 0.9
 _CLEAR = 1.6
 #: The minimum time of compiling; a graph that takes less in all is not worth measuring.
 _COMPILE_S = 1.0
+#: Why a graph is not tried with XLA.
+_SPOILED = "XLA did not work out for another graph of the same operations, so it is not tried again"
 #: What TensorFlow raises if XLA lacks a form of an operation, or one of its shapes.
 _REFUSALS = (tf.errors.OpError, ValueError)
 
@@ -61,13 +63,17 @@ class XlaChoice:
         known: returns what the sweep's records hold under a key so far; None for nothing.
         decide: records a choice.
         plan: what the sweep trains.
+        kinds: what this process knows of graphs like it.
     """
 
-    def __init__(self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, plan: Plan) -> None:
+    def __init__(
+        self, wanted: bool | str, known: Callable[[str], Any], decide: Decide, plan: Plan, kinds: Kinds
+    ) -> None:
         self._wanted = wanted
         self._known = known
         self._decide = decide
         self._plan = plan
+        self._kinds = kinds
 
     def __call__(self, graph: Graph, material: Material) -> Loops:
         """Return the loops to train a graph with.
@@ -96,7 +102,9 @@ class XlaChoice:
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
         """Return whether XLA is worth it, and why."""
-        timing = graph.family.timing
+        timing, kind = graph.family.timing, self._kinds.of(graph)
+        if timing is None and self._is_spoiled(kind):
+            return False, _SPOILED
         if timing is None:
             copies = _Copies(graph, material)
             plain_watch = copies.stopwatch(graph.loops(False, material))
@@ -110,7 +118,11 @@ class XlaChoice:
             what = "the whole sweep takes" if sharers == trials else "the trials of one graph take"
             return False, f"{what} about {plain_s * steps * sharers:.1f} s without XLA: not worth compiling"
         if timing is None:
-            timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
+            with kind.held(material.wait):
+                if self._is_spoiled(kind):  # another graph of the kind was first
+                    return False, _SPOILED
+                timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
+                self._learn(kind, timing)
         if timing.refusal:
             return False, f"XLA cannot compile it: {timing.refusal}"
         figures = f"{timing.xla_s * 1e6:.0f} µs per step with XLA, {timing.plain_s * 1e6:.0f} µs without"
@@ -118,6 +130,18 @@ class XlaChoice:
         if worth and sharers < trials:  # others have graphs that must be compiled too
             worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
         return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
+
+    def _is_spoiled(self, kind: Kind) -> bool:
+        """Tell whether XLA refused a graph of the same operations, or lost by far, here or in the records."""
+        kind.spoiled = kind.spoiled or self._known(_record_of(kind)) is False
+        return kind.spoiled
+
+    def _learn(self, kind: Kind, timing: Timing) -> None:
+        if timing.refusal or timing.xla_s > _CLEAR * timing.plain_s:
+            kind.spoiled = True
+            self._decide(
+                _record_of(kind), False, "graphs of the same operations are not tried with XLA again"
+            )
 
     def _pays(self, step_s: float, cost_s: float, material: Material) -> tuple[bool, int]:
         """Return whether the trials of one graph take at least this long in all, and how many they are.
@@ -129,6 +153,10 @@ class XlaChoice:
             return False, self._plan.trials
         sharers = self._plan.sharers(enough, material.wait)
         return sharers >= enough, sharers
+
+
+def _record_of(kind: Kind) -> str:
+    return f"xla of a kind:{kind.key}"
 
 
 def _time(
