@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 import time
@@ -52,7 +53,10 @@ def serve(client: Client, access: Access, certificate: Path | None = None, key: 
         certificate: its certificate, for TLS.
         key: the certificate's key.
     """
-    _server(client, access, certificate, key).run()
+    server = _server(client, access, certificate, key)
+    # uvicorn raises the signal once more when it has shut down; a requested stop is not a failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server.run()
 
 
 @contextmanager
