@@ -65,7 +65,8 @@ class Entry:
         """Train all eight side by side; return the first one's result."""
         runs = [self.begin(peer, trial, "pack") for trial in range(WIDTH)]
         ends = [peer.end(run) for run in runs]
-        assert [end["ev"] for end in ends] == ["done"] * WIDTH, ends
+        failures = [str(end.get("traceback", end)) for end in ends if end["ev"] != "done"]
+        assert not failures, "\n".join(failures)
         return result(peer, runs[0])
 
     def alone(self, peer: Peer, engine: str) -> dict[str, Any]:

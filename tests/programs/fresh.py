@@ -25,9 +25,6 @@ import tensorflow as tf
 
 def trained(order: dict[str, Any]) -> dict[str, Any]:
     """Train the program in a folder as `python train.py` would."""
-    from kerasweep.workers.trainer.state.captures import StepState, read_handle
-    from kerasweep.workers.trainer.state.digest import digest
-
     tf.config.experimental.enable_op_determinism()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     os.chdir(order["folder"])
@@ -38,6 +35,10 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
     keras.utils.set_random_seed(order["seed"])
     model = train.build_model(**order["params"])
     own = train.callbacks() if hasattr(train, "callbacks") else []
+    # Not before: they make Keras' default dtype policy, which the program may want to set.
+    from kerasweep.workers.trainer.state.captures import StepState, read_handle
+    from kerasweep.workers.trainer.state.digest import digest
+
     steps = StepState()
     with steps.listening(model):  # for the digest alone, which counts what the steps read and write
         seen = model.fit(

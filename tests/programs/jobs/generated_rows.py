@@ -1,6 +1,7 @@
 """tf.data from a Python generator that draws from a generator of load_data's, and a numpy_function."""
 #: params: [{rate: 0.05}, {rate: 0.1}]
 #: training: {epochs: 3}
+#: said: "random operations of TensorFlow's own"
 
 import keras
 import numpy as np
