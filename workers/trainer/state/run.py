@@ -290,6 +290,7 @@ class TrialRun:
         for handle, value in captured:
             write_handle(handle, value)
         reader.apply()
+        _reset_compiled_metrics(self.model)
         if manifest["files"] is not None:
             contents = {name: arrays[content["array"]] for name, content in manifest["files"].items()}
             self.files.restore(contents, self.callbacks.all)
@@ -313,6 +314,18 @@ class TrialRun:
         spec = batch_spec(self.train, self.training.batch_size)
         with PROCESS_RANDOM:
             self.steps.trace(self.model, spec, self.validation is not None, self.strategy, self.tracing)
+
+
+def _reset_compiled_metrics(model: keras.Model) -> None:
+    """Reset the metrics given to `compile`, as at the start of an epoch.
+
+    `fit` does so only once they are built, and those created at import have the state of the checkpoint.
+    """
+    compiled = getattr(model, "_compile_metrics", None)
+    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
+    for metric in keras.tree.flatten(given):
+        if isinstance(metric, keras.Metric):
+            metric.reset_state()
 
 
 def _values_of(handles: Sequence[Any], writer: StateWriter) -> list[dict[str, Any]]:

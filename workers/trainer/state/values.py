@@ -1,6 +1,6 @@
 """The state of callbacks, as plain JSON and arrays, and back into objects.
 
-Whatever cannot be saved (functions, open files, the model itself) is left as the new process created it.
+Whatever cannot be saved (the job's functions, open files, the model) is left as the new process created it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -91,6 +92,8 @@ class StateWriter:
             return {"variable": {**self.array(value.numpy()), "keras": isinstance(value, keras.Variable)}}
         if isinstance(value, tf.Tensor):
             return {"tensor": self.array(value.numpy())}
+        if (place := _place_of(value)) is not None:
+            return {"function": place}
         return self._container(value, depth + 1)
 
     def _container(self, value: Any, depth: int) -> Any:
@@ -172,6 +175,8 @@ class StateReader:
             return self._arrays[inner["array"]][()]
         if kind == "tensor":
             return tf.convert_to_tensor(self._arrays[inner["array"]])
+        if kind == "function":
+            return _function_at(*inner)
         if kind in _SEQUENCES:
             return self._sequence(kind, inner, present)
         if kind in _MAPPINGS:
@@ -222,6 +227,34 @@ class StateReader:
                 f"a callback's variable has the shape {tuple(variable.shape)}, got {array.shape}"
             )
         self._assignments.append(partial(variable.assign, array))
+
+
+def _place_of(value: Any) -> list[str] | None:
+    """Return the module and the name of a function of Keras or NumPy; None for anything else.
+
+    A callback may choose one during the training: `EarlyStopping` compares with `keras.ops.less`.
+    """
+    if not isinstance(value, (FunctionType, np.ufunc)):
+        return None
+    place = ["numpy", value.__name__] if isinstance(value, np.ufunc) else [value.__module__, value.__name__]
+    return place if _lookup(*place) is value else None
+
+
+def _lookup(module: str, name: str) -> Any:
+    known = module.partition(".")[0] in ("keras", "numpy")
+    return getattr(sys.modules.get(module), name, None) if known else None
+
+
+def _function_at(module: str, name: str) -> Any:
+    """Return the function at a place.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = _lookup(module, name)
+    if not isinstance(found, (FunctionType, np.ufunc)):
+        raise ValueError(f"a callback's state names the function {module}.{name}, which is not there")
+    return found
 
 
 def _set_generator(generator: Any, state: Any) -> None:
