@@ -168,6 +168,8 @@ class Entry:
             engine=engine,
             decisions={},
             bar=None,
+            rung=None,
+            ends=False,
         )
 
 
