@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
-PARTS = ("gallery_plain", "mirrored", "widths")
+PARTS = ("gallery_plain", "mirrored")
 
 
 @pytest.mark.tf
@@ -32,5 +32,4 @@ def test_the_parts_run_on_a_cpu_and_the_report_holds_what_they_found(tmp_path: P
     assert ways == ["fit", "fit again", "pack of one", "pack of eight", "after a kill"]
     assert [row["same"] for row in rows["gallery_plain"]] == [True] * 5
     assert [row["same"] for row in rows["mirrored"]] == [True] * 2
-    assert all(row["steps_s"] > 0 for row in rows["widths"])
     assert "| mlp | after a kill |" in (tmp_path / "report.md").read_text()

@@ -15,7 +15,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import load_spec
 from kerasweep.scheduler.samplers import sampler_for
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WIDTH = 8
 #: A few steps of a few epochs reveal any difference in the bits; another test checks that entries learn.

@@ -17,7 +17,7 @@ from kerasweep.jobs.gallery_index import copy_entry
 from kerasweep.jobs.sweepfile.spec import load_spec
 from kerasweep.scheduler.local.redis_server import RedisServer
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
 KERASWEEP = str(Path(sys.executable).with_name("kerasweep"))
 RUN_WHOLE = "mlp"

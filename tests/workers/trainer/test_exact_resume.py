@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
 EPOCHS = 6
 ZOO = Path(__file__).parent / "zoo"
