@@ -33,6 +33,7 @@ from kerasweep.workers.trainer.engine import Engine
 from kerasweep.workers.trainer.fit import FitEngine
 from kerasweep.workers.trainer.hardware import Devices
 from kerasweep.workers.trainer.job import fixed_settings
+from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
 from kerasweep.workers.trainer.job.prints import Prints, RunLog
 from kerasweep.workers.trainer.outbox import Outbox, read_orders
 from kerasweep.workers.trainer.pack.company import Company
@@ -56,6 +57,7 @@ def serve(
     """Train what the host orders, until it says `exit` or its pipe ends."""
     devices = Devices(threads, logical_cpus)
     fixed_settings.install()
+    parse_one_at_a_time()
     _keep_quiet()
     outbox = Outbox(out_fd)
     outbox.send(ReadyEvent(os.getpid(), tuple(devices.names)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import tensorflow as tf
 from kerasweep.jobs.errors import JobError
 from kerasweep.workers.trainer.blame import translate
 from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data, weighted
+from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
 from kerasweep.workers.trainer.job.seeding import draws_from_tensorflow, seed_everything
 from kerasweep.workers.trainer.job.source import JobSource
 
@@ -220,3 +223,17 @@ def test_large_arrays_of_a_sequence_are_state_only_when_they_change() -> None:
     assert stream.unchanged() == {"x"}
     stream.dataset.x[5] = 1
     assert stream.unchanged() == set()
+
+
+def test_threads_may_parse_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.11 raises a SystemError now and then where nothing keeps them apart."""
+    monkeypatch.setattr(ast, "parse", ast.parse)  # put back after the test
+    parse_one_at_a_time()
+    source, interval = Path(__file__).read_text(encoding="utf-8"), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            trees = list(pool.map(lambda _: ast.dump(ast.parse(source)), range(64)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(trees)) == 1

@@ -4,10 +4,13 @@ themselves.
 
 from __future__ import annotations
 
+import ast
 import collections
+import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -103,3 +106,23 @@ def _pools() -> dict[ModuleType, Any]:
     names = ("joblib.externals.loky.reusable_executor", "loky.reusable_executor")
     modules = [sys.modules[name] for name in names if name in sys.modules]
     return {module: getattr(module, "_executor", None) for module in modules}
+
+
+def parse_one_at_a_time() -> None:
+    """Let one thread at a time parse Python source in this process.
+
+    CPython 3.11 counts the depth of a syntax tree once for all threads, so that two that parse at the same
+    time may get a SystemError (python/cpython#106905). Trials that begin together parse their job.
+    """
+    ast.parse = _one_at_a_time(ast.parse)
+
+
+def _one_at_a_time(parse: Callable[..., Any]) -> Callable[..., Any]:
+    lock = threading.RLock()
+
+    @functools.wraps(parse)
+    def in_turn(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return parse(*arguments, **options)
+
+    return in_turn
