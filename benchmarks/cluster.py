@@ -55,7 +55,7 @@ class Cluster:
         self._local = local
         self._artifacts = Artifacts(local.settings.artifacts)
         self._queue = HintQueue(local.settings.broker_url)
-        self._until(self.records.workers, "a worker that is warm")
+        self._until(self.records.alive, "a worker that is warm")
 
     def run(self, file: Path) -> Ran:
         """Run a sweep to its end.

@@ -199,10 +199,11 @@ def test_a_spent_budget_lets_running_trials_end_with_what_they_have(
 ) -> None:
     cluster.scheduler()
     cluster.stub_worker("--slots=2")
+    until(cluster.records.alive, 60)  # the sweep's time runs from its submission
     sweep = cluster.submit_stub(
-        epochs=100, epoch_s=0.3, parameters=COPIES, budget={"max_hours": 5.0 / 3600.0}
+        epochs=100, epoch_s=0.3, parameters=COPIES, budget={"max_hours": 8.0 / 3600.0}
     )
-    until(cluster.ended(sweep), 40)
+    until(cluster.ended(sweep), 60)
     assert cluster.records.sweep(sweep.id).state is SweepState.COMPLETED
     assert cluster.records.counts(sweep.id) == {TrialState.STOPPED: 2, TrialState.CANCELLED: 2}
     for trial in cluster.records.trials(sweep.id, [TrialState.STOPPED]):
