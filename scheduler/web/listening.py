@@ -133,6 +133,7 @@ def _server(
         site.application(),
         host=access.address,
         port=access.port,
+        log_config=None,  # its own would close every handler of the process first
         log_level="warning",
         access_log=False,
         http=_Hurried,

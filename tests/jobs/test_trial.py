@@ -34,7 +34,7 @@ def test_final_states_are_left_only_by_a_retry() -> None:
 
 def test_only_queued_trials_start_and_only_running_ones_end_well() -> None:
     assert sources_of(TrialState.RUNNING) == (TrialState.QUEUED,)
-    for state in (*COUNTED, TrialState.FAILED):
+    for state in (TrialState.COMPLETED, TrialState.FAILED):
         assert sources_of(state) == (TrialState.RUNNING,)
 
 

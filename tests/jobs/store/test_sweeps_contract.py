@@ -6,7 +6,8 @@ import pytest
 from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, progress, put_sweep, result
 
 from kerasweep.jobs.errors import NotFound
-from kerasweep.jobs.store.models import NewTrial, Progress
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.models import NewTrial, Progress, Result
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import (
     MOVES,
@@ -32,10 +33,13 @@ def one_of_each(records: Records) -> None:
     claim(records, trial=1)
     with records.deciding(SWEEP) as decision:
         decision.move(TrialState.PAUSED, "by hand", 2)
-        decision.move(TrialState.CANCELLED, "by hand", 6)
-    finish(records, 3, 0.5)
-    records.finish(claim(records, trial=4).key, result(state=TrialState.STOPPED))
-    records.fail(claim(records, trial=5).key, Failure(FailureClass.USER, "ValueError"))
+        decision.move(TrialState.CANCELLED, "by hand", 7)
+    key = claim(records, trial=3).key
+    at_its_rung = Result(TrialState.WAITING, 0.5, 1, 1, {"val_loss": 0.5}, "0" * 64)
+    records.hold(key, at_its_rung, ArtifactRef("checkpoint", "c", "c" * 64, 1, 1), Progress(key))
+    finish(records, 4, 0.5)
+    records.finish(claim(records, trial=5).key, result(state=TrialState.STOPPED))
+    records.fail(claim(records, trial=6).key, Failure(FailureClass.USER, "ValueError"))
     assert states(records) == list(TrialState)
 
 
@@ -194,6 +198,7 @@ class TestCancelTrial:
         assert states(records) == [
             "cancelled",
             "running",
+            "cancelled",
             "cancelled",
             "completed",
             "stopped",
