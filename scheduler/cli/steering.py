@@ -10,7 +10,6 @@ from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.cli.commands import STEER, Output, SweepName, TrialNumber, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client.client import Client
-from kerasweep.scheduler.client.points import read_pair
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
@@ -90,6 +89,8 @@ def add(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Add a point to a running sweep, in addition to those that its method chooses."""
+    from kerasweep.scheduler.client.points import read_pair  # loads YAML, which --help does not need
+
     found = client.sweep(sweep)
     done = found.add(dict(map(read_pair, values)))
     emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.sentence(done))
