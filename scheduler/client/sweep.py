@@ -85,10 +85,10 @@ class Sweep:
             kept: whether this process keeps a worker and a scheduler running for it.
         """
         sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
-        kept = kept or bool(self.client.runs())
         reason, told = report.ending_reason(sweep, counts), tuple[str, ...]()
         awaited = tuple[int, ...]()
         if not sweep.state.final:
+            kept = kept or bool(self.client.runs())
             alive = self.client.workers(), self.client.schedulers()
             embedded = self.client.settings.embedded_broker
             reason = report.waiting_reason(

@@ -1,7 +1,8 @@
 """A sweep's next decisions, from its records alone.
 
-Everything is decided under the sweep's lock and written with its reason in the same transaction; nothing is
-kept in memory. Any number of processes may advance the same sweep: the second finds nothing to do.
+Everything is decided under the sweep's lock and written with its reason in the same transaction; a process
+remembers only what cannot change (see `remembering`). Any number of processes may advance the same sweep: the
+second finds nothing to do.
 
 A search method may compute for longer than a transaction may last, so it runs outside the lock, on what was
 read under it (a `Basis`). Its suggestions are written only if the results that they are based on are

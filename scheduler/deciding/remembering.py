@@ -1,7 +1,7 @@
 """What a process remembers of trials that count: they cannot change, so a decision need not read them again.
 
-A decision costs the same after 10,000 trials as after 100. Nothing here matters to what is decided: a process
-that remembers nothing reads it all, and finds the same.
+It saves the reading alone: a search method still goes through all results. Nothing here affects what is
+decided: a process that remembers nothing reads everything, and decides the same.
 """
 
 from __future__ import annotations
