@@ -28,7 +28,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --co
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test lint check bench gpu chaos docs install lock clean
+.PHONY: help demo test thorough lint check bench gpu chaos docs install lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | expand -t 12
@@ -41,9 +41,13 @@ demo: $(RUNTIME)  ## run the demo: sweep a classifier of handwritten digits, fet
 	@echo "demo: predicting a few digits with the winner, in plain Keras"
 	@cd $(DEMO) && $(CURDIR)/$(BIN)/python predict.py winner/model.keras 2>predict.log || { cat predict.log >&2; exit 1; }
 
-test: $(TOOLS)  ## run the tests
+test: $(TOOLS)  ## run the tests, all but the thorough ones
 	@echo "test: running pytest $(PYTEST)"
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(PYTEST) -m "not thorough"
+
+thorough: $(TOOLS)  ## run the thorough tests: more programs, graphs and sweeps of the same kinds
+	@echo "thorough: running pytest $(PYTEST)"
+	@$(BIN)/python -m pytest $(PYTEST) -m thorough
 
 lint: $(TOOLS)  ## check style and types
 	@echo "lint: ruff"
@@ -51,7 +55,7 @@ lint: $(TOOLS)  ## check style and types
 	@echo "lint: mypy --strict"
 	@$(BIN)/mypy
 
-check: lint test  ## what CI runs
+check: lint test thorough  ## what CI runs
 
 chaos: $(TOOLS)  ## kill processes at random during sweeps and check that nothing is lost
 	@echo "chaos: killing processes at random"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from peers import Peer, make_order
+from selection import with_quick
 
-from kerasweep.jobs.gallery_index import copy_entry
+from kerasweep.jobs.gallery_index import copy_entry, list_gallery
 from kerasweep.jobs.seeds import trial_seed
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import load_spec
@@ -17,6 +18,7 @@ from kerasweep.scheduler.samplers import sampler_for
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
+ENTRIES = [entry.name for entry in list_gallery()]
 WIDTH = 8
 #: A few steps of a few epochs reveal any difference in the bits; another test checks that entries learn.
 SHORT = {"epochs": 3, "steps_per_epoch": 5, "validation_steps": 2}
@@ -127,6 +129,7 @@ def test_without_xla_the_bits_are_those_of_fit(
         assert moved == {key: by_fit[key] for key in _RESULT}
 
 
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, ("mlp",)))
 def test_with_xla_the_bits_are_those_of_any_pack(
     entry: str, tmp_path: Path, peers: Callable[[], tuple[Peer, Peer]]
 ) -> None:

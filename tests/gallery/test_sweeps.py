@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selection import with_quick
 
-from kerasweep.jobs.gallery_index import copy_entry
+from kerasweep.jobs.gallery_index import copy_entry, list_gallery
 from kerasweep.jobs.sweepfile.spec import load_spec
 from kerasweep.scheduler.local.redis_server import RedisServer
 
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
 KERASWEEP = str(Path(sys.executable).with_name("kerasweep"))
 RUN_WHOLE = "mlp"
+ENTRIES = [entry.name for entry in list_gallery()]
 
 Run = Callable[[Path], dict[str, Any]]
 
@@ -59,6 +61,7 @@ def served(offline: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory)
         assert codes == [0, 0], (home / "log").read_text()
 
 
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, (RUN_WHOLE, "aux_outputs")))
 def test_the_sweep_finds_a_trial_within_the_bound(
     entry: str,
     tmp_path: Path,

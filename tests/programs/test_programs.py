@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from peers import Peer
-from small_programs import PlainKeras, SmallProgram, begin, names, prepared, result
+from selection import with_quick
+from small_programs import PlainKeras, begin, names, prepared, result
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(300)]
+
+#: Programs whose state lies in unusual places: these are resumed in `make test` too.
+RESUMED_QUICKLY = (
+    "callback_at_import",
+    "draws_of_keras",
+    "generated_rows",
+    "generator_at_import",
+    "mixed_precision",
+    "optimizer_at_import",
+    "own_files",
+    "plateau_at_home",
+    "reshuffled_sequence",
+    "run_eagerly",
+    "stateful_windows",
+    "steppers_in_a_dict",
+    "threads_of_its_own",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +58,18 @@ def other(where: Path) -> Iterator[Peer]:
     peer.close()
 
 
-def last_of(program: SmallProgram) -> str:
-    """Return the run of a program's last trial."""
-    return f"{program.name}/{len(program.params) - 1}/1"
+@pytest.fixture(scope="module")
+def begun(where: Path, warm: Peer) -> Callable[[str], list[str]]:
+    """Return a function that starts a program in the warm trainer, once, and returns its runs."""
+    return cache(lambda name: begin(warm, prepared(name, where), engine="auto"))
 
 
 @pytest.mark.parametrize("name", names())
 def test_trials_side_by_side_in_a_warm_trainer_are_as_plain_keras_alone(
-    name: str, where: Path, plain: PlainKeras, warm: Peer
+    name: str, where: Path, plain: PlainKeras, warm: Peer, begun: Callable[[str], list[str]]
 ) -> None:
     program = prepared(name, where)
-    runs = begin(warm, program, engine="auto")
+    runs = begun(name)
     wanted = plain.train(program, program.params[-1])
     found = [result(warm, run) for run in runs]
     assert found[-1] == wanted
@@ -60,14 +80,14 @@ def test_trials_side_by_side_in_a_warm_trainer_are_as_plain_keras_alone(
         assert any(program.said in note for note in notes), notes
 
 
-@pytest.mark.parametrize("name", names()[::-1])
+@pytest.mark.parametrize("name", with_quick(names()[::-1], RESUMED_QUICKLY))
 def test_a_trial_resumed_after_its_first_epoch_by_another_trainer_is_the_same(
-    name: str, where: Path, warm: Peer, other: Peer
+    name: str, where: Path, warm: Peer, other: Peer, begun: Callable[[str], list[str]]
 ) -> None:
     """As after a kill: its checkpoint is all that is left of it. In turn the other engine resumes it."""
     program = prepared(name, where)
-    undisturbed = result(warm, last_of(program))
-    first = warm.of(last_of(program), "checkpoint")[0]["artifact"]
+    undisturbed = result(warm, begun(name)[-1])
+    first = warm.of(begun(name)[-1], "checkpoint")[0]["artifact"]
     assert first["epoch"] == 1
     engine = "fit" if names().index(name) % 2 else "auto"
     [again] = begin(other, program, attempt=2, engine=engine, resume=first, only=len(program.params) - 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selection import with_quick
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -62,6 +63,23 @@ WITH_XLA = (
     "own-step",
     "some-steps",
 )
+#: One of each kind for `make test`: schedules, optimizers, precision, layers, outputs, weights, steps.
+QUICK = (
+    "dense",
+    "schedule-of-the-optimizer",
+    "adam",
+    "averaged-weights",
+    "mixed-precision",
+    "dropout",
+    "conv-batchnorm-dropout",
+    "max-pooling",
+    "masked-lstm",
+    "two-outputs",
+    "sample-weights",
+    "own-step",
+    "stopping",
+)
+QUICK_WITH_XLA = ("dense", "dropout", "conv-batchnorm-dropout")
 _COMPANIONS = (
     (21, {"rate": 0.02, "aux": 0.7, "strength": 0.02}, 2),
     (22, {"rate": 0.001, "aux": 0.1, "strength": 0.0}, 6),
@@ -193,7 +211,19 @@ def start(tmp_path_factory: pytest.TempPathFactory, peer_type: Any) -> Iterator[
 @pytest.fixture(scope="module")
 def names(request: pytest.FixtureRequest) -> list[str]:
     """The cases selected for this session: each takes its time."""
-    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    return selected(request, "test_a_pack_has_the_bits_of_fit")
+
+
+@pytest.fixture(scope="module")
+def names_with_xla(request: pytest.FixtureRequest) -> list[str]:
+    """Those of them selected with XLA."""
+    return selected(request, "test_compiled_packs_have_the_same_bits")
+
+
+def selected(request: pytest.FixtureRequest, test: str) -> list[str]:
+    """Return the cases for which a test is selected in this session."""
+    items = [item for item in request.session.items if getattr(item, "originalname", "") == test]
+    asked = {item.callspec.params["name"] for item in items if isinstance(item, pytest.Function)}
     return [name for name in CASES if name in asked]
 
 
@@ -208,12 +238,12 @@ def by_pack(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
 
 
 @pytest.fixture(scope="module")
-def by_xla(start: Any, order: Any, names: list[str]) -> dict[str, Lessons]:
-    return in_packs(start, order, [name for name in names if name in WITH_XLA], xla=True)
+def by_xla(start: Any, order: Any, names_with_xla: list[str]) -> dict[str, Lessons]:
+    return in_packs(start, order, names_with_xla, xla=True)
 
 
 @pytest.mark.parametrize("way", ["alone", "in company", "moved"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_quick(CASES, QUICK))
 def test_a_pack_has_the_bits_of_fit(
     by_fit: Lessons, by_pack: dict[str, Lessons], name: str, way: str
 ) -> None:
@@ -221,7 +251,7 @@ def test_a_pack_has_the_bits_of_fit(
 
 
 @pytest.mark.parametrize("way", ["in company", "moved"])
-@pytest.mark.parametrize("name", WITH_XLA)
+@pytest.mark.parametrize("name", with_quick(WITH_XLA, QUICK_WITH_XLA))
 def test_compiled_packs_have_the_same_bits(by_xla: dict[str, Lessons], name: str, way: str) -> None:
     assert_same(by_xla["alone"], by_xla[way], name)
 
