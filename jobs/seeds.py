@@ -16,6 +16,16 @@ def trial_seed(sweep_seed: int, trial: int) -> int:
     return _derive("trial", sweep_seed, trial) & 0x7FFF_FFFF
 
 
+def repeat_seed(sweep_seed: int, repeat: int) -> int:
+    """Return the seed of every variant's repeat `repeat`: the same for all, so that they can be compared."""
+    return _derive("repeat", sweep_seed, repeat) & 0x7FFF_FFFF
+
+
+def fresh_seed(sweep_seed: int, repeat: int) -> int:
+    """Return a seed under which the best of a sweep are trained again; none of the sweep's own is equal."""
+    return _derive("certify", sweep_seed, repeat) & 0x7FFF_FFFF
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return the 31-bit seed of the process-wide generators at the start of an epoch (from 1)."""
     return _derive("epoch", seed, epoch) & 0x7FFF_FFFF

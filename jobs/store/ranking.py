@@ -35,10 +35,11 @@ def among_best(conn: Connection, sweep: SweepRecord, numbers: Collection[int]) -
 def bar_of(conn: Connection, sweep: SweepRecord) -> float | None:
     """Return the value that a trial must reach for its model to be kept; None if any value does.
 
-    It is the worst of the best `keep_top`. Trials never stop counting, so it only rises.
+    It is the worst of the best `keep_top`. Trials never stop counting, so it only rises. Where variants have
+    several trials, the best variant's model may be that of any of them.
     """
     keep = sweep.spec.checkpoints.kept
-    if keep is None:
+    if keep is None or sweep.spec.times > 1:
         return None
     if not keep:
         return -math.inf if _less_is_better(sweep) else math.inf

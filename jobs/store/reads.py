@@ -27,6 +27,7 @@ from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
 from kerasweep.jobs.store.tail import LogTail, lines_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
+from kerasweep.jobs.variants import ranked_variants
 
 #: How many of the newest sweeps are searched for the nearest name, and listed.
 _LOOKED_AT, _LISTED = 200, 8
@@ -125,7 +126,14 @@ class RecordReads:
             return read_rungs(conn, sweep, first)
 
     def best(self, sweep: SweepRecord, limit: int | None = 1) -> list[TrialRecord]:
-        """Return the best trials that count, up to `limit`, best first; ties by lower number."""
+        """Return the best trials that count, up to `limit`, best first; ties by lower number.
+
+        In a sweep with repeats: the best trial of each of the best variants.
+        """
+        if sweep.spec.times > 1:
+            trials = self.trials(sweep.id)
+            found = ranked_variants(sweep.spec, trials)[:limit]
+            return [trials[one.best] for one in found if one.best is not None]
         with self._db.reading() as conn:
             return [trial_of(row) for row in conn.execute(ranked(sweep).limit(limit))]
 

@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     JsonValue,
+    Strict,
     Tag,
     ValidationError,
     field_validator,
@@ -23,7 +25,16 @@ from pydantic import (
 )
 
 from kerasweep.jobs.sweepfile import synonyms, template
-from kerasweep.jobs.sweepfile.block import Block, Count, Natural, NotNegative, Positive, Text, rule_broken
+from kerasweep.jobs.sweepfile.block import (
+    Block,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Text,
+    rule_broken,
+    take_whole,
+)
 from kerasweep.jobs.sweepfile.dimension import AnyDimension, Dimension, identity, is_dimension
 from kerasweep.jobs.sweepfile.method import Method, check_method
 from kerasweep.jobs.sweepfile.rules import RuleError, show
@@ -89,6 +100,14 @@ KeptModels = Annotated[
 ]
 
 
+# As above, the tags appear in the path of an error.
+Seed = Annotated[int, Strict(), Field(ge=0, le=0x7FFF_FFFF), BeforeValidator(take_whole)]
+Repeats = Annotated[
+    Annotated[Count, Tag("repeats")] | Annotated[list[Seed], Tag("seeds"), Field(min_length=1)],
+    Discriminator(lambda given: "seeds" if isinstance(given, list | tuple) else "repeats"),
+]
+
+
 class Checkpoints(Block):
     """How often a trial's whole state is saved, and how much of it is kept."""
 
@@ -142,6 +161,11 @@ class SweepSpec(Block):
         examples=[[{"learning_rate": 0.01}]],
     )
     seed: Natural = Field(default=0, description="The seed of every random stream of the sweep")
+    repeats: Repeats = Field(
+        default=1,
+        description="How many trials, each under its own seed, a variant has; or these seeds",
+        examples=[3],
+    )
     budget: Budget = Budget()
     resources: Resources = Resources()
     retries: Retries = Retries()
@@ -173,9 +197,19 @@ class SweepSpec(Block):
         """Return the points to try first, with parameters in file order."""
         return [self.space().in_file_order(point) for point in self.start]
 
+    @property
+    def times(self) -> int:
+        """How many trials each variant has; see `kerasweep.jobs.variants`."""
+        return self.repeats if isinstance(self.repeats, int) else len(self.repeats)
+
     def planned_trials(self) -> int:
         """Return the number of trials that the budget and the space allow."""
-        sizes = (self.budget.max_trials, self.space().grid_size())
+        return self.planned_variants() * self.times
+
+    def planned_variants(self) -> int:
+        """Return the number of variants that the budget and the space allow; without repeats, of trials."""
+        most = self.budget.max_trials
+        sizes = (None if most is None else most // self.times, self.space().grid_size())
         return min(size for size in sizes if size is not None)
 
     @field_validator("name")
@@ -206,6 +240,14 @@ class SweepSpec(Block):
                 raise RuleError(rule, remedy, (index,))
         return files
 
+    @field_validator("repeats")
+    @classmethod
+    def _check_repeats(cls, repeats: int | list[int]) -> int | list[int]:
+        twice = [] if isinstance(repeats, int) else [one for one in repeats if repeats.count(one) > 1]
+        if twice:
+            raise RuleError(f"seeds must differ, got {twice[0]} {len(twice)} times", "keep one of them")
+        return repeats
+
     @field_validator("parameters")
     @classmethod
     def _check_arguments(cls, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +276,7 @@ class SweepSpec(Block):
             raise RuleError(breach.rule, breach.remedy, _place(breach.at)) from breach
         self._check_end(size)
         self._check_start()
+        self._check_repeated()
         if self.stopping is not None:
             try:
                 self.stopping.check(self.most_epochs())
@@ -271,15 +314,34 @@ class SweepSpec(Block):
             if first != index:
                 rule = f"start points must differ, got {show(point)} twice"
                 raise RuleError(rule, "keep one of the two", ("start", index))
-        if self.budget.max_trials is not None and len(self.start) > self.budget.max_trials:
-            rule = f"start holds at most max_trials points ({self.budget.max_trials}), got {len(self.start)}"
+        if self.budget.max_trials is not None and len(self.start) * self.times > self.budget.max_trials:
+            most = f"{self.budget.max_trials}" + (f" / {self.times} repeats" if self.times > 1 else "")
+            rule = f"start holds at most max_trials points ({most}), got {len(self.start)}"
             raise RuleError(rule, "remove some, or raise `budget: {max_trials: ...}`", ("start",))
+
+    def _check_repeated(self) -> None:
+        if self.times == 1:
+            return
+        most = self.budget.max_trials
+        if most is not None and most < self.times:
+            rule = (
+                f"max_trials must be at least repeats, the trials of one variant, got {most} < {self.times}"
+            )
+            raise RuleError(rule, f"write {self.times}, or a multiple of it", ("budget", "max_trials"))
+        for name in ("halving", "median"):
+            if getattr(self.stopping, name, None) is not None:
+                rule = f"repeats train every variant to its end, got {self.times} with `stopping: {name}`"
+                remedy = (
+                    "remove one of the two; `kerasweep certify` repeats the best of a sweep that stops early"
+                )
+                raise RuleError(rule, remedy, ("repeats",))
 
     def _check_end(self, size: int | None) -> None:
         if size is None and self.budget.max_trials is None:
             rule = f"method '{self.method.name}' never ends on a continuous space without a budget"
             raise RuleError(rule, "add `budget: {max_trials: 20}`", ("method",))
-        planned = min(number for number in (size, self.budget.max_trials) if number is not None)
+        points = None if size is None else size * self.times
+        planned = min(number for number in (points, self.budget.max_trials) if number is not None)
         if planned > LIMIT_TRIALS:
             rule = f"a sweep has at most {LIMIT_TRIALS:,} trials, got {planned:,}"
             raise RuleError(rule, "set a lower `budget: {max_trials: ...}`", ("budget", "max_trials"))
@@ -299,9 +361,10 @@ def load_spec(path: str | Path) -> SweepSpec:
     """
     spec = _validate(read_sheet(Path(path)))
     size = spec.space().grid_size()
-    if spec.method.name == "grid" and size is not None and size > spec.planned_trials():
-        log.warning("the grid has %d points and the budget is %d trials, spread over the whole grid",
-                    size, spec.planned_trials())  # fmt: skip
+    if spec.method.name == "grid" and size is not None and size > spec.planned_variants():
+        times = f", {spec.times} for each point" if spec.times > 1 else ""
+        log.warning("the grid has %d points and the budget is %d trials%s, spread over the whole grid",
+                    size, spec.planned_trials(), times)  # fmt: skip
     return spec
 
 

@@ -65,6 +65,7 @@ SWEEP: dict[str, str] = {
         ("direction", "mode"), "write it as the metric's goal: `metric: {name: val_loss, goal: minimize}`"
     ),
     "validation_split": TRAINING["validation_split"],
+    **_means("repeats", "seeds", "n_seeds", "num_seeds", "repetitions", "executions_per_trial", "n_repeats"),
     "early_terminate": "write `early_stopping` under `training`, which ends each trial separately",
     "retry": "write `retries: {max_failures: ...}`",
 }

@@ -18,13 +18,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kerasweep.jobs import seeds
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.models import NewTrial
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
+from kerasweep.jobs.variants import seed_of
 from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, open_until
 from kerasweep.scheduler.deciding.remembering import Memory, forget, memory_of
 from kerasweep.scheduler.deciding.replay import PACKAGES, versions_of
@@ -41,7 +41,10 @@ _MOST_THOUGHTS = 5
 
 @dataclass(frozen=True)
 class Basis:
-    """The input of the search method: the trials so far, and the number of further trials wanted."""
+    """The input of the search method: the trials so far, and the number of further trials wanted.
+
+    In a sweep with repeats, these are variants.
+    """
 
     spec: SweepSpec
     trials: tuple[Observation, ...]
@@ -147,10 +150,11 @@ def _decide(decision: Decision, memory: Memory, thought: Thought | None) -> Basi
 def _begin(
     decision: Decision, memory: Memory, rule: StoppingRule | None, thought: Thought | None
 ) -> tuple[int, Basis | None]:
-    """Queue the trials that may start now; return their number, and the basis for which suggestions are
-    needed.
+    """Queue the variants that may start now; return their number, and the basis for which suggestions are
+    needed. Without repeats, variants are trials.
     """
-    total, limit = sum(decision.counts().values()), open_until(decision, rule)
+    times = decision.sweep.spec.times
+    total, limit = sum(decision.counts().values()) // times, open_until(decision, rule)
     added = _add_start(decision, rule, total, limit)
     if limit <= total + added:
         return added, None
@@ -163,12 +167,12 @@ def _begin(
     if not suggested and thought.basis.is_outdated(basis):
         return added, basis
     if not suggested and basis.learned is not None:
-        _close_spent(decision, total + added)
+        _close_spent(decision, (total + added) * times)
     return added + suggested, None
 
 
 def _basis(decision: Decision, memory: Memory, rule: StoppingRule | None, total: int, limit: int) -> Basis:
-    """Return the input of the search method for trials that are based on the same results."""
+    """Return the input of the search method for variants that are based on the same results."""
     learned = rule.learned(total) if rule else None
     until = total
     while until < limit and (rule is None or rule.learned(until) == learned):
@@ -188,33 +192,34 @@ def _add_start(decision: Decision, rule: StoppingRule | None, total: int, limit:
     spec = decision.sweep.spec
     points = spec.start_points()[total:limit] if total < len(spec.start) else []
     reason = f"of {len(spec.start)} start points in the sweep file"
-    decision.add_trials(
-        [
-            new_trial(
-                decision, rule, number, Suggestion(point, f"number {number + 1} {reason}"), by_hand=True
-            )
-            for number, point in enumerate(points, start=total)
-        ]
-    )
+    for number, point in enumerate(points, start=total):
+        made = Suggestion(point, f"number {number + 1} {reason}")
+        decision.add_trials(new_trials(decision, rule, number, made, by_hand=True))
     return len(points)
 
 
-def new_trial(
-    decision: Decision, rule: StoppingRule | None, number: int, made: Suggestion, *, by_hand: bool = False
-) -> NewTrial:
-    """Return a trial with its seed and its first rung."""
-    seed = seeds.trial_seed(decision.sweep.spec.seed, number)
-    rung = rule.first_rung(number) if rule else None
-    return NewTrial(number, made.params, seed, made.reason, rung, by_hand)
+def new_trials(
+    decision: Decision, rule: StoppingRule | None, variant: int, made: Suggestion, *, by_hand: bool = False
+) -> list[NewTrial]:
+    """Return the trials of a variant, one unless the sweep has repeats, with their seeds and first rung."""
+    spec, rung = decision.sweep.spec, rule.first_rung(variant) if rule else None
+    numbers = range(variant * spec.times, (variant + 1) * spec.times)
+    return [
+        NewTrial(number, made.params, seed_of(spec, number), made.reason, rung, by_hand) for number in numbers
+    ]
 
 
 def _add(decision: Decision, rule: StoppingRule | None, thought: Thought) -> int:
-    """Queue the suggested trials; return their number."""
+    """Queue the suggested variants; return their number."""
     first = len(thought.basis.trials)
     if thought.suggestions:
-        decision.bind(PACKAGES, versions_of(decision.sweep.spec), f"they choose points from trial {first} on")
+        number = first * decision.sweep.spec.times
+        decision.bind(
+            PACKAGES, versions_of(decision.sweep.spec), f"they choose points from trial {number} on"
+        )
     numbered = enumerate(thought.suggestions, start=first)
-    decision.add_trials([new_trial(decision, rule, number, made) for number, made in numbered])
+    made = [one for number, made in numbered for one in new_trials(decision, rule, number, made)]
+    decision.add_trials(made)
     return len(thought.suggestions)
 
 

@@ -10,7 +10,7 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.dimension import identity
 from kerasweep.jobs.sweepfile.rules import RuleError
-from kerasweep.scheduler.deciding.advance import new_trial
+from kerasweep.scheduler.deciding.advance import new_trials
 from kerasweep.scheduler.deciding.halting import hours_spent, patience_spent
 from kerasweep.scheduler.samplers import Suggestion
 from kerasweep.scheduler.stopping import rule_for
@@ -44,9 +44,11 @@ def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
                 f"a point is tried only once, and trial {twin.number} of sweep {name} has these values; "
                 f"it is {twin.state}\n`kerasweep trials {name}` shows it"
             )
-        made = Suggestion(params, "added by hand")
-        decision.set_max_trials(record.max_trials + 1)
+        made, times = Suggestion(params, "added by hand"), record.spec.times
+        decision.set_max_trials(record.max_trials + times)
         decision.note("added", f"a point beside the {record.max_trials} trials planned")
         rule = rule_for(record.spec)
-        decision.add_trials([new_trial(decision, rule, len(trials), made, by_hand=True)])
-        return f"trial {len(trials)} of sweep {name} is queued"
+        decision.add_trials(new_trials(decision, rule, len(trials) // times, made, by_hand=True))
+        if times == 1:
+            return f"trial {len(trials)} of sweep {name} is queued"
+        return f"trials {len(trials)} to {len(trials) + times - 1} of sweep {name} are queued"

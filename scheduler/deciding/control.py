@@ -134,10 +134,16 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
                 f"sweep {name} would start no further trial: {spent}\n"
                 "Submit it again, with more patience under stopping in the sweep file"
             )
-        size = decision.sweep.spec.space().grid_size()
-        if size is not None and max_trials > size:
+        points, times = decision.sweep.spec.space().grid_size(), decision.sweep.spec.times
+        if points is not None and max_trials > points * times:
+            what = "points" if times == 1 else f"points times {times} repeats"
             raise InputError(
-                f"--max-trials must be at most {size}, the points of sweep {name}, got {max_trials}"
+                f"--max-trials must be at most {points * times}, the {what} of sweep {name}, got {max_trials}"
+            )
+        if max_trials % times:
+            raise InputError(
+                f"--max-trials must be a multiple of {times}, the repeats of each variant of sweep {name}, "
+                f"got {max_trials}; write {max_trials - max_trials % times + times}"
             )
         decision.set_max_trials(max_trials)
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")

@@ -9,6 +9,7 @@ import re
 
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Failure, FailureClass, TrialState
+from kerasweep.jobs.variants import variants_of
 from kerasweep.scheduler.deciding.suspicion import only_one_says
 from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
@@ -39,24 +40,39 @@ def failures_spent(decision: Decision) -> str | None:
 
 
 def open_until(decision: Decision, rule: StoppingRule | None) -> int:
-    """Return the number (exclusive) up to which trials may start; plan no more once patience is used up."""
-    patience, planned = patience_for(decision.sweep.spec, rule), decision.sweep.max_trials
-    settled = decision.settled()
-    last = patience.ends_at(decision.values(settled), planned) if patience.patience else None
+    """Return the number (exclusive) up to which variants may start; plan no more once patience is used up.
+
+    Without repeats, variants are trials.
+    """
+    spec = decision.sweep.spec
+    patience, planned = patience_for(spec, rule), decision.sweep.max_trials // spec.times
+    settled = decision.settled() // spec.times
+    last = patience.ends_at(_values(decision, settled), planned) if patience.patience else None
     if last is not None and last < planned:
-        decision.set_max_trials(last)
-        told = f"no improvement for {patience.patience} trials, after {last} in all"
+        decision.set_max_trials(last * spec.times)
+        what = "trials" if spec.times == 1 else f"variants of {spec.times} trials"
+        told = f"no improvement for {patience.patience} {what}, after {last} in all"
         decision.note("patience spent", told)
     return patience.open_until(settled, planned if last is None else last)
 
 
 def patience_spent(decision: Decision) -> str | None:
     """Return why no further trial may start, if `stopping.patience` is used up."""
-    patience = patience_for(decision.sweep.spec, rule_for(decision.sweep.spec))
-    values = decision.values(decision.settled()) if patience.patience else []
-    if patience.ends_at(values, decision.sweep.max_trials) is None:
+    spec = decision.sweep.spec
+    patience = patience_for(spec, rule_for(spec))
+    values = _values(decision, decision.settled() // spec.times) if patience.patience else []
+    if patience.ends_at(values, decision.sweep.max_trials // spec.times) is None:
         return None
-    return f"stopping.patience = {patience.patience} is used up: no improvement for that many trials"
+    what = "trials" if spec.times == 1 else "variants"
+    return f"stopping.patience = {patience.patience} is used up: no improvement for that many {what}"
+
+
+def _values(decision: Decision, count: int) -> list[float | None]:
+    """Return the values of the first variants, which have ended."""
+    spec = decision.sweep.spec
+    if spec.times == 1:
+        return decision.values(count)
+    return [one.value for one in variants_of(spec, decision.trials()[: count * spec.times])]
 
 
 def common_failure(decision: Decision) -> str | None:

@@ -15,6 +15,7 @@ from kerasweep.jobs.store.identity import Ownership
 from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import COUNTED, TrialState
+from kerasweep.jobs.variants import variants_of
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
 
     The newest checkpoints of every trial that may continue are kept, and the models of the best `keep_top`.
     """
-    states = {trial.number: trial.state for trial in records.trials(sweep.id)}
+    trials = records.trials(sweep.id)
+    states = {trial.number: trial.state for trial in trials}
     keys: list[str] = []
     for trial, refs in records.artifacts(sweep.id, kind="checkpoint").items():
         kept = 0 if states.get(trial) in COUNTED else _KEPT_CHECKPOINTS
@@ -117,6 +119,10 @@ def unneeded(records: Records, sweep: SweepRecord) -> list[str]:
             kept = 1
         keys += [ref.key for ref in refs[kept:]]
     best = {trial.number for trial in records.best(sweep, sweep.spec.checkpoints.kept)}
+    if sweep.spec.times > 1:  # a variant has no rank before all of its trials have ended
+        best |= {
+            one for made in variants_of(sweep.spec, trials) if not made.state.final for one in made.trials
+        }
     for trial, refs in records.artifacts(sweep.id, kind="model").items():
         if states.get(trial) in COUNTED and trial not in best:
             keys += [ref.key for ref in refs]

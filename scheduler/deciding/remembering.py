@@ -33,6 +33,9 @@ class Memory:
         others = {one.number: one for one in self._refresh(decision)}
         numbers = range(len(self._trials) + len(others))
         spec = decision.sweep.spec
+        if spec.times > 1:
+            every = [self._trials.get(number) or others[number] for number in numbers]
+            return observed(spec, every, {}, None)
         if learned:
             every = [self._trials.get(number) or others[number] for number in numbers]
             return observed(spec, every, decision.rung_values(), learned)

@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from typing import Any
 
-from kerasweep.jobs import seeds
 from kerasweep.jobs.store.models import JournalEntry, SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
+from kerasweep.jobs.variants import seed_of, variants_of
 from kerasweep.scheduler.deciding.rungs import WRITES_MODEL, observed
 from kerasweep.scheduler.samplers import Observation, packages_of, sampler_for
 from kerasweep.scheduler.stopping import Track, patience_for, rule_for
@@ -82,7 +83,8 @@ class Retelling:
         self.trials, self.decisions = trials, 0
         self._spec, self._rungs, self._outcomes = spec, rungs, outcomes
         self._rule, self._sampler = rule_for(spec), sampler_for(spec)
-        self._patience, self._planned = patience_for(spec, self._rule), spec.planned_trials()
+        # All numbers of trials and plans are those of variants where the sweep has repeats.
+        self._patience, self._planned = patience_for(spec, self._rule), spec.planned_variants()
         self._states: dict[int, TrialState] = {}
         self._failures: dict[int, FailureClass] = {}
         self._reached: dict[int, dict[int, float]] = {}
@@ -107,30 +109,32 @@ class Retelling:
 
     def _suggested(self, numbers: Sequence[int]) -> Iterator[str]:
         """Draw again the trials that were added together."""
-        place = 0
+        place, times = 0, self._spec.times
         while place < len(numbers):
             number = numbers[place]
             if number >= len(self.trials) or number != len(self._states):
                 yield f"trial {number} was added after {len(self._states)} trials, but the records differ"
                 return
             learned = self._learned(number)
-            alike = [one for one in numbers[place:] if self._learned(one) == learned]
+            alike = [one for one in numbers[place::times] if self._learned(one) == learned]
             ours = next((n for n, one in enumerate(alike) if self.trials[one].by_hand), len(alike))
             found = [] if not ours else self._sampler.suggest(self._seen(learned), ours, learned)
             if ours and not found:
                 yield f"trial {number}: the method has no point here, but one is on record"
-            for one in [number] if not found else [number + n for n in range(len(found))]:
-                yield from self._compare(one, found[one - number].params if found else None)
+            added = numbers[place : place + max(1, len(found)) * times]
+            for n, one in enumerate(added):
+                yield from self._compare(one, found[n // times].params if found else None)
                 self._states[one] = TrialState.QUEUED
-            place += max(1, len(found))
+            place += len(added)
 
     def _compare(self, number: int, params: Mapping[str, Any] | None) -> Iterator[str]:
-        trial, seed = self.trials[number], seeds.trial_seed(self._spec.seed, number)
+        trial, seed = self.trials[number], seed_of(self._spec, number)
         self.decisions += 1
         if trial.seed != seed:
             yield f"trial {number} has seed {trial.seed} on record, but the sweep's seed gives {seed}"
-        if trial.by_hand and number < len(self._spec.start):
-            params = self._spec.start_points()[number]
+        variant = number // self._spec.times
+        if trial.by_hand and variant < len(self._spec.start):
+            params = self._spec.start_points()[variant]
         if params is not None and dict(trial.params) != dict(params):
             told = f"trial {number} has {_short(trial.params)} on record"
             yield f"{told}, but the replay gives {_short(params)}"
@@ -192,9 +196,9 @@ class Retelling:
         """Record the number of planned trials."""
         numbers = [int(found) for found in re.findall(r"\d+", line.reason)]
         if line.event == "extended":
-            self._planned = numbers[1]
+            self._planned = numbers[1] // self._spec.times
         elif line.event == "space spent":
-            self._planned = numbers[0]
+            self._planned = numbers[0] // self._spec.times
         elif line.event == "added":
             self._planned += 1
         elif line.event == "patience spent":
@@ -205,6 +209,9 @@ class Retelling:
             self._planned = numbers[-1]
 
     def _values(self) -> list[float | None]:
+        if self._spec.times > 1:
+            settled = takewhile(lambda one: self._states[one.number].final, self.trials[: len(self._states)])
+            return [one.value for one in variants_of(self._spec, [self._as_it_was(one) for one in settled])]
         found: list[float | None] = []
         for number, state in sorted(self._states.items()):
             if not state.final:

@@ -14,6 +14,7 @@ from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, TrialState
+from kerasweep.jobs.variants import Variant, variants_of
 from kerasweep.scheduler.samplers import Observation
 from kerasweep.scheduler.stopping import StoppingRule, Track, rule_for
 
@@ -87,7 +88,11 @@ def observed(
 
     If a stopping rule says how many of them to learn from, they are compared at the highest rung that enough
     of these have reached, as in Falkner et al., BOHB (2018); those that did not reach it say nothing.
+
+    In a sweep with repeats, these are its variants.
     """
+    if spec.times > 1:
+        return tuple(_observed_variant(one, trials) for one in variants_of(spec, trials))
     if not learned:
         return tuple(_observed(trial, trial.value, known=True) for trial in trials)
     enough = len(spec.space().varied) + 2
@@ -119,6 +124,13 @@ def _value_at(trial: TrialRecord, at: Mapping[int, float], rung: int | None) -> 
 
 def _failed(trial: TrialRecord) -> bool:
     return trial.state is TrialState.FAILED
+
+
+def _observed_variant(variant: Variant, trials: Sequence[TrialRecord]) -> Observation:
+    cls, by_hand = variant.failure.cls if variant.failure else None, trials[variant.trials[0]].by_hand
+    return Observation(
+        variant.number, dict(variant.params), variant.state, variant.value, cls, by_hand=by_hand
+    )
 
 
 def _observed(trial: TrialRecord, value: float | None, *, known: bool) -> Observation:

@@ -35,7 +35,8 @@ def sampler_for(spec: SweepSpec) -> Sampler:
     if isinstance(method, CmaesMethod):
         return CmaesSampler(space, spec.seed, maximize, method.generation)
     if method.name == "grid":
-        return GridSampler(space, spec.seed, spec.budget.max_trials)
+        most = spec.budget.max_trials
+        return GridSampler(space, spec.seed, None if most is None else most // spec.times)
     return QmcSampler(space, spec.seed) if method.name == "qmc" else RandomSampler(space, spec.seed)
 
 
@@ -50,7 +51,7 @@ def settled(spec: SweepSpec) -> SweepSpec:
     if not isinstance(method, AutoMethod) or method.then is not None:
         return spec
     varied = spec.space().varied
-    small = len(varied) <= _GP_DIMENSIONS and spec.planned_trials() <= _GP_TRIALS
+    small = len(varied) <= _GP_DIMENSIONS and spec.planned_variants() <= _GP_TRIALS
     numeric = all(
         is_ordered(dimension) and not dimension.when for dimension in spec.space().dimensions.values()
     )
@@ -68,4 +69,4 @@ def packages_of(spec: SweepSpec) -> tuple[str, ...]:
 
 
 def _unguided(spec: SweepSpec) -> int:
-    return min(50, max(10, math.ceil(spec.planned_trials() / 4)))
+    return min(50, max(10, math.ceil(spec.planned_variants() / 4)))
