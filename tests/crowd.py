@@ -15,20 +15,26 @@ from kerasweep.jobs.trial import TrialState
 _EPOCHS = 5
 
 
-def record_many(home: Path, trials: int) -> str:
-    """Record a sweep of so many trials, all ended, with their attempts and epochs; return its id."""
+def record_many(home: Path, trials: int, queued: int = 0) -> str:
+    """Record a sweep of ended trials, with their attempts and epochs; return its id.
+
+    Args:
+        home: where the store lies.
+        trials: how many trials have ended.
+        queued: how many more are queued.
+    """
     stage, rng = Stage(home), random.Random(1)
     parameters = {"learning_rate": {"distribution": "log_uniform", "min": 0.0001, "max": 0.1},
                   "units": {"values": [50, 100, 200]}}  # fmt: skip
     sweep = stage.sweep(method="random", budget={"max_trials": 1}, parameters=parameters)
-    rates = [10 ** rng.uniform(-4, -1) for _ in range(trials)]
+    rates = [10 ** rng.uniform(-4, -1) for _ in range(trials + queued)]
     with stage.records.deciding(sweep) as decision:
-        decision.set_max_trials(trials)
+        decision.set_max_trials(trials + queued)
         have = len(decision.trials())
         decision.add_trials(
             [
                 NewTrial(n, {"learning_rate": rates[n], "units": rng.choice([50, 100, 200])}, n, "drawn")
-                for n in range(have, trials)
+                for n in range(have, trials + queued)
             ]
         )
     ends, attempts, epochs = [], [], []

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
 from kerasweep.jobs.queue.hints import train_queue
-from kerasweep.jobs.store.models import JournalEntry
+from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, TrialRecord
 from kerasweep.jobs.store.presence import ALIVE_S
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
-from kerasweep.jobs.store.sql.rows import journal_of, sweep_of
+from kerasweep.jobs.store.sql.rows import attempt_of, journal_of, sweep_of, trial_of
 from kerasweep.jobs.trial import TrialState
 
 #: The keys of marks that belong to no sweep.
@@ -36,6 +36,12 @@ _OLDEST = (
     .group_by(t.trials.c.sweep)
 )
 _MARKS = select(t.sweeps.c.id, t.sweeps.c.state, t.sweeps.c.max_trials, _NEWEST, _TRAINED)
+
+#: Number, state, attempt and epochs: a trial's row changes with them.
+TrialMark = tuple[int, str, int, int]
+_TRIAL_MARKS = select(t.trials.c.number, t.trials.c.state, t.trials.c.attempt, t.trials.c.epochs)
+#: The longest list of numbers in a statement; beyond it all rows are read.
+_MOST_NUMBERS = 500
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,46 @@ class OverviewRecords:
         with self._db.reading() as conn:
             rows = conn.execute(query.order_by(t.journal.c.id.desc()).limit(count))
             return [journal_of(row) for row in rows]
+
+    def changed_trials(self, sweep: str, known: Container[TrialMark]) -> list[TrialRecord]:
+        """Return the trials whose marks are not known, by number.
+
+        Args:
+            sweep: the sweep's id.
+            known: the marks of the trials read before.
+        """
+        query = select(t.trials).where(t.trials.c.sweep == sweep).order_by(t.trials.c.number)
+        with self._db.reading() as conn:
+            marks = conn.execute(_TRIAL_MARKS.where(t.trials.c.sweep == sweep))
+            fresh = {mark[0] for mark in marks if tuple(mark) not in known}
+            if len(fresh) <= _MOST_NUMBERS:
+                query = query.where(t.trials.c.number.in_(sorted(fresh)))
+            return [trial_of(row) for row in conn.execute(query) if row.number in fresh] if fresh else []
+
+    def attempts_at(self, sweep: str, trials: Collection[int]) -> list[AttemptRecord]:
+        """Return the attempts at trials of these numbers, in the order in which they began."""
+        query = select(t.attempts).where(t.attempts.c.sweep == sweep).order_by(t.attempts.c.started_at)
+        if len(trials) <= _MOST_NUMBERS:
+            query = query.where(t.attempts.c.trial.in_(sorted(trials)))
+        with self._db.reading() as conn:
+            return [attempt_of(row) for row in conn.execute(query) if row.trial in trials] if trials else []
+
+    def resumed_after(self, sweep: str, trials: Collection[int]) -> Mapping[tuple[int, int], int]:
+        """Return the epoch after which each attempt began, by trial and attempt; without those before their
+        first epoch.
+
+        Args:
+            sweep: the sweep's id.
+            trials: the numbers of the trials.
+        """
+        epochs = t.epochs.c
+        query = (
+            select(epochs.trial, epochs.attempt, func.min(epochs.epoch))
+            .where(epochs.sweep == sweep, epochs.trial.in_(sorted(trials)))
+            .group_by(epochs.trial, epochs.attempt)
+        )
+        with self._db.reading() as conn:
+            return {(trial, attempt): first - 1 for trial, attempt, first in conn.execute(query)}
 
 
 def _alive(conn: Connection, now: float) -> list[Row[Any]]:

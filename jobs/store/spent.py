@@ -126,7 +126,9 @@ def _spent() -> Select[Any]:
 def _slot_seconds() -> Select[Any]:
     """Return the query of the time since a moment that the spans cover in sum, in seconds."""
     since: ColumnElement[Any] = bindparam("since")
-    one = spans(bindparam("now")).cte("spans")
+    # Most attempts ended before; only the others are looked at.
+    late = or_(t.attempts.c.ended_at.is_(None), t.attempts.c.ended_at > since)
+    one = spans(bindparam("now")).where(late).cte("spans")
     began = case((one.c.began > since, one.c.began), else_=since)
     return select(func.sum(case((one.c.ended > began, one.c.ended - began), else_=0.0)))
 

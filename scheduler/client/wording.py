@@ -107,3 +107,15 @@ def size(given: int) -> str:
             break
         amount /= 1024
     return f"{given} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def outcome(given: str | None) -> str:
+    """Say how an attempt ended: `reached rung 9`, `failed: lost`, `running`."""
+    if given is None:
+        return "running"
+    kind, _, what = given.partition(": ")
+    if kind == "held":
+        return f"reached rung {what}"
+    if kind == "released":
+        return {"queued": "interrupted, queued again"}.get(what, what)
+    return given

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasweep.jobs.sweepfile.dimension import Dimension, Range, identity
-from kerasweep.jobs.trial import COUNTED
+from kerasweep.jobs.trial import COUNTED, TrialState
 from kerasweep.scheduler.client import wording
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+    from kerasweep.jobs.store.models import SweepRecord
 
 
-def study_of(
-    sweep: SweepRecord, trials: Sequence[TrialRecord], show: Callable[[str], str] = str
-) -> optuna.Study:
+class Ended(Protocol):
+    """What a study needs of a trial: that of the records, or the client's."""
+
+    @property
+    def state(self) -> TrialState: ...
+
+    @property
+    def value(self) -> float | None: ...
+
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+def study_of(sweep: SweepRecord, trials: Sequence[Ended], show: Callable[[str], str] = str) -> optuna.Study:
     """Return a study whose complete trials are those that count, with parameters under their short names.
 
     Args:
@@ -50,7 +61,7 @@ class Axes:
         self._axes = {name: _Axis(dimension, show) for name, dimension in sweep.spec.space().varied.items()}
         self._names = {name: show(text) for name, text in wording.short_names(self._axes).items()}
 
-    def params(self, trial: TrialRecord) -> dict[str, Any]:
+    def params(self, trial: Ended) -> dict[str, Any]:
         """Return a trial's values under their short names."""
         return {
             self._names[name]: self._axes[name].label(value)
@@ -58,14 +69,14 @@ class Axes:
             if name in self._axes
         }
 
-    def distributions(self, trial: TrialRecord) -> dict[str, BaseDistribution]:
+    def distributions(self, trial: Ended) -> dict[str, BaseDistribution]:
         """Return the distributions of the parameters that a trial has, under their short names."""
         return {
             self._names[name]: axis.distribution for name, axis in self._axes.items() if name in trial.params
         }
 
 
-def counts(trial: TrialRecord) -> bool:
+def counts(trial: Ended) -> bool:
     """Tell whether a trial has ended with a comparable value."""
     return trial.state in COUNTED and trial.value is not None and math.isfinite(trial.value)
 
@@ -76,7 +87,7 @@ def _failed() -> optuna.trial.FrozenTrial:
     return optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
 
 
-def _frozen(trial: TrialRecord, axes: Axes) -> optuna.trial.FrozenTrial:
+def _frozen(trial: Ended, axes: Axes) -> optuna.trial.FrozenTrial:
     import optuna
 
     return optuna.trial.create_trial(

@@ -1,26 +1,28 @@
-"""The content of the page's drawings, in SVG units."""
+"""The page's drawings of parameters and values: parallel coordinates, slices, importances.
+
+What there are hundreds of is written as SVG here, since a template takes ten times as long.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.trial import COUNTED
+from markupsafe import Markup, escape
+
+from kerasweep.jobs.trial import COUNTED, TrialState
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show.scales import AxisScale
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.models import AttemptRecord
     from kerasweep.jobs.sweepfile.spec import Metric
     from kerasweep.scheduler.web.listing import Wanted
 
-#: How many trials a drawing shows: the best, or for attempts the newest.
-MOST_LINES, _MOST_POINTS, _MOST_BARS = 200, 300, 600
+#: How many trials a drawing shows, and importances rest on: the best, and others down to the worst.
+MOST_LINES, _MOST_POINTS, _MOST_WEIGHED = 200, 300, 1_000
 _MOST_AXES = 10
 _FEWEST = 2
 
@@ -35,47 +37,87 @@ class Axis:
     brush: tuple[float, float] | None = None
 
 
-def parallel(
-    trials: Sequence[Trial], names: Mapping[str, str], metric: Metric, wanted: Wanted
-) -> dict[str, Any]:
-    """Return parallel coordinates: an axis for each parameter and the value, a line for each trial.
+@dataclass(frozen=True)
+class Parallel:
+    """Parallel coordinates: an axis for each parameter and the value, a line for each trial.
 
     Args:
-        trials: those in the requested states, best first; those outside the brush are faint.
+        axes: from left to right.
+        count: the number of lines.
+        lines: the lines as SVG.
+    """
+
+    axes: Sequence[Axis]
+    count: int
+    lines: Markup
+
+    def left(self, index: int) -> float:
+        """Return an axis's distance from the left edge."""
+        return round(60 + 880 * index / (len(self.axes) - 1), 1)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What each trial reached, by one parameter.
+
+    Args:
+        title: the parameter's short name.
+        x: the parameter's scale.
+        y: the value's scale.
+        points: a point for each trial, as SVG.
+    """
+
+    title: str
+    x: AxisScale
+    y: AxisScale
+    points: Markup
+
+
+def parallel(
+    trials: Sequence[Trial], names: Mapping[str, str], metric: Metric, wanted: Wanted, base: str
+) -> Parallel:
+    """Return parallel coordinates.
+
+    Args:
+        trials: those in the requested states with a value, best first; those outside the brush are faint.
         names: the parameters that vary, with their short names.
         metric: the sweep's metric.
         wanted: the query.
+        base: the sweep's path.
     """
-    shown = some_of([one for one in trials if _has_value(one)], MOST_LINES)
+    shown = some_of(trials, MOST_LINES)
     some = [name for name in names if all(name in one.params for one in shown)][: _MOST_AXES - 1]
     if len(shown) < _FEWEST or not some:
-        return {"axes": [], "lines": []}
+        return Parallel((), 0, Markup())
     scales = {name: AxisScale.of([one.params[name] for one in shown]) for name in some}
-    scales["value"] = AxisScale.of([one.value for one in shown])
+    scales["value"] = AxisScale.of([trials[0].value, trials[-1].value])
     titles = {**names, "value": metric.name}
     axes = [Axis(name, titles[name], scale, _brush(name, scale, wanted)) for name, scale in scales.items()]
-    best = next((one.number for one in shown if wanted.brushed(one)), None)
-    lines = [
-        {
-            "trial": one.number,
-            "state": str(one.state),
-            "best": one.number == best,
-            "out": not wanted.brushed(one),
-            "value": one.value,
-            "at": [round(axis.scale.at(_at(one, axis.name)), 4) for axis in axes],
-        }
-        for one in shown
-    ]
-    return {"axes": axes, "lines": sorted(lines, key=lambda line: line["out"])}
+    inside = [one for one in shown if wanted.brushed(one)]
+    numbers, best = {one.number for one in inside}, inside[0].number if inside else None
+    # What is drawn last lies on top: the best.
+    faint = [_line(one, axes, base, " out") for one in shown if one.number not in numbers]
+    clear = [_line(one, axes, base, " best" if one.number == best else "") for one in inside]
+    return Parallel(axes, len(shown), svg([*faint, *clear[::-1]]))
+
+
+def _line(trial: Trial, axes: Sequence[Axis], base: str, style: str) -> str:
+    heights = [round(axis.scale.at(_at(trial, axis.name)), 4) for axis in axes]
+    step = 880 / (len(axes) - 1)
+    points = " ".join(f"{60 + step * n:.1f},{260 - 220 * at:.1f}" for n, at in enumerate(heights))
+    return (
+        f'<a class="{"faint" if style == " out" else ""}" href="{base}/trials/{trial.number}" tabindex="-1">'
+        f'<polyline class="line {trial.state}{style}" data-at="{" ".join(map(str, heights))}" '
+        f'points="{points}"><title>trial {trial.number}: {wording.metric(trial.value)}</title></polyline></a>'
+    )
 
 
 def some_of(trials: Sequence[Trial], most: int) -> list[Trial]:
     """Return at most this many trials of a ranking: the best half of them, and others down to the worst."""
     if len(trials) <= most:
         return list(trials)
-    head, rest = trials[: most // 2], trials[most // 2 :]
-    places = most - len(head)
-    return [*head, *(rest[round(n * (len(rest) - 1) / (places - 1))] for n in range(places))]
+    head = trials[: most // 2]
+    return [*head, *evenly(trials[most // 2 :], most - len(head))]
 
 
 def _brush(name: str, scale: AxisScale, wanted: Wanted) -> tuple[float, float] | None:
@@ -86,86 +128,53 @@ def _brush(name: str, scale: AxisScale, wanted: Wanted) -> tuple[float, float] |
     return None
 
 
-def slices(trials: Sequence[Trial], names: Mapping[str, str], metric: Metric) -> list[dict[str, Any]]:
-    """Return for each parameter one point per trial: its value there, and its result."""
-    shown = [one for one in trials if _has_value(one)]
-    if len(shown) < _FEWEST:
+def slices(trials: Sequence[Trial], names: Mapping[str, str], base: str) -> list[Slice]:
+    """Return a slice for each parameter.
+
+    Args:
+        trials: those to show that have a value, best first.
+        names: the parameters that vary, with their short names.
+        base: the sweep's path.
+    """
+    if len(trials) < _FEWEST:
         return []
-    up = AxisScale.of([one.value for one in shown])
-    return [
-        _slice(some_of(shown, _MOST_POINTS), name, title, up)
-        for name, title in list(names.items())[: _MOST_AXES - 1]
-    ]
+    up, some = AxisScale.of([trials[0].value, trials[-1].value]), some_of(trials, _MOST_POINTS)
+    return [_slice(some, name, title, up, base) for name, title in list(names.items())[: _MOST_AXES - 1]]
 
 
-def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale) -> dict[str, Any]:
+def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale, base: str) -> Slice:
     some = [one for one in trials if name in one.params]
     across = AxisScale.of([one.params[name] for one in some] or [0.0])
     points = [
-        {
-            "x": round(across.at(one.params[name]), 4),
-            "y": round(1 - up.at(one.value), 4),
-            "trial": one.number,
-            "state": str(one.state),
-            "told": f"trial {one.number}: {wording.brief(one.params[name])}, {wording.metric(one.value)}",
-        }
+        _point(one, 52 + 252 * across.at(one.params[name]), 168 - 156 * up.at(one.value), name, base)
         for one in some
     ]
-    return {"name": name, "title": title, "x": across, "y": up, "points": points}
+    return Slice(title, across, up, svg(points))
 
 
-def timeline(sweep: Sweep, every: Sequence[AttemptRecord], shown: Container[int]) -> dict[str, Any]:
-    """Return the timeline: a lane for each slot of a worker, with a bar for each attempt.
-
-    Args:
-        sweep: the sweep.
-        every: the attempts at its trials.
-        shown: the numbers of the trials shown.
-    """
-    some = (one for one in every if one.trial in shown)
-    attempts = sorted(some, key=lambda one: one.started_at)[-_MOST_BARS:]
-    if not attempts:
-        return {"lanes": [], "start": 0.0, "span_s": 0.0}
-    now = sweep.record.finished_at or time.time()
-    start = attempts[0].started_at
-    end = max(max(one.ended_at or now for one in attempts), start + 1e-3)
-    lanes: dict[str, list[list[dict[str, Any]]]] = {}
-    for one in attempts:
-        until = one.ended_at or max(now, one.started_at)
-        bar = {
-            "trial": one.trial,
-            "x": (one.started_at - start) / (end - start),
-            "width": max(0.001, (until - one.started_at) / (end - start)),
-            "until": until,
-            "outcome": one.outcome or "running",
-            "again": one.number > 1,
-            "told": f"trial {one.trial}, attempt {one.number}: {one.outcome or 'running'}, "
-            + wording.duration(until - one.started_at),
-        }
-        _put(lanes.setdefault(one.worker, []), bar, one.started_at)
-    flat = [(worker, row) for worker, rows in sorted(lanes.items()) for row in rows]
-    return {"lanes": flat, "start": start, "span_s": end - start}
+def _point(trial: Trial, x: float, y: float, name: str, base: str) -> str:
+    told = escape(f"trial {trial.number}: {wording.brief(trial.params[name])}, {wording.metric(trial.value)}")
+    if trial.state is TrialState.COMPLETED:
+        shape, end = f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3.5">', "</circle>"
+    else:
+        shape = f'<rect class="point {trial.state}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">'
+        end = "</rect>"
+    link = f'<a href="{base}/trials/{trial.number}" tabindex="-1">'
+    return f"{link}{shape}<title>{told}</title>{end}</a>"
 
 
-def _put(rows: list[list[dict[str, Any]]], bar: dict[str, Any], started_at: float) -> None:
-    for row in rows:
-        if row[-1]["until"] <= started_at:
-            row.append(bar)
-            return
-    rows.append([bar])
-
-
-def importances(sweep: Sweep, shown: Container[int]) -> dict[str, Any]:
+def importances(sweep: Sweep, ranked: Sequence[Trial]) -> dict[str, Any]:
     """Return each parameter's share in explaining the value (PED-ANOVA), and the number of trials used.
 
     Args:
         sweep: the sweep.
-        shown: the numbers of the trials to use.
+        ranked: the trials with a value to use, best first; of many, some from the best to the worst.
     """
-    trials = [one for one in sweep.trial_records() if one.state in COUNTED and one.number in shown]
-    usable = [one for one in trials if one.value is not None and math.isfinite(one.value)]
+    every = [one for one in ranked if one.state in COUNTED]
+    usable = sorted(evenly(every, _MOST_WEIGHED), key=lambda one: one.number)
+    facts = {"trials": len(usable), "of": len(every)}
     if len(usable) < 2 * _FEWEST:
-        return {"trials": len(usable), "shares": []}
+        return {**facts, "shares": []}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     from kerasweep.scheduler.show.study import study_of
@@ -174,12 +183,20 @@ def importances(sweep: Sweep, shown: Container[int]) -> dict[str, Any]:
         found = get_param_importances(study_of(sweep.record, usable), evaluator=PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
         found = {}
-    return {"trials": len(usable), "shares": sorted(found.items(), key=lambda pair: -pair[1])}
+    return {**facts, "shares": sorted(found.items(), key=lambda pair: -pair[1])}
+
+
+def evenly(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """Return at most this many trials of a ranking, as far apart as possible, with the first and the last."""
+    if len(trials) <= most:
+        return list(trials)
+    return [trials[round(n * (len(trials) - 1) / (most - 1))] for n in range(most)]
 
 
 def _at(trial: Trial, name: str) -> Any:
     return trial.value if name == "value" else trial.params[name]
 
 
-def _has_value(trial: Trial) -> bool:
-    return trial.value is not None and math.isfinite(trial.value)
+def svg(parts: Iterable[str]) -> Markup:
+    """Return parts of a drawing for a template; texts in them must have been escaped."""
+    return Markup("\n".join(parts))  # noqa: S704

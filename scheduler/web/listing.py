@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -13,11 +15,14 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
+from kerasweep.scheduler.web.roster import Roster
 
 PAGE_ROWS = 50
 _SORTS = ("trial", "state", "value", "epochs", "attempts")
 _PARAM = "params."
 _MOST_BOUNDS = 20
+#: The same few values occur in thousands of trials.
+_brief = lru_cache(4096, typed=True)(wording.brief)
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,7 @@ class Within:
     def holds(self, trial: Trial) -> bool:
         """Tell whether the trial is in the range."""
         given = trial.value if self.name == "value" else trial.params.get(self.name)
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            return False
-        return self.low <= given <= self.high
+        return type(given) in (int, float) and self.low <= given <= self.high  # type: ignore[operator]
 
     def __str__(self) -> str:
         return f"{self.name}:{self.low!r}:{self.high!r}"
@@ -59,7 +62,29 @@ class Among:
 
     def holds(self, trial: Trial) -> bool:
         """Tell whether the trial has one of them."""
-        return self.name in trial.params and wording.brief(trial.params[self.name]) in self.labels
+        return self.name in trial.params and _label(trial.params[self.name]) in self.labels
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The trials that a query selects.
+
+    Args:
+        chosen: those to show, by number.
+        framed: those with a value and the requested states and text, within the ranges or not, best first.
+        ranked: those to show that have a value, best first.
+    """
+
+    chosen: Sequence[Trial]
+    framed: Sequence[Trial]
+    ranked: Sequence[Trial]
+
+    def best(self, count: int) -> list[Trial]:
+        """Return the best trials; those that have epochs but no value yet come last, newest first."""
+        found = list(self.ranked[:count])
+        if len(found) < count:
+            found += [one for one in self.chosen[::-1] if one.value is None and one.epochs]
+        return found[:count]
 
 
 @dataclass(frozen=True)
@@ -131,21 +156,46 @@ class Wanted:
         turned = column == self.sort and not self.descending
         return self.query(sort=column, desc="1" if turned else "", page="")
 
-    def chosen(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the requested trials in the requested order."""
-        found = [trial for trial in self.framed(trials) if self.brushed(trial)]
-        known = [trial for trial in found if self._key(trial) is not None]
-        absent = [trial for trial in found if self._key(trial) is None]
-        return sorted(known, key=lambda one: self._key(one) or (), reverse=self.descending) + absent
+    @property
+    def cut(self) -> str:
+        """What decides which trials are shown, in whatever order."""
+        return self.query(sort="", desc="", page="", best="")
 
-    def framed(self, trials: Sequence[Trial]) -> list[Trial]:
+    def select(self, roster: Roster) -> Selection:
+        """Return the requested trials."""
+        framed = self._framed(roster)
+        ranked = roster.ranking if framed is roster.trials else _among_them(roster.ranking, framed)
+        if not self.within and not self.among:
+            return Selection(framed, ranked, ranked)
+        chosen = [one for one in framed if self.brushed(one)]
+        return Selection(chosen, ranked, _among_them(ranked, chosen))
+
+    def ordered(self, selection: Selection, goal: str) -> Sequence[Trial]:
+        """Return the selected trials in the requested order; those without a sort key come last."""
+        chosen = selection.chosen
+        if self.sort == "trial":
+            return chosen[::-1] if self.descending else chosen
+        if self.sort == "value":
+            valued = selection.ranked if self.descending == (goal != "minimize") else selection.ranked[::-1]
+            numbers = {one.number for one in valued}
+            return [*valued, *(one for one in chosen if one.number not in numbers)]
+        keyed = [(self._key(trial), trial) for trial in chosen]
+        known = sorted(
+            ((key, trial) for key, trial in keyed if key is not None),
+            key=lambda pair: pair[0],
+            reverse=self.descending,
+        )
+        return [trial for _, trial in known] + [trial for key, trial in keyed if key is None]
+
+    def _framed(self, roster: Roster) -> Sequence[Trial]:
         """Return the trials with the requested states and text, within the ranges or not."""
-        text = self.text.lower()
-        return [
-            trial
-            for trial in trials
-            if (not self.states or trial.state in self.states) and (not text or _holds(trial, text))
-        ]
+        found: Sequence[Trial] = roster.trials
+        if self.states:
+            found = [trial for trial in found if trial.state in self.states]
+        if self.text:
+            text = self.text.lower()
+            found = [trial for trial in found if text in roster.texts[trial.number]]
+        return found
 
     def brushed(self, trial: Trial) -> bool:
         """Tell whether a trial is within the requested ranges, and has one of the requested values."""
@@ -164,30 +214,21 @@ class Wanted:
 
     def _key(self, trial: Trial) -> tuple[object, ...] | None:
         """Return a trial's sort key, or None if it has none; numbers before words."""
-        if self.sort in ("trial", "epochs", "attempts", "state"):
-            field = "number" if self.sort == "trial" else self.sort
-            return (getattr(trial, field), trial.number)
-        given = trial.value if self.sort == "value" else trial.params.get(self.sort.removeprefix(_PARAM))
+        if self.sort in ("epochs", "attempts", "state"):
+            return (getattr(trial, self.sort), trial.number)
+        given = trial.params.get(self.sort.removeprefix(_PARAM))
         if isinstance(given, int | float):
             return (0, float(given), "", trial.number) if math.isfinite(given) else None
         return None if given is None else (1, 0.0, str(given), trial.number)
 
 
-def best_of(trials: Sequence[Trial], goal: str, count: int) -> list[Trial]:
-    """Return the best trials, best first; those without a value come last, newest first."""
-    sign = 1.0 if goal == "minimize" else -1.0
-    valued = [one for one in trials if one.value is not None and math.isfinite(one.value)]
-    others = [one for one in trials if one.value is None and one.epochs]
-    ranked = sorted(valued, key=lambda one: (sign * (one.value or 0.0), one.number))
-    return (ranked + others[::-1])[:count]
+def _label(value: Any) -> str:
+    return _brief(value) if isinstance(value, str | int | float | None) else wording.brief(value)
 
 
-def _holds(trial: Trial, text: str) -> bool:
-    facts: Mapping[str, object] = trial.params
-    told = [f"#{trial.number}", *(f"{name}={value}" for name, value in facts.items())]
-    if trial.failure:
-        told.append(f"{trial.failure.cls}: {trial.failure.message}")
-    return any(text in one.lower() for one in told)
+def _among_them(ranking: Sequence[Trial], some: Sequence[Trial]) -> Sequence[Trial]:
+    numbers = {one.number for one in some}
+    return [one for one in ranking if one.number in numbers]
 
 
 def _state(given: str) -> TrialState:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +15,33 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.templating import Jinja2Templates
 
 from kerasweep.jobs.errors import InputError, NotFound
-from kerasweep.jobs.store.models import AttemptRecord
-from kerasweep.jobs.store.overview import PROCESSES
+from kerasweep.jobs.store.overview import LOGS, PROCESSES
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.client.sweep import Sweep
-from kerasweep.scheduler.show import screen
 from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.layers import layers_of
-from kerasweep.scheduler.web.listing import PAGE_ROWS, Wanted, best_of
-from kerasweep.scheduler.web.shelf import Shelf
+from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted
+from kerasweep.scheduler.web.roster import Roster, Rosters
+from kerasweep.scheduler.web.shelf import Cache, Shelf
+from kerasweep.scheduler.web.timeline import Timeline, timeline
 
 _JOURNAL, _LOG_LINES = 20, 400
 _CHUNK = 1 << 18
-#: How many sweeps' pages are kept as they were drawn.
-_MOST_DRAWN = 32
+#: How many pages of sweeps are kept as they were drawn, and their charts, which do not change with the order.
+_MOST_DRAWN, _MOST_CHARTS = 64, 32
+#: How many threads draw at a time; more would only keep each other, and those who answer, waiting.
+_DRAWERS = 2
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The drawings for a selection of a sweep's trials."""
+
+    parallel: figures.Parallel
+    slices: Sequence[figures.Slice]
+    timeline: Timeline
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,18 @@ class Pages:
 
     def __init__(self, shelf: Shelf, templates: Jinja2Templates, *, read_only: bool) -> None:
         self._shelf, self._templates, self._read_only = shelf, templates, read_only
-        self._drawn: dict[tuple[str, str], tuple[tuple[str | None, str | None], bytes]] = {}
-        self._turn = threading.Lock()
+        self._rosters = Rosters(shelf)
+        self._drawers = threading.Semaphore(_DRAWERS)
+        self._drawn, self._charts, self._selections = (
+            Cache(_MOST_DRAWN),
+            Cache(_MOST_CHARTS),
+            Cache(_MOST_CHARTS),
+        )
+
+    def prepare(self) -> None:
+        """Compile the templates, so that the first viewer does not wait for it."""
+        for name in self._templates.env.list_templates():
+            self._templates.env.get_template(name)
 
     def draw(self, request: Request, template: str, /, code: int = 200, **facts: Any) -> Response:
         """Return a page."""
@@ -104,77 +126,93 @@ class Pages:
         return self.draw(request, "sweeps.html", rows=rows, asked=asked, workers=self._shelf.client.workers())
 
     def sweep(self, request: Request) -> Response:
-        """Show one sweep; who asks the same before anything has changed gets what was drawn before."""
-        sweep = self._sweep(request)
-        marks = self._shelf.marks()
-        key, mark = (sweep.id, request.url.query), (marks.get(sweep.id), marks.get(PROCESSES))
-        with self._turn:
-            drawn = self._drawn.get(key)
-        if drawn is None or drawn[0] != mark:
-            drawn = (mark, bytes(self._draw_sweep(request, sweep).body))
-            with self._turn:
-                self._drawn[key] = drawn
-                while len(self._drawn) > _MOST_DRAWN:
-                    self._drawn.pop(next(iter(self._drawn)))
-        return HTMLResponse(drawn[1])
+        """Show one sweep; drawn once for all who ask the same before anything has changed."""
+        sweep, marks = self._sweep(request), self._shelf.marks()
+        key, mark = (sweep.id, "", request.url.query), (marks.get(sweep.id), marks.get(PROCESSES))
+        return self._once(request, key, mark, lambda: self._draw_sweep(request, sweep))
+
+    def _once(self, request: Request, key: Hashable, mark: object, draw: Callable[[], Response]) -> Response:
+        """Return a page as it was drawn for its mark, compressed for those who take that."""
+
+        def drawn() -> tuple[bytes, bytes]:
+            with self._drawers:
+                plain = bytes(draw().body)
+                return plain, gzip.compress(plain, 1)
+
+        plain, packed = self._drawn.get(key, mark, drawn)
+        headers = {"Vary": "Accept-Encoding"}
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return HTMLResponse(plain, headers=headers)
+        return HTMLResponse(packed, headers={**headers, "Content-Encoding": "gzip"})
 
     def _draw_sweep(self, request: Request, sweep: Sweep) -> Response:
-        trials, names = self._trials(sweep), self._names(sweep)
+        names = self._names(sweep)
         wanted = Wanted.of(request.query_params, list(names))
-        chosen = wanted.chosen(trials)
-        shown = {trial.number for trial in chosen}
-        pages = max(1, -(-len(chosen) // PAGE_ROWS))
-        page = min(wanted.page, pages)
-        goal = sweep.spec.metric.goal
-        ranked = best_of(wanted.framed(trials), goal, len(trials))
+        roster, selection = self._rosters.of(sweep), self._selected(sweep, wanted)
+        pages = max(1, -(-len(selection.chosen) // PAGE_ROWS))
+        page, goal = min(wanted.page, pages), sweep.spec.metric.goal
         return self.draw(
             request,
             "sweep.html",
             sweep=sweep,
-            head=self._head(sweep),
+            status=self._status(sweep),
             wanted=wanted,
             names=names,
-            chosen=len(chosen),
-            ranked=sum(one.value is not None for one in ranked),
-            busy=len({one.worker for one in trials if one.state is TrialState.RUNNING}),
-            rows=chosen[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
+            chosen=len(selection.chosen),
+            ranked=len(selection.framed),
+            busy=len({one.worker for one in roster.trials if one.state is TrialState.RUNNING}),
+            rows=wanted.ordered(selection, goal)[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
             page=page,
             pages=pages,
             states=list(TrialState),
-            best=best_of(chosen, goal, wanted.best),
-            parallel=figures.parallel(ranked, names, sweep.spec.metric, wanted),
-            slices=figures.slices(best_of(chosen, goal, len(chosen)), names, sweep.spec.metric),
-            timeline=figures.timeline(sweep, self._attempts(sweep), shown),
+            charts=self._charts_of(sweep, wanted, roster, selection),
             journal=sweep.client.records.newest_journal(sweep.id, _JOURNAL),
         )
+
+    def _charts_of(self, sweep: Sweep, wanted: Wanted, roster: Roster, selection: Selection) -> Charts:
+        def drawn() -> Charts:
+            names, base = self._names(sweep), f"/sweeps/{sweep.id}"
+            return Charts(
+                figures.parallel(selection.framed, names, sweep.spec.metric, wanted, base),
+                figures.slices(selection.ranked, names, base),
+                timeline(sweep, roster, selection.chosen, base),
+            )
+
+        return self._charts.get((sweep.id, wanted.cut), self._mark(sweep), drawn)
 
     def curves(self, request: Request) -> Response:
         """Return the curves of the best trials requested."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
-        best = best_of(wanted.chosen(self._trials(sweep)), sweep.spec.metric.goal, wanted.best)
+        best = self._selected(sweep, wanted).best(wanted.best)
         return JSONResponse(series.sweep_curves(self._shelf, sweep, best))
 
     def importances(self, request: Request) -> Response:
         """Show how much each parameter explains."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
-        shown = frozenset(trial.number for trial in wanted.chosen(self._trials(sweep)))
-        asked = ("importances", wanted.query(sort="", desc="", page="", best=""))
-        found = self._shelf.kept(sweep.id, asked, lambda: figures.importances(sweep, shown))
+        ranked = self._selected(sweep, wanted).ranked
+        found = self._shelf.kept(
+            sweep.id, ("importances", wanted.cut), lambda: figures.importances(sweep, ranked)
+        )
         return self.draw(request, "importances.html", sweep=sweep, found=found)
 
     def table(self, request: Request) -> Response:
         """Return the requested trials as CSV."""
         sweep = self._sweep(request)
-        names = list(self._names(sweep))
-        chosen = Wanted.of(request.query_params, names).chosen(self._trials(sweep))
+        wanted = Wanted.of(request.query_params, list(self._names(sweep)))
+        chosen = wanted.ordered(self._selected(sweep, wanted), sweep.spec.metric.goal)
         headers = {"Content-Disposition": f'attachment; filename="{sweep.id}-trials.csv"'}
         return Response(_csv(chosen), media_type="text/csv; charset=utf-8", headers=headers)
 
     def trial(self, request: Request) -> Response:
-        """Show one trial."""
-        sweep, number = self._sweep(request), int(request.path_params["trial"])
+        """Show one trial; drawn once for all who ask before anything has changed."""
+        sweep, marks = self._sweep(request), self._shelf.marks()
+        key, mark = (sweep.id, request.url.path, request.url.query), (marks.get(sweep.id), marks.get(LOGS))
+        return self._once(request, key, mark, lambda: self._draw_trial(request, sweep))
+
+    def _draw_trial(self, request: Request, sweep: Sweep) -> Response:
+        number = int(request.path_params["trial"])
         records, trial = sweep.client.records, sweep.trial(number)
         lines = records.logs(sweep.id, number)
         return self.draw(
@@ -247,19 +285,22 @@ class Pages:
         )
         return self.draw(request, "layers.html", found=found, handle=sweep.handle, trial=number)
 
-    def _head(self, sweep: Sweep) -> screen.Snapshot:
-        """Return the head of a sweep's page, which also follows the live processes."""
+    def _status(self, sweep: Sweep) -> Status:
+        """Return the status of a sweep, which also follows the live processes."""
         alive = self._shelf.marks().get(PROCESSES, "")
-        return self._shelf.kept(sweep.id, ("head", alive), lambda: screen.take(sweep, 16))
+        return self._shelf.kept(sweep.id, ("status", alive), sweep.status)
 
-    def _attempts(self, sweep: Sweep) -> Sequence[AttemptRecord]:
-        return self._shelf.kept(sweep.id, "attempts", lambda: sweep.client.records.attempts(sweep.id))
+    def _selected(self, sweep: Sweep, wanted: Wanted) -> Selection:
+        """Return the trials that a query selects, in whatever order it asks for them."""
+        return self._selections.get(
+            (sweep.id, wanted.cut), self._mark(sweep), lambda: wanted.select(self._rosters.of(sweep))
+        )
+
+    def _mark(self, sweep: Sweep) -> str:
+        return self._shelf.marks().get(sweep.id, "")
 
     def _sweep(self, request: Request) -> Sweep:
         return self._shelf.sweep(request.path_params["sweep"])
-
-    def _trials(self, sweep: Sweep) -> Sequence[Trial]:
-        return self._shelf.kept(sweep.id, "trials", sweep.trial_list)
 
     def _names(self, sweep: Sweep) -> dict[str, str]:
         """Return the parameters that vary, with their short names."""
@@ -267,7 +308,7 @@ class Pages:
 
     def _row(self, sweep: Sweep) -> SweepRow:
         def read() -> SweepRow:
-            status = sweep.status()
+            status = self._status(sweep)
             running = sweep.trial_list([TrialState.RUNNING]) if status.trials[TrialState.RUNNING] else []
             return SweepRow(status, len({one.worker for one in running}))
 

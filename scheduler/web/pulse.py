@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: How often the marks are read while anyone is watching, and how long a stream may be silent, in seconds.
 _PERIOD_S, _SILENT_S = 1.0, 15.0
+#: Viewers are told of a change in this many groups, one after the other, so that they do not all ask at once.
+_GROUPS, _APART_S = 8, 0.05
 MOST_VIEWERS = 200
 
 
@@ -31,7 +33,7 @@ class Pulse:
         self._marks: Mapping[str, str] = {}
         self._beat = asyncio.Event()
         self._ended = False
-        self.viewers = 0
+        self.viewers = self._arrived = 0
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
@@ -55,14 +57,18 @@ class Pulse:
             keys: the sweeps' ids or other keys of marks; none means all of them.
         """
         self.viewers += 1
+        self._arrived += 1
+        later_s = self._arrived % _GROUPS * _APART_S
         try:
             seen: str | None = None
             while not self._ended:
+                beat = self._beat  # before the marks are looked at: a change in between sets it
                 now = self._of(keys)
                 if now != seen:
+                    if seen is not None:
+                        await asyncio.sleep(later_s)
                     yield "event: changed\ndata: \n\n" if seen is not None else ": watching\n\n"
                     seen = now
-                beat = self._beat
                 try:
                     await asyncio.wait_for(beat.wait(), _SILENT_S)
                 except TimeoutError:

@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
+from kerasweep.jobs.store.overview import LOGS, PACE, PROCESSES
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 
 T = TypeVar("T")
 
 _FRESH_S = 0.5
-_KEPT = 512
+_MOST_KEPT = 512
+
+
+class Cache:
+    """Keeps what was made until its mark changes; what several ask for at once is made once.
+
+    Args:
+        most: how many results are kept; the oldest goes first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._turn = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[threading.Lock, list[tuple[object, Any]]]] = OrderedDict()
+
+    def get(self, key: Hashable, mark: object, make: Callable[[], T]) -> T:
+        """Return the result of `make`, which is called again only if the mark is another one.
+
+        Args:
+            key: what it is.
+            mark: equal as long as the result holds.
+            make: makes it.
+        """
+        with self._turn:
+            lock, held = self._kept.setdefault(key, (threading.Lock(), []))
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        with lock:
+            if not held or held[0][0] != mark:
+                held[:] = [(mark, make())]
+            return held[0][1]  # type: ignore[no-any-return]
 
 
 class Shelf:
@@ -29,8 +61,7 @@ class Shelf:
         self._marks: Mapping[str, str] = {}
         self._read_at = float("-inf")
         self._turn = threading.Lock()
-        self._locks: dict[Hashable, threading.Lock] = defaultdict(threading.Lock)
-        self._kept: OrderedDict[Hashable, tuple[str, Any]] = OrderedDict()
+        self._cache = Cache(_MOST_KEPT)
 
     def marks(self, *, fresh: bool = False) -> Mapping[str, str]:
         """Return the records' marks, at most half a second old; `fresh` reads them now."""
@@ -42,6 +73,8 @@ class Shelf:
 
     def sweep(self, name: str) -> Sweep:
         """Return a sweep by its id, a unique prefix of its id, or its name; raise as the client does."""
+        if name in self.marks() and name not in (PROCESSES, PACE, LOGS):  # an id
+            return self.kept(name, "sweep", lambda: self.client.sweep(name))
         return self.client.sweep(name)
 
     def kept(self, sweep: str, what: Hashable, read: Callable[[], T]) -> T:
@@ -52,18 +85,4 @@ class Shelf:
             what: what is read about it.
             read: reads it.
         """
-        mark, key = self.marks().get(sweep, ""), (sweep, what)
-        with self._turn:
-            lock = self._locks[key]
-        with lock:
-            found = self._kept.get(key)
-            if found is not None and found[0] == mark:
-                return found[1]  # type: ignore[no-any-return]
-            value = read()
-            with self._turn:
-                self._kept[key] = (mark, value)
-                self._kept.move_to_end(key)
-                while len(self._kept) > _KEPT:
-                    old, _ = self._kept.popitem(last=False)
-                    self._locks.pop(old, None)
-            return value
+        return self._cache.get((sweep, what), self.marks().get(sweep, ""), read)

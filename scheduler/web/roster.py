@@ -1,0 +1,100 @@
+"""The trials of a sweep and the attempts at them in memory, read again only where they have changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from kerasweep.jobs.store.models import AttemptRecord
+from kerasweep.jobs.store.overview import TrialMark
+from kerasweep.scheduler.client.objects import Trial
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.web.shelf import Cache, Shelf
+
+#: How many sweeps' trials are kept.
+_MOST_SWEEPS = 16
+
+#: What a trial is ranked by: its value (negative where the largest is the best), and its number.
+_Ranked = tuple[float, int, Trial]
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Every trial of a sweep at one moment.
+
+    Args:
+        trials: by number.
+        ranking: those with a value, best first.
+        attempts: the attempts at them, in the order in which they began.
+        marks: tell whether a trial has changed; see `changed_trials`.
+        texts: what can be searched for in each trial, in lower case, by number.
+    """
+
+    trials: Sequence[Trial] = ()
+    ranking: Sequence[Trial] = ()
+    attempts: Sequence[AttemptRecord] = ()
+    marks: AbstractSet[TrialMark] = frozenset()
+    texts: Mapping[int, str] = field(default_factory=dict)
+    _ranked: Sequence[_Ranked] = ()
+
+    def refreshed(self, sweep: Sweep) -> Roster:
+        """Return the trials as they are now; only those that have changed are read."""
+        records = sweep.client.records
+        changed = {one.number: Trial.of(one) for one in records.changed_trials(sweep.id, self.marks)}
+        if not changed:
+            return self
+        trials = {one.number: one for one in self.trials} | changed
+        sign = 1.0 if sweep.spec.metric.goal == "minimize" else -1.0
+        ranked = [one for one in self._ranked if one[1] not in changed]
+        ranked += [
+            (sign * one.value, one.number, one)
+            for one in changed.values()
+            if one.value is not None and math.isfinite(one.value)
+        ]
+        ranked.sort()
+        kept = [one for one in self.attempts if one.trial not in changed]
+        stale = {_mark_of(one) for one in self.trials if one.number in changed}
+        return Roster(
+            [trials[number] for number in sorted(trials)],
+            [one for _, _, one in ranked],
+            sorted([*kept, *records.attempts_at(sweep.id, changed.keys())], key=attrgetter("started_at")),
+            (self.marks - stale) | {_mark_of(one) for one in changed.values()},
+            {**self.texts, **{number: _text_of(one) for number, one in changed.items()}},
+            ranked,
+        )
+
+
+class Rosters:
+    """Keeps the trials of the sweeps that were looked at last.
+
+    Args:
+        shelf: tells when a sweep has changed.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._known = Cache(_MOST_SWEEPS)
+
+    def of(self, sweep: Sweep) -> Roster:
+        """Return a sweep's trials."""
+        last: list[Roster] = self._known.get(sweep.id, "", lambda: [Roster()])
+
+        def read() -> Roster:
+            last[0] = last[0].refreshed(sweep)
+            return last[0]
+
+        return self._shelf.kept(sweep.id, "roster", read)
+
+
+def _mark_of(trial: Trial) -> TrialMark:
+    return trial.number, str(trial.state), trial.attempts, trial.epochs
+
+
+def _text_of(trial: Trial) -> str:
+    told = [f"#{trial.number}", *(f"{name}={value}" for name, value in trial.params.items())]
+    if trial.failure:
+        told.append(f"{trial.failure.cls}: {trial.failure.message}")
+    return "\n".join(told).lower()
