@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select, tuple_
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.artifacts import ArtifactRef
@@ -29,6 +29,7 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 
 #: So many numbers are named in one statement.
 _CHUNK = 500
+_OPEN = sorted(set(TrialState) - FINAL)
 
 
 class Decision:
@@ -54,11 +55,24 @@ class Decision:
         where = (self._mine, t.trials.c.number >= first, t.trials.c.state.in_(sorted(COUNTED)))
         return list(self._conn.execute(select(t.trials.c.number).where(*where)).scalars())
 
-    def uncounted(self) -> list[TrialRecord]:
-        """Return the trials that do not count, or not yet, by number."""
-        others = sorted(set(TrialState) - COUNTED)
-        query = select(t.trials).where(self._mine, t.trials.c.state.in_(others))
+    def failed(self) -> list[TrialRecord]:
+        """Return the trials that have failed, by number."""
+        query = select(t.trials).where(self._mine, t.trials.c.state == TrialState.FAILED)
         return [trial_of(row) for row in self._conn.execute(query.order_by(t.trials.c.number))]
+
+    def open_trials(self) -> list[TrialRecord]:
+        """Return the trials that have not ended."""
+        query = select(t.trials).where(self._mine, t.trials.c.state.in_(_OPEN))
+        return [trial_of(row) for row in self._conn.execute(query)]
+
+    def ended_without_result(self) -> dict[int, tuple[str, int, float]]:
+        """Return the state, attempt and end of each trial that ended and does not count, by number.
+
+        A retry changes one of these, sooner or later.
+        """
+        columns = (t.trials.c.number, t.trials.c.state, t.trials.c.attempt, t.trials.c.finished_at)
+        query = select(*columns).where(self._mine, t.trials.c.state.in_(sorted(FINAL - COUNTED)))
+        return {row[0]: (row[1], row[2], row[3]) for row in self._conn.execute(query)}
 
     def trials_of(self, numbers: Sequence[int]) -> list[TrialRecord]:
         """Return the trials of these numbers."""
@@ -68,9 +82,11 @@ class Decision:
             found += [trial_of(row) for row in self._conn.execute(select(t.trials).where(self._mine, some))]
         return found
 
-    def trials(self, first: int = 0) -> list[TrialRecord]:
-        """Return the trials from number `first` on, by number."""
-        query = select(t.trials).where(self._mine, t.trials.c.number >= first).order_by(t.trials.c.number)
+    def trials(self, first: int = 0, until: int | None = None) -> list[TrialRecord]:
+        """Return the trials from number `first` on, to before `until` if given, by number."""
+        below = [] if until is None else [t.trials.c.number < until]
+        where = (self._mine, t.trials.c.number >= first, *below)
+        query = select(t.trials).where(*where).order_by(t.trials.c.number)
         return [trial_of(row) for row in self._conn.execute(query)]
 
     def settled(self) -> int:
@@ -118,13 +134,18 @@ class Decision:
         self._conn.execute(t.trials.update().where(mine).values(rung=epoch, ends=True))
         self.note("ends", reason, trial=number)
 
-    def first_ended(self, wanted: int) -> list[TrialRecord]:
-        """Return the `wanted` trials that ended first, or fewer."""
-        ended = and_(self._mine, t.trials.c.finished_at.is_not(None))
-        query = (
-            select(t.trials).where(ended).order_by(t.trials.c.finished_at, t.trials.c.number).limit(wanted)
-        )
-        return [trial_of(row) for row in self._conn.execute(query)]
+    def first_failed(self, wanted: int) -> list[TrialRecord]:
+        """Return the `wanted` trials that ended first if all of them failed, else fewer or none."""
+        order = (t.trials.c.finished_at, t.trials.c.number)
+        failed = and_(self._mine, t.trials.c.state == TrialState.FAILED)
+        found = self._conn.execute(select(t.trials).where(failed).order_by(*order).limit(wanted)).all()
+        if found:
+            last = (found[-1].finished_at, found[-1].number)
+            others = and_(self._mine, t.trials.c.state.in_(sorted(FINAL - {TrialState.FAILED})))
+            earlier = select(t.trials.c.number).where(others, tuple_(*order) < tuple_(*last)).limit(1)
+            if self._conn.execute(earlier).first() is not None:
+                return []
+        return [trial_of(row) for row in found]
 
     def trial_state(self, number: int) -> TrialState:
         """Return a trial's state.
@@ -293,10 +314,12 @@ def count_settled(conn: Connection, sweep: str) -> int:
 
 def first_open(conn: Connection, sweep: str) -> int | None:
     """Return the lowest number of a sweep's trials that have not ended, None where all have."""
-    going = [state for state in TrialState if not state.final]
-    open_ = (t.trials.c.sweep == sweep, t.trials.c.state.in_(going))
-    first: int | None = conn.execute(select(func.min(t.trials.c.number)).where(*open_)).scalar()
-    return first
+    # Not `min(number)`: SQLite would look through every trial that has ended before the first open one.
+    lowest = [
+        select(t.trials.c.number).where(t.trials.c.sweep == sweep, t.trials.c.state == state)
+        for state in _OPEN
+    ]
+    return min((number for query in lowest for number in conn.execute(query).scalars()), default=None)
 
 
 def read_rungs(conn: Connection, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:

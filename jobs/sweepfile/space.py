@@ -117,7 +117,7 @@ class Space:
         Raises:
             RuleError: the conditions depend on too many combinations.
         """
-        return None if self.continuous() else sum(cell.size for cell in self.cells())
+        return self._grid_size
 
     def cells(self) -> Iterator[Cell]:
         """Yield each combination of the dimensions that others depend on, with the free dimensions beside it.
@@ -153,6 +153,10 @@ class Space:
     def in_file_order(self, params: Params) -> Params:
         """Return the same values in the order of the dimensions."""
         return {name: params[name] for name in self.dimensions if name in params}
+
+    @cached_property
+    def _grid_size(self) -> int | None:
+        return None if self.continuous() else sum(cell.size for cell in self.cells())
 
     @cached_property
     def _parents(self) -> frozenset[str]:

@@ -15,7 +15,7 @@ A stopping rule decides which of the trials waiting at a rung continue, and how 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kerasweep.jobs.queue.broker import HintQueue
@@ -30,7 +30,7 @@ from kerasweep.scheduler.deciding.remembering import Memory, forget, memory_of
 from kerasweep.scheduler.deciding.replay import PACKAGES, versions_of
 from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting
 from kerasweep.scheduler.deciding.suspicion import judge_workers
-from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
+from kerasweep.scheduler.samplers import Observation, Suggestion
 from kerasweep.scheduler.stopping import StoppingRule, rule_for
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,15 @@ class Basis:
     """
 
     spec: SweepSpec
+    memory: Memory
     trials: tuple[Observation, ...]
     wanted: int
     learned: int | None = None
 
     def suggest(self) -> Thought:
         """Ask the search method."""
-        return Thought(self, sampler_for(self.spec).suggest(self.trials, self.wanted, self.learned))
+        with self.memory.sampler(self.spec) as sampler:
+            return Thought(self, sampler.suggest(self.trials, self.wanted, self.learned))
 
     def still_holds(self, now: Basis) -> bool:
         """Tell whether suggestions made on this basis may be written on the current one.
@@ -64,15 +66,20 @@ class Basis:
         """
         if len(now.trials) != len(self.trials) or now.wanted < self.wanted:
             return False
-        return all(
-            then is since or then == since
-            for then, since in zip(self.trials, now.trials, strict=True)
-            if then.state.final
-        )
+        changed = _differing(self.trials, now.trials)
+        return all(then == since for then, since in changed if then.state.final)
 
     def is_outdated(self, now: Basis) -> bool:
         """Tell whether a trial has ended since, so that more may be suggested."""
-        return sum(one.state.final for one in now.trials) > sum(one.state.final for one in self.trials)
+        changed = _differing(self.trials, now.trials)
+        return any(since.state.final and not then.state.final for then, since in changed)
+
+
+def _differing(
+    then: Sequence[Observation], now: Sequence[Observation]
+) -> Iterator[tuple[Observation, Observation]]:
+    """Yield the pairs that are not one object: few, since what ended is remembered."""
+    return ((one, other) for one, other in zip(then, now, strict=True) if one is not other)
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def _begin(
     needed. Without repeats, variants are trials.
     """
     times = decision.sweep.spec.times
-    total, limit = sum(decision.counts().values()) // times, open_until(decision, rule)
+    total, limit = sum(decision.counts().values()) // times, open_until(decision, memory, rule)
     added = _add_start(decision, rule, total, limit)
     if limit <= total + added:
         return added, None
@@ -177,7 +184,7 @@ def _basis(decision: Decision, memory: Memory, rule: StoppingRule | None, total:
     until = total
     while until < limit and (rule is None or rule.learned(until) == learned):
         until = limit if rule is None or learned is None else until + 1
-    return Basis(decision.sweep.spec, memory.observe(decision, learned), until - total, learned)
+    return Basis(decision.sweep.spec, memory, memory.observe(decision, learned), until - total, learned)
 
 
 def _close_spent(decision: Decision, total: int) -> None:

@@ -10,6 +10,7 @@ import re
 from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.trial import Failure, FailureClass, TrialState
 from kerasweep.jobs.variants import variants_of
+from kerasweep.scheduler.deciding.remembering import Memory
 from kerasweep.scheduler.deciding.suspicion import only_one_says
 from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
@@ -28,9 +29,9 @@ def hours_spent(decision: Decision) -> str | None:
 def failures_spent(decision: Decision) -> str | None:
     """Return a message if more trials have failed than `budget.max_failed` allows."""
     allowed = decision.sweep.spec.budget.max_failed
-    if allowed is None:
+    if allowed is None or decision.counts().get(TrialState.FAILED, 0) <= allowed:
         return None
-    failures = [trial.failure for trial in decision.uncounted() if trial.state is TrialState.FAILED]
+    failures = [trial.failure for trial in decision.failed()]
     counted = [one for one in failures if one is not None and one.cls is not FailureClass.DIVERGED]
     if len(counted) <= allowed:
         return None
@@ -39,15 +40,17 @@ def failures_spent(decision: Decision) -> str | None:
     )
 
 
-def open_until(decision: Decision, rule: StoppingRule | None) -> int:
+def open_until(decision: Decision, memory: Memory, rule: StoppingRule | None) -> int:
     """Return the number (exclusive) up to which variants may start; plan no more once patience is used up.
 
     Without repeats, variants are trials.
     """
     spec = decision.sweep.spec
     patience, planned = patience_for(spec, rule), decision.sweep.max_trials // spec.times
+    if not patience.bounds:
+        return planned
     settled = decision.settled() // spec.times
-    last = patience.ends_at(_values(decision, settled), planned) if patience.patience else None
+    last = patience.ends_at(memory.values(decision, settled), planned) if patience.patience else None
     if last is not None and last < planned:
         decision.set_max_trials(last * spec.times)
         what = "trials" if spec.times == 1 else f"variants of {spec.times} trials"
@@ -84,8 +87,8 @@ def common_failure(decision: Decision) -> str | None:
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
     if decision.counts().get(TrialState.FAILED, 0) < wanted:
         return None
-    first = decision.first_ended(wanted)
-    failures = [trial.failure for trial in first if trial.failure and trial.state is TrialState.FAILED]
+    first = decision.first_failed(wanted)
+    failures = [trial.failure for trial in first if trial.failure]
     if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
         return None
     if len({_kind(failure) for failure in failures}) > 1:

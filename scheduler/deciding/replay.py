@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from typing import Any
@@ -248,6 +249,7 @@ def _other_versions(spec: SweepSpec, journal: Sequence[JournalEntry]) -> Iterato
                     yield f"{name} {then} chose the points, but {here.get(name, 'none')} is installed here"
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

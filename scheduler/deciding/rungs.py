@@ -7,14 +7,16 @@ worker then writes its model from its checkpoint. All others end where they wait
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from kerasweep.jobs.store.decision import Decision
 from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, TrialState
-from kerasweep.jobs.variants import Variant, variants_of
+from kerasweep.jobs.variants import Variant
 from kerasweep.scheduler.samplers import Observation
 from kerasweep.scheduler.stopping import StoppingRule, Track, rule_for
 
@@ -25,10 +27,11 @@ _WAITING = (TrialState.WAITING,)
 
 def judge_waiting(decision: Decision, rule: StoppingRule) -> None:
     """Resume or end the waiting trials, as far as that can be decided now."""
-    first = rule.base(decision.settled())
-    while decision.counts().get(TrialState.WAITING):
+    while waiting := decision.numbers(TrialState.WAITING):
+        first, until = rule.base(waiting[0]), rule.stop(waiting[-1])
         values = decision.rung_values(first)
-        tracks = {one.number: track_of(one, values.get(one.number, {})) for one in decision.trials(first)}
+        compared = decision.trials(first, until)
+        tracks = {one.number: track_of(one, values.get(one.number, {})) for one in compared}
         rulings = rule.decide(tracks, decision.sweep.max_trials)
         if not rulings:
             return
@@ -92,21 +95,47 @@ def observed(
     In a sweep with repeats, these are its variants.
     """
     if spec.times > 1:
-        return tuple(_observed_variant(one, trials) for one in variants_of(spec, trials))
+        return tuple(
+            observation_of_variant(spec, number, trials[number * spec.times : (number + 1) * spec.times])
+            for number in range(len(trials) // spec.times)
+        )
+    seen = tuple(map(observation_of, trials))
     if not learned:
-        return tuple(_observed(trial, trial.value, known=True) for trial in trials)
+        return seen
+    height = height_of(spec, seen[:learned], rungs)
+    first = tuple(at_height(one, rungs.get(one.number, {}), height) for one in seen[:learned])
+    return first + tuple(map(unknown, seen[learned:]))
+
+
+def height_of(
+    spec: SweepSpec, trials: Sequence[Observation], rungs: Mapping[int, Mapping[int, float]]
+) -> int | None:
+    """Return the highest rung that enough of these trials have reached, else the lowest; None for the end."""
     enough = len(spec.space().varied) + 2
-    heights: list[int | None] = [None]  # the end first, then the rungs from the top
-    heights += sorted({rung for one in trials[:learned] for rung in rungs.get(one.number, {})}, reverse=True)
-    values: dict[int, float | None] = {}
-    for rung in heights:
-        values = {one.number: _value_at(one, rungs.get(one.number, {}), rung) for one in trials[:learned]}
-        if sum(value is not None for value in values.values()) >= enough:
+    height: int | None = None
+    for height in _heights(trials, rungs):
+        with_value = (one for one in trials if _value_at(one, rungs.get(one.number, {}), height) is not None)
+        if sum(1 for _ in islice(with_value, enough)) == enough:
             break
-    return tuple(
-        _observed(one, values.get(one.number), known=values.get(one.number) is not None or _failed(one))
-        for one in trials
-    )
+    return height
+
+
+def _heights(trials: Sequence[Observation], rungs: Mapping[int, Mapping[int, float]]) -> Iterator[int | None]:
+    """Yield None for the end, then the rungs from the top."""
+    yield None
+    yield from sorted({rung for one in trials for rung in rungs.get(one.number, {})}, reverse=True)
+
+
+def at_height(trial: Observation, at: Mapping[int, float], height: int | None) -> Observation:
+    """Return a trial with its value at a rung, or at its end; if it was stopped before, it says nothing."""
+    value = _value_at(trial, at, height)
+    known = value is not None or trial.state is TrialState.FAILED
+    return replace(trial, value=value if trial.state in COUNTED else None, known=known)
+
+
+def unknown(trial: Observation) -> Observation:
+    """Return a trial whose result is not learned from."""
+    return replace(trial, value=None, known=trial.state is TrialState.FAILED)
 
 
 def track_of(trial: TrialRecord, at: Mapping[int, float]) -> Track:
@@ -116,30 +145,26 @@ def track_of(trial: TrialRecord, at: Mapping[int, float]) -> Track:
     return Track(trial.number, at, stands, trial.state.final or trial.ends, value)
 
 
-def _value_at(trial: TrialRecord, at: Mapping[int, float], rung: int | None) -> float | None:
-    """Return a trial's value at a rung, or at its end; None if it was stopped before."""
-    ended = trial.value if trial.state is TrialState.COMPLETED else None
-    return ended if rung is None else at.get(rung, ended)
+def observation_of_variant(spec: SweepSpec, number: int, trials: Sequence[TrialRecord]) -> Observation:
+    """Return a variant as a search method sees it, from its trials."""
+    variant = Variant.of(number, trials, maximize=spec.metric.goal == "maximize")
+    cls, by_hand = variant.failure.cls if variant.failure else None, trials[0].by_hand
+    return Observation(number, dict(variant.params), variant.state, variant.value, cls, by_hand=by_hand)
 
 
-def _failed(trial: TrialRecord) -> bool:
-    return trial.state is TrialState.FAILED
-
-
-def _observed_variant(variant: Variant, trials: Sequence[TrialRecord]) -> Observation:
-    cls, by_hand = variant.failure.cls if variant.failure else None, trials[variant.trials[0]].by_hand
-    return Observation(
-        variant.number, dict(variant.params), variant.state, variant.value, cls, by_hand=by_hand
-    )
-
-
-def _observed(trial: TrialRecord, value: float | None, *, known: bool) -> Observation:
+def observation_of(trial: TrialRecord) -> Observation:
+    """Return a trial as a search method sees it, with its final value if it has one."""
     return Observation(
         trial.number,
         dict(trial.params),
         trial.state,
-        value if trial.state in COUNTED else None,
+        trial.value if trial.state in COUNTED else None,
         trial.failure.cls if trial.failure and trial.state is TrialState.FAILED else None,
-        known,
-        trial.by_hand,
+        by_hand=trial.by_hand,
     )
+
+
+def _value_at(trial: Observation, at: Mapping[int, float], rung: int | None) -> float | None:
+    """Return a trial's value at a rung, or at its end; None if it was stopped before."""
+    ended = trial.value if trial.state is TrialState.COMPLETED else None
+    return ended if rung is None else at.get(rung, ended)

@@ -7,8 +7,10 @@ speed; if a stopping rule limits what to learn from, results are reported in gen
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +45,9 @@ class CmaesSampler:
         self._space, self._seed, self._maximize = space, seed, maximize
         self._names = list(space.varied)
         self._size = generation or max(8, 4 + int(3 * math.log(max(1, len(self._names)))))
+        # What was told to the strategy is kept only to save time: the same trials give the same strategy.
+        self._told: list[Observation] = []
+        self._strategy: Any = None
 
     def suggest(
         self, trials: Sequence[Observation], wanted: int, learned: int | None = None
@@ -51,13 +56,12 @@ class CmaesSampler:
         suggestions: list[Suggestion] = []
         state: tuple[int, Any] | None = None
         for number in range(len(trials), len(trials) + wanted):
-            told = (
-                number // self._size * self._size if learned is None else learned // self._size * self._size
-            )
-            if told > len(trials) or not all(trial.state.final for trial in trials[:told]):
-                break
+            told = (number if learned is None else learned) // self._size * self._size
             if state is None or state[0] != told:
-                state = told, self._strategy(trials[:told], number - told)
+                strategy = self._strategy_after(told, trials, number - told)
+                if strategy is None:
+                    break
+                state = told, strategy
             suggestion = self._draw(state[1], number, told, draws)
             if suggestion is None:
                 break
@@ -65,21 +69,32 @@ class CmaesSampler:
             suggestions.append(suggestion)
         return suggestions
 
-    def _strategy(self, trials: Sequence[Observation], drawn: int) -> Any:
-        """Return the strategy after learning from these trials, and drawing this many points since."""
-        cma = _cma(len(self._names), self._size, self._seed)
-        for start in range(0, len(trials), self._size):
-            generation = trials[start : start + self._size]
-            losses = [trial.outcome(self._maximize) for trial in generation]
-            # A trial without a result ranks last, like one that diverged.
-            told = [math.inf if loss is None else loss for loss in losses]
-            points = [self._point(trial.params) for trial in generation]
-            if self._names:
-                cma.tell(list(zip(points, told, strict=True)))
-        cma.reseed_rng(int(method_rng(self._seed, "cmaes", len(trials)).integers(1 << 31)))
+    def _strategy_after(self, count: int, trials: Sequence[Observation], drawn: int) -> Any:
+        """Return the strategy after learning from the first trials, and drawing this many points since.
+
+        None if one of these trials has not ended.
+        """
+        if self._strategy is None or len(self._told) > count or not all(map(is_, self._told, trials)):
+            self._told, self._strategy = [], _cma(len(self._names), self._size, self._seed)
+        fresh = trials[len(self._told) : count]
+        if count > len(trials) or not all(trial.state.final for trial in fresh):
+            return None
+        for start in range(0, len(fresh), self._size):
+            self._tell(fresh[start : start + self._size])
+        cma = copy.deepcopy(self._strategy)
+        cma.reseed_rng(int(method_rng(self._seed, "cmaes", count).integers(1 << 31)))
         for _ in range(drawn * _ASKS):
             cma.ask()
         return cma
+
+    def _tell(self, generation: Sequence[Observation]) -> None:
+        losses = [trial.outcome(self._maximize) for trial in generation]
+        # A trial without a result ranks last, like one that diverged.
+        values = [math.inf if loss is None else loss for loss in losses]
+        points = [self._point(trial.params) for trial in generation]
+        if self._names:
+            self._strategy.tell(list(zip(points, values, strict=True)))
+        self._told += generation
 
     def _draw(self, cma: Any, number: int, told: int, draws: Draws) -> Suggestion | None:
         # The same number of draws for each trial, new or not, so that a trial's do not depend on those before

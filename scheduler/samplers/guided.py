@@ -8,31 +8,22 @@ their state. So the suggestions do not depend on which worker was faster, and ar
 
 from __future__ import annotations
 
-import heapq
-import math
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.seeds import suggestion_rng
 from kerasweep.jobs.sweepfile.space import Params, Space
+from kerasweep.scheduler.samplers.lessons import Lessons, Result
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 from kerasweep.scheduler.samplers.qmc import Sobol, spread_point
 from kerasweep.scheduler.samplers.random import Draws
-from kerasweep.scheduler.samplers.translate import Form
 
 if TYPE_CHECKING:
-    import optuna
-
-Result = tuple[Observation, float]
+    from kerasweep.scheduler.samplers.optuna_study import TemporaryStudies
 
 #: How often Optuna is asked again for new values in a finite space.
 _ASKS = 16
-#: The maximum number of results to learn from, including the best, so that a draw costs the same after 10,000
-#: trials.
-_RESULTS, _BEST = 200, 25
 _TITLES = {"tpe": "TPE", "gp": "a Gaussian process"}
 
 
@@ -62,133 +53,79 @@ class GuidedSampler:
         sobol: bool = False,
         threads: int = 1,
     ) -> None:
-        self._space, self._seed, self._maximize, self._model = space, seed, maximize, model
+        self._space, self._seed, self._model = space, seed, model
         self._startup_trials, self._parallel = startup_trials, parallel
         self._sobol, self._threads = sobol, threads
+        self._lessons = Lessons(maximize)
 
     def suggest(
         self, trials: Sequence[Observation], wanted: int, learned: int | None = None
     ) -> list[Suggestion]:
         draws = Draws(self._space, self._seed, trials)
-        points = Sobol(self._space, self._seed).points(len(trials)) if self._sobol else None
-        known = [trial.params for trial in trials]
+        points = self._points(len(trials), learned)
         suggestions: list[Suggestion] = []
         for number in range(len(trials), len(trials) + wanted):
-            suggestion = self._suggest(number, trials, known, draws, points, learned)
+            if self._is_unguided(number, learned):
+                suggestion = self._start(number, draws, points)
+            else:
+                suggestion = self._guided(number, trials, suggestions, draws, learned)
             if suggestion is None:
                 break
             draws.note(suggestion.params)
-            known.append(suggestion.params)
             suggestions.append(suggestion)
         return suggestions
 
-    def _suggest(
+    def _is_unguided(self, number: int, learned: int | None) -> bool:
+        return number < self._startup_trials or (learned == 0 and bool(self._startup_trials))
+
+    def _points(self, start: int, learned: int | None) -> Iterator[Params] | None:
+        if not self._sobol or not self._is_unguided(start, learned):
+            return None
+        return Sobol(self._space, self._seed).points(start)
+
+    def _start(self, number: int, draws: Draws, points: Iterator[Params] | None) -> Suggestion | None:
+        if points is not None:
+            return spread_point(number, next(points), draws)
+        return _drawn(draws, number, f"random start {number + 1} of {self._startup_trials}")
+
+    def _guided(
         self,
         number: int,
         trials: Sequence[Observation],
-        known: list[Params],
+        suggestions: Sequence[Suggestion],
         draws: Draws,
-        points: Iterator[Params] | None,
         learned: int | None,
     ) -> Suggestion | None:
-        point = next(points) if points is not None else None
-        results = max(0, number - self._parallel + 1) if learned is None else learned
-        if number < self._startup_trials or (learned == 0 and self._startup_trials):
-            if point is not None:
-                return spread_point(number, point, draws)
-            return _drawn(draws, number, f"random start {number + 1} of {self._startup_trials}")
-        if results > len(trials) or not all(trial.state.final for trial in trials[:results]):
+        count = max(0, number - self._parallel + 1) if learned is None else learned
+        results = self._lessons.of_first(count, trials) if count <= len(trials) else None
+        if results is None:
             return None
-        undecided = known[results:number]
-        learning = self._learned(trials[:results])
-        reason = f"{_TITLES[self._model]} on the results of {results} trials, with {len(undecided)} undecided"
-        study = self._study(number, learning, undecided)
-        for _ in range(_ASKS):
-            params = self._ask(study)
-            if draws.is_new(params):
-                return Suggestion(params, reason)
-        instead = f"drawn at random: {self._model} gave nothing new on the results of {results} trials"
+        known = [one.params for one in trials[count:number]] + [one.params for one in suggestions]
+        undecided = known[: number - count]
+        reason = f"{_TITLES[self._model]} on the results of {count} trials, with {len(undecided)} undecided"
+        params = self._ask(number, results, undecided, draws)
+        if params is not None:
+            return Suggestion(params, reason)
+        instead = f"drawn at random: {self._model} gave nothing new on the results of {count} trials"
         return _drawn(draws, number, instead)
 
-    def _learned(self, trials: Sequence[Observation]) -> list[Result]:
-        """Return the results to learn from: the best, and the newest of the others."""
-        losses = [(trial, trial.outcome(self._maximize)) for trial in trials]
-        results = [(trial, loss) for trial, loss in losses if loss is not None]
-        if len(results) <= _RESULTS:
-            return results
-        best = heapq.nsmallest(_BEST, results, key=lambda result: (result[1], result[0].number))
-        numbers = {trial.number for trial, _ in best}
-        newest = [result for result in results[-_RESULTS:] if result[0].number not in numbers]
-        return sorted([*best, *newest[_BEST - _RESULTS :]], key=lambda result: result[0].number)
-
-    def _study(self, number: int, results: Sequence[Result], undecided: Sequence[Params]) -> optuna.Study:
-        """Return a temporary study with exactly what the trial may depend on."""
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    def _ask(
+        self, number: int, results: Sequence[Result], undecided: Sequence[Params], draws: Draws
+    ) -> Params | None:
+        """Return new values from the model; None if it gives only known ones."""
         seed = int(suggestion_rng(self._seed, number).integers(1 << 31))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = self._tpe(seed) if self._model == "tpe" else self._gp(seed)
-        study = optuna.create_study(direction="minimize", sampler=sampler)
-        finite = [loss for _, loss in results if math.isfinite(loss)]
-        # A Gaussian process cannot handle infinity: diverged trials count as the worst finite value.
-        worst = max(finite, default=0.0) if self._model == "gp" else math.inf
-        study.add_trials(
-            [self._frozen(trial.params, "COMPLETE", min(loss, worst)) for trial, loss in results]
-        )
-        study.add_trials([self._frozen(params, "RUNNING", None) for params in undecided])
-        return study
-
-    def _tpe(self, seed: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
-        return optuna.samplers.TPESampler(
-            n_startup_trials=0, multivariate=True, group=True, constant_liar=True, seed=seed
-        )
-
-    def _gp(self, seed: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
-        expect_torch()
-        import torch
-
-        torch.set_num_threads(self._threads)
-        return optuna.samplers.GPSampler(n_startup_trials=0, seed=seed)
+        study = self._studies.study(results, undecided, seed)
+        for _ in range(_ASKS):
+            params = self._studies.ask(study)
+            if draws.is_new(params):
+                return params
+        return None
 
     @cached_property
-    def _forms(self) -> dict[str, Form]:
-        return {name: Form(name, dimension) for name, dimension in self._space.dimensions.items()}
+    def _studies(self) -> TemporaryStudies:
+        from kerasweep.scheduler.samplers.optuna_study import TemporaryStudies
 
-    def _frozen(self, params: Params, state: str, value: float | None) -> optuna.trial.FrozenTrial:
-        import optuna
-
-        forms = {name: self._forms[name] for name in params}
-        return optuna.trial.create_trial(
-            state=optuna.trial.TrialState[state],
-            value=value,
-            params={name: form.encode(params[name]) for name, form in forms.items()},
-            distributions={name: form.distribution for name, form in forms.items()},
-        )
-
-    def _ask(self, study: optuna.Study) -> Params:
-        asked = study.ask()
-        return self._space.choose(lambda name, _: self._forms[name].choose(asked))
-
-
-def expect_torch() -> None:
-    """Check that the requirements of Optuna's Gaussian process are installed.
-
-    Raises:
-        InputError: they are not.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise InputError(
-            "method 'gp' needs the package torch, which is not installed where the scheduler runs\n"
-            "pip install 'kerasweep[gp]', or use method tpe"
-        )
+        return TemporaryStudies(self._space, self._model, self._threads)
 
 
 def _drawn(draws: Draws, number: int, reason: str) -> Suggestion | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+from kerasweep.jobs.sweepfile.dimension import identity
 from kerasweep.jobs.sweepfile.space import Params
 from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
@@ -32,6 +34,11 @@ class Observation:
     failure: FailureClass | None = None
     known: bool = True
     by_hand: bool = False
+
+    @cached_property
+    def point(self) -> str:
+        """The identity of its values."""
+        return identity(self.params)
 
     def outcome(self, maximize: bool) -> float | None:
         """Return what a sampler learns from a finished trial, as a loss; None for nothing.

@@ -28,9 +28,7 @@ class Draws:
     def __init__(self, space: Space, seed: int, trials: Sequence[Observation]) -> None:
         self._space, self._seed = space, seed
         self._size = space.grid_size()
-        self._seen: set[str] = set()
-        for trial in trials:
-            self.note(trial.params)
+        self._seen = set() if self._size is None else {trial.point for trial in trials}
 
     def note(self, params: Params) -> None:
         """Mark these values as used."""

@@ -64,6 +64,9 @@ class HalvingRule:
     def base(self, number: int) -> int:
         return self.cohort_of(number).start
 
+    def stop(self, number: int) -> int:
+        return self.cohort_of(number).stop
+
     def open_until(self, settled: int, planned: int) -> int:
         return min(planned, self.cohort(self.cohort_of(settled).index + UNDER_WAY - 1).stop)
 

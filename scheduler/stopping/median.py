@@ -37,6 +37,9 @@ class MedianRule:
     def base(self, number: int) -> int:
         return max(0, number - _COMPARED)
 
+    def stop(self, number: int) -> int:
+        return number + 1
+
     def open_until(self, settled: int, planned: int) -> int:
         return planned
 

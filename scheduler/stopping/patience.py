@@ -27,6 +27,11 @@ class Restraint:
     def __init__(self, rule: StoppingRule | None, patience: int | None, maximize: bool) -> None:
         self._rule, self.patience, self._maximize = rule, patience, maximize
 
+    @property
+    def bounds(self) -> bool:
+        """Whether fewer variants than planned may be under way."""
+        return isinstance(self._rule, HalvingRule) or self.patience is not None
+
     def open_until(self, settled: int, planned: int) -> int:
         """Return the number (exclusive) up to which variants may start; see `StoppingRule.open_until`."""
         if isinstance(self._rule, HalvingRule) or self.patience is None:

@@ -56,6 +56,10 @@ class StoppingRule(Protocol):
         """Return the lowest number whose curve is needed to decide on variants from `number` on."""
         ...
 
+    def stop(self, number: int) -> int:
+        """Return the number (exclusive) up to which curves are needed to decide on variant `number`."""
+        ...
+
     def open_until(self, settled: int, planned: int) -> int:
         """Return the number (exclusive) up to which variants may start.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 from recorded import FakeClock, a_sweep, claim, epoch, finish, result
@@ -12,7 +13,7 @@ from recorded import FakeClock, a_sweep, claim, epoch, finish, result
 from kerasweep.jobs.store.models import NewTrial, Progress, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Answer, Failure, FailureClass, SweepState, TrialState
-from kerasweep.scheduler.deciding import advance as module
+from kerasweep.scheduler.deciding import remembering
 from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.samplers import Observation, Suggestion
 
@@ -131,7 +132,8 @@ class Thinker:
 
 def think(monkeypatch: pytest.MonkeyPatch, disturb: Callable[[int], None]) -> Thinker:
     thinker = Thinker(disturb)
-    monkeypatch.setattr(module, "sampler_for", lambda spec: thinker)
+    monkeypatch.setattr(remembering, "sampler_for", lambda spec: thinker)
+    monkeypatch.setattr(remembering, "_memories", WeakKeyDictionary())
     return thinker
 
 
@@ -185,7 +187,8 @@ def test_a_suggestion_outlasts_a_trial_that_ends_meanwhile(
     with records.deciding(sweep.id) as decision:
         decision.set_max_trials(3)
     thinker = Bold(lambda thought: finish(records, 1, 0.5) if thought == 1 else None)
-    monkeypatch.setattr(module, "sampler_for", lambda spec: thinker)
+    monkeypatch.setattr(remembering, "sampler_for", lambda spec: thinker)
+    monkeypatch.setattr(remembering, "_memories", WeakKeyDictionary())
     advance(records, sweep.id)
     assert (thinker.thoughts, len(records.trials(sweep.id))) == (1, 3)
 

@@ -112,13 +112,22 @@ class TestDecision:
             }
             assert [trial.state for trial in decision.trials()] == ["queued", "completed", "cancelled"]
 
-    def test_first_ended_are_in_the_order_of_their_ends(self, records: Records, clock: FakeClock) -> None:
+    def test_first_failed_are_those_that_failed_before_any_other_ended(
+        self, records: Records, clock: FakeClock
+    ) -> None:
         put_sweep(records, trials=4)
         for number in (2, 0, 3):
             clock.pass_s(1)
-            finish(records, number, 0.5)
+            records.fail(claim(records, trial=number).key, Failure(FailureClass.USER, "it raised"))
+        clock.pass_s(1)
+        finish(records, 1, 0.5)
         with records.deciding(SWEEP) as decision:
-            assert [trial.number for trial in decision.first_ended(2)] == [2, 0]
+            assert [trial.number for trial in decision.first_failed(2)] == [2, 0]
+            decision.move(TrialState.QUEUED, "by hand", 2)
+        finish(records, 2, 0.5)
+        with records.deciding(SWEEP) as decision:
+            assert [trial.number for trial in decision.first_failed(2)] == [0, 3]
+            assert len(decision.first_failed(3)) < 3, "only two have failed before one completed"
 
     @pytest.mark.parametrize("target", [TrialState.QUEUED, TrialState.PAUSED, TrialState.CANCELLED])
     def test_moves_what_may_go_and_leaves_the_rest(self, records: Records, target: TrialState) -> None:
