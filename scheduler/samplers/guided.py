@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 from kerasweep.jobs.seeds import suggestion_rng
 from kerasweep.jobs.sweepfile.space import Params, Space
-from kerasweep.scheduler.samplers.lessons import Lessons, Result
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 from kerasweep.scheduler.samplers.qmc import Sobol, spread_point
 from kerasweep.scheduler.samplers.random import Draws
+from kerasweep.scheduler.samplers.teaching import Result, Teaching
 
 if TYPE_CHECKING:
     from kerasweep.scheduler.samplers.optuna_study import TemporaryStudies
@@ -56,7 +56,7 @@ class GuidedSampler:
         self._space, self._seed, self._model = space, seed, model
         self._startup_trials, self._parallel = startup_trials, parallel
         self._sobol, self._threads = sobol, threads
-        self._lessons = Lessons(maximize)
+        self._teaching = Teaching(maximize)
 
     def suggest(
         self, trials: Sequence[Observation], wanted: int, learned: int | None = None
@@ -97,7 +97,7 @@ class GuidedSampler:
         learned: int | None,
     ) -> Suggestion | None:
         count = max(0, number - self._parallel + 1) if learned is None else learned
-        results = self._lessons.of_first(count, trials) if count <= len(trials) else None
+        results = self._teaching.of_first(count, trials) if count <= len(trials) else None
         if results is None:
             return None
         known = [one.params for one in trials[count:number]] + [one.params for one in suggestions]

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.sweepfile.space import Params, Space
-from kerasweep.scheduler.samplers.lessons import Result
 from kerasweep.scheduler.samplers.protocol import Observation
+from kerasweep.scheduler.samplers.teaching import Result
 from kerasweep.scheduler.samplers.translate import Form
 
 

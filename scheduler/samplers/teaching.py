@@ -15,7 +15,7 @@ Result = tuple[Observation, float]
 MOST, BEST = 200, 25
 
 
-class Lessons:
+class Teaching:
     """The best results, and the newest of the others, kept up to date as trials end.
 
     What was seen is kept only to save time: the same trials give the same results whatever was seen before.
