@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs import seeds
-from kerasweep.jobs.store.models import TrialRecord
-from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import TrialRecord
+    from kerasweep.jobs.sweepfile.spec import SweepSpec
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def ranked_variants(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[Vari
 
 def seed_of(spec: SweepSpec, trial: int) -> int:
     """Return the seed of a trial: its own, or that of its repeat, which is the same in every variant."""
+    from kerasweep.jobs import seeds  # loads NumPy, which commands that only read do not need
+
     if isinstance(spec.repeats, int):
         repeat, times = seeds.repeat_seed, spec.repeats
         return seeds.trial_seed(spec.seed, trial) if times == 1 else repeat(spec.seed, trial % times)

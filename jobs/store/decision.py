@@ -285,7 +285,7 @@ class Decision:
             "bundle_key": bundle.key,
             "bundle_sha256": bundle.sha256,
             "entry": entry,
-            "source": {**source, "bundles": bundles},
+            "source": {**before, **source, "bundles": bundles},
         }
         self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
 

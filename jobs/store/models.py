@@ -28,6 +28,11 @@ class SweepRecord:
     created_at: float
     finished_at: float | None
 
+    @property
+    def certifies(self) -> Mapping[str, Any] | None:
+        """The sweep whose best variants this one trains again, if it does: `sweep`, `name`, `trials`, …"""
+        return self.source.get("certifies")
+
     def code_of(self, trial: TrialRecord) -> tuple[ArtifactRef, str]:
         """Return the bundle that a trial was trained with, and the job's path in it."""
         earlier = self.source.get("bundles", [])

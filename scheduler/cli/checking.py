@@ -1,17 +1,22 @@
-"""Commands that check a sweep's requirements and decisions: doctor, replay."""
+"""Commands that check a sweep's requirements, decisions and winner: doctor, replay, certify."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from kerasweep.scheduler.cli.commands import LOOK, SET_UP, Output, SweepName, command
+from kerasweep.jobs.trial import SweepState
+from kerasweep.scheduler.cli.commands import LOOK, RESULTS, SET_UP, Output, SweepName, command
 from kerasweep.scheduler.cli.exits import OUT_OF_REACH
-from kerasweep.scheduler.cli.output import OutputFormat, emit
+from kerasweep.scheduler.cli.flags import WorkerFlags
+from kerasweep.scheduler.cli.following import failure_of, train_here, view_of
+from kerasweep.scheduler.cli.output import OutputFormat, emit, say
+from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.client import Client
-from kerasweep.scheduler.client.wording import count
-from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.local.children import expect_keras
+from kerasweep.scheduler.show import live, tables
 
 
 @command(SET_UP, "kerasweep doctor", "kerasweep doctor --broker redis://10.0.0.5:6379/0 -o json")
@@ -52,8 +57,72 @@ def replay(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE
         raise typer.Exit(1)
 
 
+@command(
+    RESULTS,
+    "kerasweep certify mlp",
+    "kerasweep certify mlp --top 5 --seeds 20",
+    "kerasweep certify mlp -o json | jq .stands",
+)
+def certify(
+    client: Client,
+    worker: WorkerFlags,
+    sweep: SweepName,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best variants.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each is trained under.")] = 10,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Train the best variants again under fresh seeds, and say whether the winner stands.
+
+    They are a sweep of their own, with the same seeds for each variant, and train in packs.
+    It prints means, standard deviations, and the probability that each is the best.
+
+    Asked again, it shows the same sweep. Ctrl-C leaves it running on a cluster;
+    on this machine alone, where certify trains as `kerasweep run` does, it stops until asked again.
+    """
+    found = client.sweep(sweep)
+    again = f"certify {found.handle} --top {top} --seeds {seeds}"
+    if found.record.certifies is not None:
+        again = f"certify {found.handle}"
+        made = found
+    else:
+        found.chosen(None)  # says if there is nothing to certify
+        if _trains_here(client):
+            expect_keras()
+        made = found.certify(top, seeds)
+    if not made.state.final and not _followed(client, made, worker, output, again):
+        return
+    shown = made.certificate()
+    document = shown.to_json()
+    if output is OutputFormat.CSV:
+        emit(document["variants"], output, lambda: tables.certificate(document))
+    else:
+        emit(document, output, lambda: tables.certificate(document))
+    if made.record.state is SweepState.FAILED:
+        raise failure_of(made)
+
+
+def _trains_here(client: Client) -> bool:
+    """Whether the store is this machine's own, and nothing trains its sweeps."""
+    return client.settings.embedded_broker and not (client.workers() or client.schedulers() or client.runs())
+
+
+def _followed(client: Client, made: Sweep, worker: WorkerFlags, output: OutputFormat, again: str) -> bool:
+    """Show a certifying sweep until it has ended; return whether it has."""
+    trials, certified = wording.count(made.record.max_trials, "trial"), (made.record.certifies or {})["name"]
+    say(f"sweep {made.handle} trains the best of {certified} again: {trials}")
+    if _trains_here(client):
+        train_here(client, made, worker.words, output, again=again)
+        return True
+    try:
+        live.follow(view_of(made, output, documents=False), lambda: False)
+    except KeyboardInterrupt:
+        say(f"sweep {made.name} continues; `kerasweep {again}` shows it again")
+        return False
+    return True
+
+
 def _told(document: dict[str, Any]) -> str:
-    made = count(document["decisions"], "decision")
+    made = wording.count(document["decisions"], "decision")
     head = f"{made} of sweep {document['name']} made again: "
     lines = [head + (document["difference"] or "all are equal"), *document["versions"]]
     return "\n".join(lines)

@@ -41,14 +41,14 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
     """
     found = client.sweep(sweep)
     try:
-        state = live.follow(_view(found, output), lambda: False)
+        state = live.follow(view_of(found, output), lambda: False)
     except KeyboardInterrupt:
         say(f"sweep {found.name} continues; `kerasweep watch {found.handle}` shows it again")
         return
     if output is OutputFormat.JSON:
         line(report.status_document(found.status()))
     if state is SweepState.FAILED:
-        raise _failure(found)
+        raise failure_of(found)
 
 
 @command(
@@ -97,12 +97,8 @@ def run(
         expect_installed()
     sweep = _begin(client, file, resume, name, engine)
     if not sweep.state.final:
-        with Attendance(client) as attendance:
-            if sweep.record.state is SweepState.PAUSED:
-                sweep.resume()
-            _train(
-                client, sweep, (*worker.words, f"--engine={engine}"), output, attendance, dashboard=dashboard
-            )
+        words, again = (*worker.words, f"--engine={engine}"), f"run --resume {sweep.handle}"
+        train_here(client, sweep, words, output, again=again, dashboard=dashboard)
     _conclude(sweep.refresh(), output)
 
 
@@ -120,12 +116,42 @@ def _begin(
     return client.sweep(str(resume))
 
 
+def train_here(
+    client: Client,
+    sweep: Sweep,
+    worker_flags: tuple[str, ...],
+    output: OutputFormat,
+    *,
+    again: str,
+    dashboard: bool = False,
+) -> None:
+    """Run everything that a sweep, which may be paused, needs until it has ended, or a signal asks to stop.
+
+    Args:
+        client: connections to the store.
+        sweep: the sweep; it has not ended.
+        worker_flags: the worker's.
+        output: the format of the command; its documents are left to the caller.
+        again: the command that resumes it, without `kerasweep`.
+        dashboard: whether to show it in a browser too.
+
+    Raises:
+        KerasweepError: a signal stopped it early.
+        Halted: the worker or the scheduler keeps dying.
+    """
+    with Attendance(client) as attendance:
+        if sweep.record.state is SweepState.PAUSED:
+            sweep.resume()
+        _train(client, sweep, worker_flags, output, attendance, again, dashboard=dashboard)
+
+
 def _train(
     client: Client,
     sweep: Sweep,
     worker_flags: tuple[str, ...],
     output: OutputFormat,
     attendance: Attendance,
+    again: str,
     *,
     dashboard: bool,
 ) -> None:
@@ -153,15 +179,13 @@ def _train(
                 attendance.tell()
                 return bool(interrupts)
 
-            live.follow(_view(here.sweep(sweep.id), output, kept=True), tick)
+            live.follow(view_of(here.sweep(sweep.id), output, kept=True), tick)
             if interrupts:
                 say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
         if interrupts and not sweep.state.final:
             _take_back(client)
             _hold_back(client, sweep)
-            raise KerasweepError(
-                f"stopped early: {_what_is_done(sweep)}\n`kerasweep run --resume {sweep.handle}` resumes it"
-            )
+            raise KerasweepError(f"stopped early: {_what_is_done(sweep)}\n`kerasweep {again}` resumes it")
 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:
@@ -200,7 +224,7 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
         document |= report.best_document(sweep.best()) if best else {"trial": None}
         emit({**document, "state": str(state), "message": sweep.record.message}, output, _nothing)
     if state is SweepState.FAILED:
-        raise _failure(sweep)
+        raise failure_of(sweep)
     if best is None:
         raise KerasweepError(f"sweep {sweep.name} is {state} and has no winner: {_what_is_done(sweep)}")
     if output is OutputFormat.TABLE:
@@ -214,9 +238,18 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
         show(f"\nFetch its model: kerasweep fetch {sweep.handle} winner")
 
 
-def _view(sweep: Sweep, output: OutputFormat, *, kept: bool = False) -> live.View:
-    """Choose the view: the live table, plain lines, or lines of JSON."""
-    if output is not OutputFormat.TABLE and not kept:
+def view_of(
+    sweep: Sweep, output: OutputFormat, *, kept: bool = False, documents: bool | None = None
+) -> live.View:
+    """Choose the view: the live table, plain lines, or lines of JSON.
+
+    Args:
+        sweep: the sweep.
+        output: the format of the command.
+        kept: whether this process keeps a worker and a scheduler running for it.
+        documents: whether the document of each trial goes to stdout; by default where nothing is kept.
+    """
+    if output is not OutputFormat.TABLE and (not kept if documents is None else documents):
         return live.Documents(sweep, line if output is OutputFormat.JSON else DocumentStream(output))
     screen = console(stderr=output is not OutputFormat.TABLE)
     if screen.is_terminal and not screen.is_dumb_terminal:
@@ -242,7 +275,8 @@ def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _failure(sweep: Sweep) -> Halted:
+def failure_of(sweep: Sweep) -> Halted:
+    """Return the error that says why a sweep failed."""
     named = [str(one.number) for one in sweep.trial_records([TrialState.FAILED])]
     more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     which = f"failed trials: {', '.join(named[:_NAMED])}{more}; " if named else ""

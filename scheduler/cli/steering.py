@@ -89,7 +89,7 @@ def add(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Add a point to a running sweep, in addition to those that its method chooses."""
-    from kerasweep.scheduler.client.points import read_pair  # loads YAML, which --help does not need
+    from kerasweep.scheduler.client.asking import read_pair  # loads YAML, which --help does not need
 
     found = client.sweep(sweep)
     done = found.add(dict(map(read_pair, values)))

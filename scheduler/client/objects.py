@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.artifacts import ArtifactRef
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
     from kerasweep.jobs.sweepfile.spec import Metric
+    from kerasweep.jobs.variants import Variant
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,6 +120,7 @@ class Status:
         elapsed_s: how long it has been training, in seconds; time without a running trial does not count.
         failed: the trials that failed, by number.
         eta_s: the estimated seconds until it ends, from the measured speed; None if unknown.
+        variant: the best variant, of which `best` is the best trial, if the sweep has repeats.
     """
 
     sweep: str
@@ -137,6 +139,7 @@ class Status:
     failed: tuple[Trial, ...] = ()
     awaited: tuple[int, ...] = ()
     eta_s: float | None = None
+    variant: Variant | None = None
 
     @classmethod
     def of(
@@ -151,6 +154,7 @@ class Status:
         failed: Sequence[TrialRecord] = (),
         awaited: tuple[int, ...] = (),
         eta_s: float | None = None,
+        variant: Variant | None = None,
     ) -> Status:
         """Return the status of a sweep as recorded.
 
@@ -164,6 +168,7 @@ class Status:
             failed: the trials that failed, by number.
             awaited: the trials that those at a rung wait for.
             eta_s: the estimated seconds until it ends, if known.
+            variant: the best variant, if the sweep has repeats.
         """
         return cls(
             sweep=sweep.id,
@@ -182,6 +187,7 @@ class Status:
             failed=tuple(map(Trial.of, failed)),
             awaited=awaited,
             eta_s=eta_s,
+            variant=variant,
         )
 
     @property
@@ -197,6 +203,9 @@ class Status:
     def _best(self) -> str:
         if self.best is None:
             return wording.NOTHING
+        if self.variant is not None:
+            told = wording.spread(self.variant.value, self.variant.std, len(self.variant.trials))
+            return f"{self.metric.name} {told}, the best of them trial {self.best.number}"
         return f"{self.metric.name} {wording.metric(self.best.value)} of trial {self.best.number}"
 
     def _repr_html_(self) -> str:
@@ -238,6 +247,7 @@ class Winner:
         model: its model file; None if none is kept.
         seed: the seed of its randomness.
         digest: SHA-256 of its final variables, in hexadecimal.
+        variant: the mean and spread of the trials with the same values, if the sweep has repeats.
     """
 
     sweep: str
@@ -250,9 +260,17 @@ class Winner:
     model: ModelFile | None
     seed: int
     digest: str | None
+    variant: Variant | None = None
 
     @classmethod
-    def of(cls, sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None, uri: str | None) -> Winner:
+    def of(
+        cls,
+        sweep: SweepRecord,
+        trial: TrialRecord,
+        model: ArtifactRef | None,
+        uri: str | None,
+        variant: Variant | None = None,
+    ) -> Winner:
         """Return a trial as a winner.
 
         Args:
@@ -260,6 +278,7 @@ class Winner:
             trial: its best trial, or another one.
             model: the trial's recorded model file; None if there is none.
             uri: the full URL of the model file.
+            variant: the trial's variant, if the sweep has repeats.
         """
         return cls(
             sweep=sweep.id,
@@ -272,6 +291,7 @@ class Winner:
             model=ModelFile(uri or "", model.sha256, model.bytes) if model else None,
             seed=trial.seed,
             digest=trial.digest,
+            variant=variant,
         )
 
     def __repr__(self) -> str:

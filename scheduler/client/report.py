@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SweepRecord,
         TrialRecord,
     )
+    from kerasweep.jobs.variants import Variant
 
 Document = dict[str, Any]
 
@@ -44,7 +45,7 @@ def status_document(status: Status) -> Document:
         "name": status.name,
         "state": str(status.state),
         "trials": {str(state): count for state, count in status.trials.items()},
-        "best": best_of_status(status.best) if status.best else None,
+        "best": best_of_status(status.best, status.variant) if status.best else None,
         "max_trials": status.max_trials,
         "metric": {"name": status.metric.name, "goal": str(status.metric.goal)},
         "message": status.message,
@@ -63,13 +64,31 @@ def status_document(status: Status) -> Document:
     }
 
 
-def best_of_status(trial: Trial) -> Document:
-    """Return the winner as `status` shows it."""
+def best_of_status(trial: Trial, variant: Variant | None = None) -> Document:
+    """Return the winner as `status` shows it, with its variant if the sweep has repeats."""
     return {
         "trial": trial.number,
         "value": number(trial.value),
         "epoch": trial.best_epoch,
         "params": dict(trial.params),
+        **({"variant": variant_document(variant)} if variant else {}),
+    }
+
+
+def variant_document(variant: Variant) -> Document:
+    """Return a variant: the values of its trials, their mean and sample standard deviation."""
+    failure = variant.failure
+    return {
+        "variant": variant.number,
+        "state": str(variant.state),
+        "params": dict(variant.params),
+        "value": number(variant.value),
+        "std": number(variant.std),
+        "trials": list(variant.trials),
+        "seeds": list(variant.seeds),
+        "values": [number(value) for value in variant.values],
+        "best_trial": variant.best,
+        "failure": {"class": str(failure.cls), "message": failure.message} if failure else None,
     }
 
 
@@ -107,6 +126,7 @@ def best_document(winner: Winner) -> Document:
         "model": asdict(winner.model) if winner.model else None,
         "seed": winner.seed,
         "digest": winner.digest,
+        **({"variant": variant_document(winner.variant)} if winner.variant else {}),
     }
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+from kerasweep.jobs.variants import Variant, ranked_variants, variants_of
 from kerasweep.scheduler.client import notebook, report, troubles, wording
+from kerasweep.scheduler.client.asking import Requests
 from kerasweep.scheduler.client.forecast import seconds_left
 from kerasweep.scheduler.client.objects import ExportReport, Status, Trial, Trials, Winner
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.client.connections import Connections
     from kerasweep.scheduler.client.inspection import Bench
     from kerasweep.scheduler.deciding.replay import Replay
+    from kerasweep.scheduler.evidence.certificate import Certificate
 
 _POLL_S = 0.5
 
 
-class Sweep:
+class Sweep(Requests):
     """A recorded sweep; every call reads the records again.
 
     Args:
@@ -84,33 +87,22 @@ class Sweep:
         Args:
             kept: whether this process keeps a worker and a scheduler running for it.
         """
-        sweep, counts, best = self.refresh().record, self.counts(), self.best_record()
-        reason, told = report.ending_reason(sweep, counts), tuple[str, ...]()
-        awaited = tuple[int, ...]()
-        if not sweep.state.final:
-            kept = kept or bool(self.client.runs())
-            alive = self.client.workers(), self.client.schedulers()
-            embedded = self.client.settings.embedded_broker
-            reason = report.waiting_reason(
-                sweep, counts, *alive, handle=lambda: self.handle, embedded=embedded, kept=kept
-            )
-            setbacks, names = self.client.records.setbacks(self.id), {one.id for one in alive[0]}
-            reason = reason or troubles.waiting_for(setbacks, time.time())
-            aside = [one for one in self.client.records.quarantines() if one.worker in names]
-            told = troubles.troubles_of(setbacks, aside, sweep.spec.retries)
-            awaited, held_up = troubles.awaited_in(self.client.records, sweep, counts, lambda: self.handle)
-            reason, told = troubles.told_of(held_up, reason, told, counts)
+        sweep, counts, best = self.refresh().record, self.counts(), self.best_variant()
+        reason, told, awaited = troubles.holding_up(
+            self.client, sweep, counts, handle=lambda: self.handle, kept=kept
+        )
         failed = self.trial_records([TrialState.FAILED]) if counts.get(TrialState.FAILED) else []
         return Status.of(
             sweep,
             counts,
-            best,
+            self.best_record(best),
             elapsed_s=self.client.records.spent_s(self.id),
             eta_s=None if sweep.state is not SweepState.RUNNING else self._eta_s(counts),
             waiting=reason,
             troubles=told,
             failed=failed,
             awaited=awaited,
+            variant=best,
         )
 
     def _eta_s(self, counts: Mapping[TrialState, int]) -> float | None:
@@ -180,9 +172,52 @@ class Sweep:
         frame = pandas.DataFrame(rows)
         return frame.set_index(["trial", "epoch"]) if rows else frame
 
-    def best_record(self) -> models.TrialRecord | None:
-        """Return the best trial as recorded, or None where none counts yet."""
+    def best_record(self, variant: Variant | None = None) -> models.TrialRecord | None:
+        """Return the best trial as recorded, or None where none counts yet; or the best of a variant."""
+        if variant is not None and variant.best is not None:
+            return self.client.records.trial(TrialKey(self.id, variant.best))
         return next(iter(self.client.records.best(self.record)), None)
+
+    def variants(self) -> list[Variant]:
+        """Return the variants by number; with `repeats`, each has several trials, with different seeds."""
+        return variants_of(self.spec, self.trial_records())
+
+    def best_variant(self) -> Variant | None:
+        """Return the variant with the best mean, if the sweep has repeats and one has ended with a value."""
+        if self.spec.times == 1:
+            return None
+        return next(iter(ranked_variants(self.spec, self.trial_records())), None)
+
+    def certify(self, top: int = 3, seeds: int = 10) -> Sweep:
+        """Train the best variants again under fresh seeds; return the sweep that does, which is running.
+
+        One that was submitted before for the same trials and as many seeds is returned as it is.
+
+        Args:
+            top: how many variants.
+            seeds: how many seeds each is trained under, the same for all.
+
+        Raises:
+            KerasweepError: no trial has a value yet.
+        """
+        from kerasweep.scheduler.evidence import certifying
+
+        certifying.expect_numbers(self.record, top, seeds)
+        self.chosen(None)
+        found = certifying.certify(self.client, self.refresh().record, top, seeds)
+        return Sweep(self.client, found)
+
+    def certificate(self) -> Certificate:
+        """Return what a sweep that `certify` returned says, as far as it has come.
+
+        Raises:
+            InputError: it certifies no other sweep.
+        """
+        from kerasweep.scheduler.evidence import certificate
+
+        trials = self.trial_records()
+        failures = {one.number: one.failure for one in trials if one.failure}
+        return certificate.read(self.refresh().record, variants_of(self.spec, trials), failures)
 
     def best(self, trial: int | None = None) -> Winner:
         """Return the best trial, or another, with its model file.
@@ -195,7 +230,9 @@ class Sweep:
         chosen = self.chosen(trial)
         model = self.model_of(chosen)
         uri = self.client.artifacts.uri(model.key) if model else None
-        return Winner.of(self.record, chosen, model, uri)
+        times = self.spec.times
+        variant = self.variants()[chosen.number // times] if times > 1 else None
+        return Winner.of(self.record, chosen, model, uri, variant)
 
     def chosen(self, trial: int | None = None) -> models.TrialRecord:
         """Return the recorded trial of that number, or the best one; raise as `best` does."""
@@ -313,48 +350,6 @@ class Sweep:
         model = self.model_of(self.chosen(trial))
         return None if model is None else model_file(model).removeprefix("model.")
 
-    def pause(self, trial: int | None = None) -> str:
-        """Stop training after a checkpoint; return what was done."""
-        return self._ask("pause", trial)
-
-    def resume(self, trial: int | None = None) -> str:
-        """Resume whatever was paused; return what was done."""
-        return self._ask("resume", trial)
-
-    def cancel(self, trial: int | None = None) -> str:
-        """Cancel everything unfinished, keeping finished results; return what was done."""
-        return self._ask("cancel", trial)
-
-    def retry(self, trial: int | None = None, *, code: bool = False) -> str:
-        """Queue failed and cancelled trials again; return what was done.
-
-        Args:
-            trial: only this one.
-            code: from now on train with the job as it is now, instead of as submitted.
-
-        Raises:
-            InputError: there is nothing to retry, or the job cannot be used.
-        """
-        from kerasweep.scheduler.deciding.mending import pack_again
-
-        return self._ask(
-            "retry", trial, pack_again(self.client.artifacts, self.refresh().record) if code else None
-        )
-
-    def changed_job(self) -> str | None:
-        """Return the path of the job if it is on this machine and has changed since it was submitted."""
-        from kerasweep.scheduler.deciding.mending import changed_since
-
-        return changed_since(self.record)
-
-    def extend(self, max_trials: int) -> str:
-        """Allow the sweep up to `max_trials` trials; return what was done."""
-        return self._ask("extend", max_trials)
-
-    def add(self, point: Mapping[str, Any]) -> str:
-        """Queue a point, a value for every parameter, in addition to the method's; return what was done."""
-        return self._ask("add", point)
-
     def replay(self) -> Replay:
         """Decide the sweep again from its seed and results, and compare that with its journal."""
         from kerasweep.scheduler.deciding import replay
@@ -367,14 +362,6 @@ class Sweep:
         while not (state := self.state).final and time.monotonic() < end:
             time.sleep(_POLL_S)
         return state
-
-    def _ask(self, what: str, *which: Any) -> str:
-        from kerasweep.scheduler.deciding import by_hand, control
-
-        done: str = getattr(by_hand if what == "add" else control, what)(self.client.records, self.id, *which)
-        self.client.hint(self.id)
-        self.refresh()
-        return done
 
 
 class Sweeps(list[Sweep]):

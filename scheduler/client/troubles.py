@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kerasweep.jobs.trial import FailureClass, TrialState
-from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.client import report, wording
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.faults.quarantines import Quarantine
@@ -14,12 +15,44 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord
     from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.sweepfile.spec import Retries
+    from kerasweep.scheduler.client.connections import Connections
 
 #: Classes reported the first time; lost workers and preemptions only once half of the limit is used up.
 _AT_ONCE = frozenset({FailureClass.MACHINE, FailureClass.STORE})
 #: Older events do not hold up anything now.
 _RECENT_S = 120.0
 _MOST_TOLD = 4
+
+
+def holding_up(
+    client: Connections,
+    sweep: SweepRecord,
+    counts: Mapping[TrialState, int],
+    *,
+    handle: Callable[[], str],
+    kept: bool,
+) -> tuple[str | None, tuple[str, ...], tuple[int, ...]]:
+    """Return why a sweep waits, its troubles, and the trials that those at a rung wait for.
+
+    Args:
+        client: connections to the store.
+        sweep: the sweep.
+        counts: the number of its trials in each state.
+        handle: returns what commands call it.
+        kept: whether this process keeps a worker and a scheduler running for it.
+    """
+    if sweep.state.final:
+        return report.ending_reason(sweep, counts), (), ()
+    kept = kept or bool(client.runs())
+    alive = client.workers(), client.schedulers()
+    embedded = client.settings.embedded_broker
+    reason = report.waiting_reason(sweep, counts, *alive, handle=handle, embedded=embedded, kept=kept)
+    setbacks, names = client.records.setbacks(sweep.id), {one.id for one in alive[0]}
+    reason = reason or waiting_for(setbacks, time.time())
+    aside = [one for one in client.records.quarantines() if one.worker in names]
+    awaited, held_up = awaited_in(client.records, sweep, counts, handle)
+    told = troubles_of(setbacks, aside, sweep.spec.retries)
+    return (*told_of(held_up, reason, told, counts), awaited)
 
 
 def troubles_of(

@@ -73,6 +73,19 @@ def metric(given: float | str | None) -> str:
     return f"{number:#.5g}" if math.isfinite(number) else str(number)
 
 
+def spread(mean: float | None, std: float | None, count: int) -> str:
+    """Format a mean with its standard deviation: `0.31200 ± 0.0041 over 10 seeds`."""
+    around = "" if std is None else f" ± {std:.2g}"
+    return f"{metric(mean)}{around} over {count} seed{'' if count == 1 else 's'}"
+
+
+def share(chance: float | None) -> str:
+    """Format a probability: `0.97`, `over 0.999`."""
+    if chance is None:
+        return NOTHING
+    return "over 0.999" if chance > 0.999 else "below 0.001" if chance < 0.001 else f"{chance:.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """Format a duration: `850 ms`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds is None or not math.isfinite(seconds):

@@ -11,6 +11,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.dimension import identity
 from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.scheduler.deciding.advance import new_trials
+from kerasweep.scheduler.deciding.control import expect_search
 from kerasweep.scheduler.deciding.halting import hours_spent, patience_spent
 from kerasweep.scheduler.samplers import Suggestion
 from kerasweep.scheduler.stopping import rule_for
@@ -32,6 +33,7 @@ def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
             )
         if spent := hours_spent(decision) or patience_spent(decision):
             raise InputError(f"sweep {name} starts no further trial: {spent}\nSubmit another sweep")
+        expect_search(decision)
         space = record.spec.space()
         try:
             space.check_point(point)

@@ -127,6 +127,7 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
     with records.deciding(sweep) as decision:
         _expect_to_train(decision)
         name, now = decision.sweep.name, decision.sweep.max_trials
+        expect_search(decision)
         if max_trials <= now:
             raise InputError(f"--max-trials must be above {now}, which sweep {name} has, got {max_trials}")
         if spent := patience_spent(decision):
@@ -149,6 +150,20 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")
         _reopen(decision)
         return f"sweep {name} may now have {max_trials} trials"
+
+
+def expect_search(decision: Decision) -> None:
+    """Refuse further points in a sweep that only trains the best of another again.
+
+    Raises:
+        InputError: it is such a sweep.
+    """
+    origin = decision.sweep.certifies
+    if origin is not None:
+        raise InputError(
+            f"sweep {decision.sweep.name} trains only the best variants of {origin['name']} again\n"
+            f"`kerasweep certify {origin['name']} --top 5` takes more of them, `--seeds 20` more seeds"
+        )
 
 
 def _take_code(decision: Decision, code: FreshCode) -> None:

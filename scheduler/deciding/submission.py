@@ -68,7 +68,7 @@ def submit(
     if queue:
         queue.ping()
     sweep = _record(spec, packed, source_of(job), engine, records, artifacts)
-    return Submitted(sweep, _begin(records, queue, sweep))
+    return Submitted(sweep, begin(records, queue, sweep))
 
 
 def _read(
@@ -119,6 +119,16 @@ def _record(
         created_at=0.0,
         finished_at=None,
     )
+    record(records, sweep)
+    return sweep
+
+
+def record(records: Records, sweep: SweepRecord) -> None:
+    """Record a sweep, without trials yet.
+
+    Raises:
+        OutOfReach: the store does not respond; the message says that it may have been recorded.
+    """
     try:
         records.create_sweep(sweep)
     except OutOfReach as exc:
@@ -127,10 +137,9 @@ def _record(
             "once the store responds. Submit again only if there is no such sweep."
         )
         raise OutOfReach(exc.what, exc.url, remedy) from exc
-    return sweep
 
 
-def _begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> bool:
+def begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> bool:
     """Decide on the first trials and announce them; the scheduler makes up for an outage.
 
     Returns:

@@ -211,6 +211,36 @@ def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableTy
     return Group(*parts)
 
 
+def certificate(document: Mapping[str, Any]) -> RenderableType:
+    """Return the variants that were trained again, and what they say about the winner."""
+    from rich.console import Group
+    from rich.text import Text
+
+    metric, variants = document["metric"]["name"], document["variants"]
+    names = wording.short_names(
+        _varied(variants, list(dict.fromkeys(n for one in variants for n in one["params"])))
+    )
+    table = columns(
+        ">trial", *names.values(), f">{metric}", ">again, mean", ">std", ">seeds", ">best with probability"
+    )
+    for one in variants:
+        values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
+        known = sum(value is not None for value in one["values"])
+        seeds = str(known) if known == len(one["values"]) else f"{known} of {len(one['values'])}"
+        std = wording.NOTHING if one["std"] is None else f"{float(one['std']):.2g}"
+        figures = [
+            wording.metric(one["value"]),
+            wording.metric(one["mean"]),
+            std,
+            seeds,
+            wording.share(one["probability"]),
+        ]
+        table.add_row(str(one["trial"]), *map(_literal, [*values, *figures]))
+    style = {True: "green", False: "red", None: "yellow"}[document["stands"]]
+    notes = [Text(f"note: {note}", "dim") for note in document["notes"]]
+    return Group(table, Text(), Text(document["verdict"], style), *notes)
+
+
 def evaluation(document: Mapping[str, Any]) -> RenderableType:
     """Return evaluated metrics beside those recorded in training."""
     table = columns("metric", f">{document['data']}", ">validation", ">training")

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from kerasweep.jobs.errors import InputError, NotFound
 from kerasweep.scheduler.client import removal, wording
-from kerasweep.scheduler.client.points import read_pair
+from kerasweep.scheduler.client.asking import read_pair
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web.pages import Pages
 from kerasweep.scheduler.web.shelf import Shelf

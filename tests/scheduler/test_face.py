@@ -44,7 +44,7 @@ def test_public_names() -> None:
     assert set(public(Sweep)) >= {
         "id", "name", "state", "spec", "status", "trial", "trials", "trial_list", "epochs", "best", "fetch",
         "export", "load_model", "pause", "resume", "cancel", "retry", "extend", "add", "replay", "wait",
-        "refresh", "counts",
+        "refresh", "counts", "variants", "certify", "certificate",
     }  # fmt: skip
     assert list(inspect.signature(Trial).parameters) == [
         "number", "state", "params", "value", "best_epoch", "epochs", "metrics", "attempts", "failure",
@@ -52,10 +52,10 @@ def test_public_names() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(Status).parameters) == [
         "sweep", "name", "state", "trials", "best", "max_trials", "metric", "message", "waiting", "troubles",
-        "created_at", "finished_at", "elapsed_s", "failed", "awaited", "eta_s",
+        "created_at", "finished_at", "elapsed_s", "failed", "awaited", "eta_s", "variant",
     ]  # fmt: skip
     assert list(inspect.signature(Winner).parameters) == [
-        "sweep", "name", "trial", "params", "value", "epoch", "metrics", "model", "seed", "digest",
+        "sweep", "name", "trial", "params", "value", "epoch", "metrics", "model", "seed", "digest", "variant",
     ]  # fmt: skip
 
 
