@@ -5,20 +5,17 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.printable import printable
 from kerasweep.jobs.trial import TrialState
-from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.show.scales import AxisScale, plain
-from kerasweep.scheduler.show.study import counts, study_of
+from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, LINE, QUIET, RED, Scene, across, in_lines
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
-BLUE, GREEN, RED, QUIET, LINE = "#0b57a4", "#1b6e33", "#a8201a", "#52606f", "#c8d0d9"
 THEME: Mapping[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
@@ -40,7 +37,8 @@ THEME: Mapping[str, Any] = {
     "ytick.color": QUIET,
 }
 _WIDTH, _HEIGHT, _ROW, _COLUMN = 9.0, 5.0, 2.9, 2.0
-_MOST_AXES, _MOST_TICKS, _CUT, _WIDE = 12, 8, 28, 60.0
+#: Ticks of an axis, the ratio from which only powers of ten are marked, and a slice's room for labels.
+_MOST_TICKS, _WIDE, _LINE_ROOM = 8, 60.0, 44
 
 
 class Pictures:
@@ -52,17 +50,9 @@ class Pictures:
     """
 
     def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        self._sweep, self._trials = sweep, trials
-        self._counted = [one for one in trials if counts(one)]
-        names = wording.short_names(sweep.spec.space().varied)
-        self._names = {name: printable(text) for name, text in list(names.items())[:_MOST_AXES]}
-        self._metric = printable(sweep.spec.metric.name)
-        lowest = sweep.spec.metric.goal == "minimize"
-        self._best_of: Callable[..., TrialRecord] = min if lowest else max
-        self._up = AxisScale.of([one.value for one in self._counted])
+        self._scene = scene = Scene(sweep, trials, printable)
         # Views that are joined into one picture are equally wide.
-        self._width = max(_WIDTH, _COLUMN * (len(self._names) + 1), _ROW * min(4, len(self._names)))
-        self._goal = "the lower the better" if lowest else "the higher the better"
+        self._width = max(_WIDTH, _COLUMN * (len(scene.names) + 1), _ROW * min(4, len(scene.names)))
 
     def draw(self, view: str) -> Any:
         """Return a view as a figure; within a context of THEME."""
@@ -76,27 +66,17 @@ class Pictures:
         _pyplot().close(figure)
         return figure
 
-    @property
-    def _best(self) -> TrialRecord:
-        return self._best_of(self._counted, key=lambda one: one.value)
-
-    def _figure(self, title: str, rows: int = 1, columns: int = 1, **given: Any) -> tuple[Any, list[Any]]:
+    def _figure(self, view: str, rows: int = 1, columns: int = 1, **given: Any) -> tuple[Any, list[Any]]:
         figure, axes = _pyplot().subplots(rows, columns, squeeze=False, **given)
-        told = f"{printable(self._sweep.name)}: {title}"
-        figure.suptitle(told, x=0.01, ha="left", weight="bold", size=13)
+        figure.suptitle(self._scene.title(view), x=0.01, ha="left", weight="bold", size=13)
         return figure, list(axes.flat)
 
     def _history(self) -> Any:
-        figure, [axis] = self._figure(f"{self._metric} of each trial", figsize=(self._width, _HEIGHT))
+        figure, [axis] = self._figure("history", figsize=(self._width, _HEIGHT))
         self._scatter(axis, lambda one: float(one.number))
-        best, steps = None, []
-        for one in self._counted:
-            best = one if best is None else self._best_of((best, one), key=lambda each: each.value)
-            steps.append((one.number, best.value))
-        axis.step(
-            *zip(*steps, strict=True), where="post", color=GREEN, linewidth=1.8, label="best so far", zorder=2
-        )
-        failed = [one.number for one in self._trials if one.state is TrialState.FAILED]
+        steps = self._scene.best_so_far()
+        axis.step(*steps, where="post", color=GREEN, linewidth=1.8, label="best so far", zorder=2)
+        failed = self._scene.failed
         if failed:
             foot = axis.get_xaxis_transform()
             axis.plot(
@@ -109,25 +89,24 @@ class Pictures:
         return figure
 
     def _slices(self) -> Any:
-        columns = min(4, max(1, len(self._names)))
-        rows = max(1, math.ceil(len(self._names) / columns))
+        names = self._scene.names
+        columns = min(4, max(1, len(names)))
+        rows = max(1, math.ceil(len(names) / columns))
         size = (self._width, 1.2 + _ROW * rows)
-        figure, axes = self._figure(
-            f"{self._metric} by parameter ({self._goal})", rows, columns, figsize=size, sharey=True
-        )
-        for axis, (name, title) in zip(axes, self._names.items(), strict=False):
-            scale = AxisScale.of([one.params[name] for one in self._counted if name in one.params] or [0.0])
-            self._scatter(axis, partial(_across, name=name, scale=scale))
+        figure, axes = self._figure("slice", rows, columns, figsize=size, sharey=True)
+        for axis, (name, title) in zip(axes, names.items(), strict=False):
+            scale = self._scene.scale(name)
+            self._scatter(axis, partial(across, name=name, scale=scale))
             self._set_values(axis)
             _set_axis(axis.xaxis, scale)
             axis.set_title(title, size=10)
-        for axis in axes[len(self._names) :]:
+        for axis in axes[len(names) :]:
             axis.remove()
         handles, labels = axes[0].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower left", ncols=3)
-        for axis in axes[1 : len(self._names)]:
-            axis.set_ylabel("" if axes.index(axis) % columns else self._metric)
+        for axis in axes[1 : len(names)]:
+            axis.set_ylabel("" if axes.index(axis) % columns else self._scene.metric)
         return figure
 
     def _scatter(self, axis: Any, across: Callable[[TrialRecord], float | None]) -> None:
@@ -136,28 +115,27 @@ class Pictures:
             (TrialState.COMPLETED, {"marker": "o", "facecolor": BLUE, "alpha": 0.75}),
             (TrialState.STOPPED, {"marker": "s", "facecolor": "white"}),
         ):
-            some = [(across(one), one.value) for one in self._counted if one.state is state]
+            some = [(across(one), one.value) for one in self._scene.counted if one.state is state]
             known = [pair for pair in some if pair[0] is not None]
             if known:
                 x, y = zip(*known, strict=True)
                 axis.scatter(x, y, s=28, edgecolor=BLUE, label=str(state), zorder=3, **style)
 
     def _set_values(self, axis: Any) -> None:
-        axis.set_yscale("log" if self._up.log else "linear")
-        axis.set_ylabel(self._metric)
-        plain_numbers(axis.yaxis, log=self._up.log)
+        axis.set_yscale("log" if self._scene.up.log else "linear")
+        axis.set_ylabel(self._scene.metric)
+        plain_numbers(axis.yaxis, log=self._scene.up.log)
 
     def _parallel(self) -> Any:
-        titles = {**self._names, "": self._metric}
-        size = (self._width, _HEIGHT)
-        figure, [axis] = self._figure(f"parameters and {self._metric} ({self._goal})", figsize=size)
-        shown = [one for one in self._counted if all(name in one.params for name in self._names)]
-        scales = [AxisScale.of([one.params[name] for one in shown] or [0.0]) for name in self._names]
-        scales.append(self._up)
-        for one in sorted(shown, key=lambda each: each.number == self._best.number):
-            given = [*(one.params[name] for name in self._names), one.value]
+        scene = self._scene
+        titles = {**scene.names, "": scene.metric}
+        figure, [axis] = self._figure("parallel", figsize=(self._width, _HEIGHT))
+        shown = scene.complete
+        scales = [*map(scene.scale, scene.names), scene.up]
+        for one in shown:
+            given = [*(one.params[name] for name in scene.names), one.value]
             heights = [scale.at(value) for scale, value in zip(scales, given, strict=True)]
-            best = one.number == self._best.number
+            best = one.number == scene.best.number
             style = (
                 {"color": GREEN, "linewidth": 3.0, "zorder": 4} if best else {"color": BLUE, "alpha": 0.35}
             )
@@ -169,28 +147,23 @@ class Pictures:
             for at, label in _some(scale.ticks()):
                 side: dict[str, Any] = {"xytext": (-5, 0), "ha": "right"} if last else {"xytext": (5, 0)}
                 side |= {"textcoords": "offset points", "va": "center", "size": 9, "zorder": 6}
-                text = axis.annotate(_cut(printable(label)), (place, at), **side)
+                text = axis.annotate(in_lines(printable(label)), (place, at), **side)
                 text.set_path_effects([halo])
-        axis.set_xticks(range(len(titles)), list(titles.values()), weight="bold", color="#1b2430")
+        axis.set_xticks(range(len(titles)), list(titles.values()), weight="bold", color=INK)
         axis.set_yticks([])
         axis.spines[["left", "bottom"]].set_visible(False)
         axis.grid(visible=False)
         stopped = "; dashed: stopped" if any(one.state is TrialState.STOPPED for one in shown) else ""
-        axis.set_xlabel(f"thick: the best trial, {self._best.number}{stopped}", loc="left")
+        axis.set_xlabel(f"thick: the best trial, {scene.best.number}{stopped}", loc="left")
         return figure
 
     def _importances(self) -> Any:
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-        study = study_of(self._sweep, self._trials, printable)
-        shares: dict[str, float] = {}
-        with suppress(ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
-            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-        title = f"what explains {self._metric}, from {wording.count(len(self._counted), 'trial')}"
-        figure, [axis] = self._figure(title, figsize=(self._width, 1.3 + 0.45 * max(2, len(shares))))
+        shares = self._scene.shares()
+        size = (self._width, 1.3 + 0.45 * max(2, len(shares)))
+        figure, [axis] = self._figure("importances", figsize=size)
         names = sorted(shares, key=lambda name: shares[name])
         bars = axis.barh(names, [shares[name] for name in names], color=BLUE, height=0.6)
-        axis.bar_label(bars, [plain(round(shares[name], 2)) for name in names], padding=4)
+        axis.bar_label(bars, [f"{shares[name]:.2f}" for name in names], padding=4)
         axis.set_xlabel("share of what the parameters explain (PED-ANOVA)")
         if not names:
             axis.annotate(
@@ -202,30 +175,26 @@ class Pictures:
         return figure
 
 
-def _across(trial: TrialRecord, name: str, scale: AxisScale) -> float | None:
-    """Return where a trial lies on a parameter's axis: its value, or the place of its label."""
-    if name not in trial.params:
-        return None
-    value = trial.params[name]
-    return float(scale.labels.index(wording.brief(value))) if scale.labels else float(value)
-
-
 def _set_axis(axis: Any, scale: AxisScale) -> None:
     if scale.labels:
-        axis.set_ticks(range(len(scale.labels)), [_cut(printable(label)) for label in scale.labels])
-        if sum(map(len, scale.labels)) > _CUT:
+        labels = [in_lines(printable(label)) for label in scale.labels]
+        axis.set_ticks(range(len(labels)), labels)
+        longest = max(len(line) for label in labels for line in label.split("\n"))
+        if longest * len(labels) > _LINE_ROOM:
             for label in axis.get_ticklabels():
                 label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
         return
     axis.axes.set_xscale("log" if scale.log else "linear")
     plain_numbers(axis, log=scale.log)
+    if len(scale.ticks()) == len(scale.choices):
+        axis.set_major_locator(_ticker().FixedLocator(scale.choices))
     for label in axis.get_ticklabels():
         label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
 
 
 def plain_numbers(axis: Any, *, log: bool = False) -> None:
     """Let an axis tell 4, 6, 10 where matplotlib would write powers of ten."""
-    ticker = importlib.import_module("matplotlib.ticker")
+    ticker = _ticker()
     if log:
         low, high = axis.get_view_interval()
         wide = low > 0 and high / low > _WIDE
@@ -243,8 +212,8 @@ def _some(ticks: Sequence[tuple[float, str]]) -> Sequence[tuple[float, str]]:
     return [ticks[round(n * (len(ticks) - 1) / (2 * _MOST_TICKS - 1))] for n in range(2 * _MOST_TICKS)]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _CUT else text[: _CUT - 1] + "…"
+def _ticker() -> Any:
+    return importlib.import_module("matplotlib.ticker")
 
 
 def _pyplot() -> Any:

@@ -1,43 +1,31 @@
-"""Plots in files: a trial's curves, and Optuna's views of a sweep.
+"""Plots in files: a trial's curves, and the views of a sweep.
 
 Matplotlib draws .png and .svg, plotly .html.
 """
 
 from __future__ import annotations
 
-import html
 import importlib
 import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.printable import printable
 from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
+from kerasweep.scheduler.show.interactive import Interactive, escape, styled
 from kerasweep.scheduler.show.pictures import THEME, Pictures, plain_numbers
-from kerasweep.scheduler.show.study import study_of
+from kerasweep.scheduler.show.study import counts
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import EpochRecord, SweepRecord, TrialRecord
 
-#: The views of a sweep, and the function of Optuna's visualisation that draws each.
-VIEWS = {
-    "history": "plot_optimization_history",
-    "parallel": "plot_parallel_coordinate",
-    "slice": "plot_slice",
-    "importances": "plot_param_importances",
-}
-_TITLES = {
-    "history": "{} of each trial",
-    "parallel": "parameters and {}",
-    "slice": "{} by parameter",
-    "importances": "what explains {}",
-}
-_COLOURS = ["#0b57a4", "#a8201a", "#1b6e33", "#7a4d00", "#6a2c91", "#00606b"]
+#: The views of a sweep.
+VIEWS = ("history", "parallel", "slice", "importances")
 ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
 _TITLE_CHARS = 95
@@ -53,7 +41,7 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
     Args:
         sweep: the sweep.
         trials: its trials.
-        views: keys of VIEWS.
+        views: some of VIEWS.
         target: a .png, .svg or .html file.
 
     Raises:
@@ -61,19 +49,16 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         KerasweepError: too few trials have a value, or the file cannot be written.
     """
     ending = expect_ending(target)
-    study = study_of(sweep, trials, escape if ending == ".html" else printable)
-    values = len(study.get_trials(deepcopy=False, states=[_complete()]))
+    values = sum(map(counts, trials))
     if values < _FEWEST_TRIALS:
         raise KerasweepError(
             f"a plot of a sweep needs {_FEWEST_TRIALS} trials with a value, {sweep.name} has {values}"
         )
-    name = f"{sweep.spec.metric.name} ({sweep.spec.metric.goal})"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna marks its matplotlib backend as experimental
+        warnings.simplefilter("ignore")  # Optuna marks parts of itself as experimental
         if ending == ".html":
-            _write_page(
-                target, sweep.name, [_plotly_view(view, study, escape(name), sweep.name) for view in views]
-            )
+            drawn = Interactive(sweep, trials)
+            _write_page(target, sweep.name, [drawn.draw(view) for view in views])
         else:
             with _theme():
                 pictures = Pictures(sweep, trials)
@@ -118,11 +103,6 @@ def expect_ending(target: Path) -> str:
     return ending
 
 
-def escape(text: str) -> str:
-    """Escape text for a page: plotly would treat tags in labels as markup."""
-    return html.escape(printable(text))
-
-
 def _theme() -> Any:
     """Draw what follows with the one look that our pictures have."""
     return _import("matplotlib").rc_context(dict(THEME))
@@ -135,40 +115,9 @@ def _import(name: str) -> Any:
         raise InputError(f"this plot needs {name.partition('.')[0]}; pip install 'kerasweep[plot]'") from exc
 
 
-def _complete() -> Any:
-    return _import("optuna").trial.TrialState.COMPLETE
-
-
 def _pyplot() -> Any:
     _import("matplotlib").use("Agg")
     return _import("matplotlib.pyplot")
-
-
-def _plotly_view(view: str, study: Any, name: str, sweep: str) -> Any:
-    figure = _drawer("optuna.visualization", view)(study, **_options(view, name))
-    return _styled(figure, f"{escape(sweep)}: {_TITLES[view].format(name)}")
-
-
-def _styled(figure: Any, title: str) -> Any:
-    """Give a figure of plotly's the look of our pictures: numbers without exponents, and a title of ours."""
-    figure.update_layout(
-        title=title, template="plotly_white", font_family="system-ui, sans-serif", colorway=_COLOURS
-    )
-    figure.update_xaxes(exponentformat="none", minexponent=9)
-    figure.update_yaxes(exponentformat="none", minexponent=9)
-    return figure
-
-
-def _drawer(module: str, view: str) -> Callable[..., Any]:
-    drawer: Callable[..., Any] = getattr(_import(module), VIEWS[view])
-    return drawer
-
-
-def _options(view: str, name: str) -> dict[str, Any]:
-    if view != "importances":
-        return {"target_name": name}
-    evaluator = _import("optuna.importance").PedAnovaImportanceEvaluator()  # needs no scikit-learn
-    return {"evaluator": evaluator, "target_name": name}
 
 
 def _matplotlib_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: int | None) -> Any:
@@ -208,13 +157,14 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
             figure.add_vline(best_epoch, line_dash="dash", line_color="gray", row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
     figure.update_layout(height=120 + 300 * len(panels))
-    return _styled(figure, escape(title))
+    return styled(figure, escape(title))
 
 
 def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
     """Write plotly figures into one page that needs no network."""
     parts = [
-        figure.to_html(full_html=False, include_plotlyjs=not index) for index, figure in enumerate(figures)
+        figure.to_html(full_html=False, include_plotlyjs=not index, config={"responsive": True})
+        for index, figure in enumerate(figures)
     ]
     _write(target, _PAGE.format(title=escape(title), body="\n".join(parts)).encode())
 

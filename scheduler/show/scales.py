@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from kerasweep.scheduler.client import wording
 
 _LOG_RATIO = 50.0
+#: So many different values are marked on an axis, unless they lie closer to each other than this.
+_FEWEST_CHOICES, _MOST_CHOICES, _CLOSEST = 3, 6, 0.07
 
 
 def plain(number: float) -> str:
@@ -29,17 +32,19 @@ class AxisScale:
         low: the lowest value.
         high: the highest value.
         log: whether it is logarithmic.
-        labels: the values in order, if they are not numeric or few.
+        labels: the values in order, if they are not all numbers.
+        choices: the values in order, if they are few numbers to choose from.
     """
 
     low: float
     high: float
     log: bool = False
     labels: tuple[str, ...] = ()
+    choices: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> AxisScale:
-        """Return a scale that covers all of these values."""
+        """Return a scale that covers all of these values; a few different numbers are marked themselves."""
         numbers = [one for one in values if _is_number(one)]
         if len(numbers) < len(values) or not numbers:
             labels = tuple(sorted({wording.brief(one) for one in values}))
@@ -48,7 +53,9 @@ class AxisScale:
         if low == high:
             room = abs(low) / 10 or 0.5
             return cls(low - room, high + room)
-        return cls(low, high, log=low > 0 and high / low >= _LOG_RATIO)
+        different = sorted(set(map(float, numbers)))
+        choices = tuple(different) if _FEWEST_CHOICES <= len(different) <= _MOST_CHOICES else ()
+        return cls(low, high, log=low > 0 and high / low >= _LOG_RATIO, choices=choices)
 
     def at(self, value: Any) -> float:
         """Return the position of a value, from 0 to 1."""
@@ -72,6 +79,9 @@ class AxisScale:
                 (index / self.high if len(self.labels) > 1 else 0.5, one)
                 for index, one in enumerate(self.labels)
             ]
+        places = [self.at(one) for one in self.choices]
+        if places and min(b - a for a, b in pairwise(places)) >= _CLOSEST:
+            return [(at, plain(one)) for at, one in zip(places, self.choices, strict=True)]
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         return [(self.at(one), plain(float(f"{one:.3g}"))) for one in (self.low, middle, self.high)]
 

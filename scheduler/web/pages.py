@@ -222,6 +222,7 @@ class Pages:
             trial=trial,
             planned=sweep.planned_epochs(trial.params),
             attempts=records.attempts(sweep.id, number),
+            resumed=records.resumed_after(sweep.id, [number]),
             lines=lines[-_LOG_LINES:],
             older=max(0, len(lines) - _LOG_LINES),
             files=records.artifacts(sweep.id, number).get(number, []),

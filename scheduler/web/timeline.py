@@ -20,8 +20,8 @@ from kerasweep.scheduler.web.roster import Roster
 #: How many attempts are drawn: the newest.
 _MOST_BARS = 600
 _LEFT, _WIDTH, _ROW = 180, 815, 22
-#: What fits into a bar: nothing, the trial's number, or its rung too.
-_ROOM_FOR_NUMBER, _ROOM_FOR_RUNG = 26, 62
+#: What fits into a bar: nothing, a sign, the trial's number, or its rung too.
+_ROOM_FOR_SIGN, _ROOM_FOR_NUMBER, _ROOM_FOR_RUNG = 13, 30, 66
 RESUMED, AGAIN, STOPPED, FAILED, RUNG = "↻", "↺", "■", "✗", "⚑"
 
 
@@ -145,8 +145,13 @@ def _drawn(bar: Bar, start: float, span_s: float, y: int, base: str) -> str:
     before, after = bar.signs
     rung = f'<path class="rung" d="M{x + width - 1.5:.2f} {y}v18"/>' if bar.rung else ""
     label = f"{before}{one.trial}{after}" if width > _ROOM_FOR_NUMBER else ""
+    label = after or before if not label and width > _ROOM_FOR_SIGN else label
     label += f" {RUNG}{bar.rung}" if bar.rung and width > _ROOM_FOR_RUNG else ""
-    text = f'<text class="on" x="{x + 4:.2f}" y="{y + 13}">{label}</text>' if label else ""
+    text = (
+        f'<text class="on" x="{x + (4 if width > _ROOM_FOR_NUMBER else 1):.2f}" y="{y + 13}">{label}</text>'
+        if label
+        else ""
+    )
     return (
         f'<a href="{base}/trials/{one.trial}" tabindex="-1"><rect class="bar {escape(bar.kind)}" '
         f'x="{x:.2f}" y="{y}" width="{width:.2f}" height="18"><title>{escape(bar.told)}</title></rect>'

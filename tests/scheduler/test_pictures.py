@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 from staged import Stage
 
+from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.show.interactive import Interactive
 from kerasweep.scheduler.show.pictures import THEME, Pictures
 from kerasweep.scheduler.show.scales import AxisScale, plain
+from kerasweep.scheduler.show.scene import in_lines
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    """A sweep with a log-like spread of values, one of which is far off, and with one failure."""
+def recorded(tmp_path: Path) -> tuple[SweepRecord, list[TrialRecord]]:
+    """A sweep with a log-like spread of values, one of which is far off, one stopped and one failed trial."""
     stage = Stage(tmp_path / ".kerasweep")
     sweep = stage.sweep()
     for trial in range(6):
         stage.complete(sweep, trial, (9.0, 0.1 * 3**trial))
     stage.fail(sweep, 6)
-    return Pictures(stage.records.sweep(sweep), stage.records.trials(sweep))
+    trials = stage.records.trials(sweep)
+    trials[2] = replace(trials[2], state=TrialState.STOPPED)
+    return stage.records.sweep(sweep), trials
+
+
+@pytest.fixture
+def pictures(recorded: tuple[SweepRecord, list[TrialRecord]]) -> Pictures:
+    return Pictures(*recorded)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +73,34 @@ def test_an_axis_is_logarithmic_where_its_values_span_decades() -> None:
     assert AxisScale.of([0.0001, 0.1]).log
     assert not AxisScale.of([0.1, 0.4]).log
     assert AxisScale.of(["a", "b"]).labels == ("a", "b")
+
+
+def test_a_few_choices_are_marked_as_they_are() -> None:
+    assert [text for _, text in AxisScale.of([16, 32, 64, 128]).ticks()] == ["16", "32", "64", "128"]
+    assert [text for _, text in AxisScale.of([1, 1.1, 40]).ticks()] == ["1", "20.5", "40"], (
+        "two lie too close"
+    )
+
+
+def test_long_names_are_broken_and_not_cut() -> None:
+    assert in_lines("rmsprop_with_momentum_and_centered") == "rmsprop_with_momentum_\nand_centered"
+    assert in_lines("x" * 40) == "x" * 40
+
+
+def test_stopped_trials_are_drawn_as_such_in_pages_too(
+    recorded: tuple[SweepRecord, list[TrialRecord]],
+) -> None:
+    drawn = Interactive(*recorded)
+    for view in ("history", "slice"):
+        marks = {
+            trace.name: trace.marker.symbol for trace in drawn.draw(view).data if trace.mode == "markers"
+        }
+        assert marks["completed"] == "circle"
+        assert marks["stopped"] == "square-open"
+    history = {trace.name: trace for trace in drawn.draw("history").data}
+    assert list(history["stopped"].x) == [2]
+    assert list(history["failed"].x) == [6]
+    ended = drawn.draw("parallel").data[0].dimensions[-1]
+    assert ended.label == "ended as"
+    assert sorted(ended["values"]) == [0, 0, 0, 0, 0, 1]
+    assert drawn.draw("importances").layout.title.text.startswith("<b>mlp: what explains val_loss")

@@ -1,0 +1,194 @@
+"""Views of a sweep as figures of plotly's, with the look of our pictures."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.printable import printable
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.show.scales import AxisScale
+from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, LINE, QUIET, RED, Scene, across, in_lines
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+
+#: Completed trials are filled circles, stopped ones open squares.
+_MARKS: Mapping[TrialState, Mapping[str, Any]] = {
+    TrialState.COMPLETED: {"symbol": "circle", "color": BLUE, "size": 8, "opacity": 0.75},
+    TrialState.STOPPED: {"symbol": "square-open", "color": BLUE, "size": 8},
+}
+_COLUMNS, _ROW, _HEIGHT = 4, 260, 420
+
+
+class Interactive:
+    """Draws the views of one sweep.
+
+    Args:
+        sweep: the sweep.
+        trials: its trials, by number.
+    """
+
+    def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
+        self._scene = Scene(sweep, trials, escape)
+
+    def draw(self, view: str) -> Any:
+        """Return a view as a figure."""
+        drawers = {
+            "history": self._history,
+            "parallel": self._parallel,
+            "slice": self._slices,
+            "importances": self._importances,
+        }
+        figure = styled(drawers[view](), self._scene.title(view))
+        if view == "slice":  # its parameters' names stand above it
+            figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
+        if view == "importances":
+            figure.update_yaxes(showgrid=False)
+        return figure
+
+    def _history(self) -> Any:
+        figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT})
+        for state in _MARKS:
+            some = [one for one in self._scene.counted if one.state is state]
+            self._scatter(figure, state, [one.number for one in some], some)
+        numbers, values = self._scene.best_so_far()
+        line = {"shape": "hv", "color": GREEN, "width": 2}
+        figure.add_scatter(x=numbers, y=values, mode="lines", line=line, name="best so far")
+        if self._scene.failed:
+            low, high = self._scene.up.low, self._scene.up.high
+            foot = [low - (high - low) / 20] * len(self._scene.failed)
+            cross = {"symbol": "x-thin", "size": 9, "line": {"color": RED, "width": 2}}
+            figure.add_scatter(x=self._scene.failed, y=foot, mode="markers", marker=cross, name="failed")
+        figure.update_xaxes(title="trial")
+        figure.update_yaxes(title=self._scene.metric)
+        return figure
+
+    def _slices(self) -> Any:
+        names = self._scene.names
+        columns = min(_COLUMNS, max(1, len(names)))
+        rows = max(1, math.ceil(len(names) / columns))
+        figure = _plotly("subplots").make_subplots(
+            rows=rows, cols=columns, shared_yaxes=True, subplot_titles=list(names.values())
+        )
+        for index, name in enumerate(names):
+            place = {"row": index // columns + 1, "col": index % columns + 1}
+            scale = self._scene.scale(name)
+            for state in _MARKS:
+                some = [one for one in self._scene.counted if one.state is state and name in one.params]
+                x = [across(one, name, scale) for one in some]
+                self._scatter(figure, state, x, some, showlegend=index == 0, legendgroup=str(state), **place)
+            figure.update_xaxes(**_ticks(scale), **place)
+        figure.update_yaxes(title=self._scene.metric, col=1)
+        figure.update_layout(height=160 + _ROW * rows)
+        return figure
+
+    def _scatter(
+        self, figure: Any, state: TrialState, x: Sequence[Any], trials: Sequence[TrialRecord], **given: Any
+    ) -> None:
+        if not trials:
+            return
+        told = [f"trial {one.number}<br>{escape(wording.params(one.params))}" for one in trials]
+        values, look = [one.value for one in trials], {"marker": dict(_MARKS[state]), "name": str(state)}
+        figure.add_scatter(x=x, y=values, mode="markers", hovertext=told, **look, **given)
+
+    def _parallel(self) -> Any:
+        scene, shown = self._scene, self._scene.complete
+        states = [_NUMBERS[one.state] for one in shown]
+        dimensions = [
+            {**_dimension(scene.scale(name), [one.params[name] for one in shown]), "label": title}
+            for name, title in scene.names.items()
+        ]
+        dimensions.append({**_dimension(scene.up, [one.value for one in shown]), "label": scene.metric})
+        if len(set(states)) > 1:
+            ends = {"tickvals": [0, 1], "ticktext": ["completed", "stopped"], "range": [-0.1, 1.1]}
+            dimensions.append({"label": "ended as", "values": states, **ends})
+        best = [float(one.number == scene.best.number) for one in shown]
+        shades = [[0, "#8fb4d8"], [0.999, "#8fb4d8"], [1, GREEN]]
+        line = {"color": best, "colorscale": shades, "cmin": 0, "cmax": 1}
+        figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT, "margin": {"t": 110, "l": 110}})
+        figure.add_parcoords(dimensions=dimensions, line=line, labelfont={"color": INK, "size": 13})
+        told = f"Green: the best, trial {scene.best.number}: {escape(wording.params(scene.best.params))}."
+        told += "<br>Drag along an axis to select."
+        figure.add_annotation(
+            text=told, x=0, y=-0.22, xref="paper", yref="paper", showarrow=False, align="left"
+        )
+        return figure
+
+    def _importances(self) -> Any:
+        shares = self._scene.shares()
+        names = sorted(shares, key=lambda name: shares[name])
+        figure = _plotly("graph_objects").Figure(layout={"height": 140 + 46 * max(2, len(names))})
+        texts = [f"{shares[name]:.2f}" for name in names]
+        bars = {"marker_color": BLUE, "textposition": "outside", "cliponaxis": False}
+        figure.add_bar(x=[shares[name] for name in names], y=names, orientation="h", text=texts, **bars)
+        figure.update_xaxes(
+            title="share of what the parameters explain (PED-ANOVA)",
+            range=[0, 1.08 * max([*shares.values(), 0.1])],
+        )
+        if not names:
+            told = "too few trials have different values"
+            figure.add_annotation(text=told, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+        return figure
+
+
+_NUMBERS = {state: number for number, state in enumerate(_MARKS)}
+
+
+def escape(text: str) -> str:
+    """Escape text for a page: plotly would treat tags in labels as markup."""
+    return html.escape(printable(text))
+
+
+def styled(figure: Any, title: str) -> Any:
+    """Give a figure the look of our pictures: a title of ours, and numbers without exponents."""
+    figure.update_layout(
+        title={"text": f"<b>{title}</b>", "x": 0.01, "font": {"size": 17, "color": INK}},
+        template="plotly_white",
+        font={"family": "system-ui, sans-serif", "color": INK},
+        colorway=[BLUE, RED, GREEN, "#7a4d00", "#6a2c91", "#00606b"],
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        paper_bgcolor="#fff",
+        plot_bgcolor="#fff",
+    )
+    look = {
+        "exponentformat": "none",
+        "minexponent": 9,
+        "gridcolor": LINE,
+        "linecolor": QUIET,
+        "zeroline": False,
+    }
+    figure.update_xaxes(**look)
+    figure.update_yaxes(**look)
+    return figure
+
+
+def _ticks(scale: AxisScale) -> dict[str, Any]:
+    """Return a slice's axis: labels in full, a few choices as they are, or plain numbers."""
+    if scale.labels:
+        texts = [in_lines(escape(label), "<br>") for label in scale.labels]
+        return {"tickvals": list(range(len(texts))), "ticktext": texts, "range": [-0.5, len(texts) - 0.5]}
+    found: dict[str, Any] = {"type": "log" if scale.log else "linear"}
+    if len(scale.ticks()) == len(scale.choices):
+        found |= {"tickvals": list(scale.choices), "ticktext": [text for _, text in scale.ticks()]}
+    return found | ({"dtick": 1} if scale.log and not scale.choices else {})
+
+
+def _dimension(scale: AxisScale, values: Sequence[Any]) -> dict[str, Any]:
+    """Return an axis of parallel coordinates from 0 to 1, with the labels of our scale."""
+    places, texts = zip(*scale.ticks(), strict=True)
+    labels = [escape(text) for text in texts]
+    return {
+        "values": [scale.at(one) for one in values],
+        "tickvals": places,
+        "ticktext": labels,
+        "range": [0, 1],
+    }
+
+
+def _plotly(name: str) -> Any:
+    return importlib.import_module(f"plotly.{name}")
