@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,22 @@ def ranked_variants(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[Vari
     sign = -1.0 if spec.metric.goal == "maximize" else 1.0
     known = [(one.value, one) for one in variants_of(spec, trials) if one.value is not None]
     return [one for _, one in sorted(known, key=lambda pair: (sign * pair[0], pair[1].number))]
+
+
+def condensed(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return one trial for each variant: the best of it, with the variant's number, state and mean value."""
+    if spec.times == 1:
+        return list(trials)
+    return [
+        replace(
+            trials[one.trials[0] if one.best is None else one.best],
+            number=one.number,
+            state=one.state,
+            value=one.value,
+            failure=one.failure,
+        )
+        for one in variants_of(spec, trials)
+    ]
 
 
 def seed_of(spec: SweepSpec, trial: int) -> int:

@@ -16,7 +16,7 @@ from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.local.children import expect_keras
-from kerasweep.scheduler.show import live, tables
+from kerasweep.scheduler.show import live, repeated, tables
 
 
 @command(SET_UP, "kerasweep doctor", "kerasweep doctor --broker redis://10.0.0.5:6379/0 -o json")
@@ -94,9 +94,9 @@ def certify(
     shown = made.certificate()
     document = shown.to_json()
     if output is OutputFormat.CSV:
-        emit(document["variants"], output, lambda: tables.certificate(document))
+        emit(document["variants"], output, lambda: repeated.certificate(document))
     else:
-        emit(document, output, lambda: tables.certificate(document))
+        emit(document, output, lambda: repeated.certificate(document))
     if made.record.state is SweepState.FAILED:
         raise failure_of(made)
 

@@ -44,7 +44,7 @@ __all__ = [
 _ORDER = (
     *("run", "submit", "worker", "scheduler", "dashboard", "flower"),
     *("ls", "status", "trials", "watch", "logs", "journal", "replay", "workers", "tensorboard"),
-    *("best", "certify", "fetch", "show", "plot", "evaluate", "predict"),
+    *("best", "certify", "fetch", "show", "plot", "compare", "evaluate", "predict"),
     *("pause", "resume", "cancel", "retry", "extend", "add", "rm", "gc"),
     *("init", "doctor", "health", "schema"),
 )

@@ -15,7 +15,7 @@ from kerasweep.scheduler.cli.output import OutputFormat, emit, line, say, show
 from kerasweep.scheduler.client import report
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
-from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.show import repeated, tables
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.tail import LogTail
@@ -70,6 +70,7 @@ def status(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE
     "kerasweep trials mlp",
     "kerasweep trials mlp --sort value --limit 5",
     "kerasweep trials mlp --state failed -o csv > failed.csv",
+    "kerasweep trials mlp --variants --sort value",
 )
 def trials(
     client: Client,
@@ -81,22 +82,26 @@ def trials(
     limit: Annotated[
         int | None, typer.Option(min=1, help="The maximum number of trials.", show_default=False)
     ] = None,
+    variants: Annotated[
+        bool, typer.Option("--variants", help="One line for the trials that differ in their seed alone.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List trials, with parameters and results."""
+    """List trials, with parameters and results.
+
+    In a sweep with `repeats`, --variants lists means and standard deviations instead.
+    """
     found = client.sweep(sweep)
+    if variants:
+        _list_variants(found, state, sort, limit, output)
+        return
     phases = found.phases()
     documents = [
         report.trial_document(one)
         | {"phase": phases.get(one.number) if one.state is TrialState.RUNNING else None}
         for one in found.trial_list(state)
     ]
-    if sort is SortOrder.VALUE:
-        sign = 1.0 if found.spec.metric.goal == "minimize" else -1.0
-        documents.sort(
-            key=lambda one: (one["value"] is None, sign * float(one["value"] or 0.0), one["trial"])
-        )
-    documents = documents[:limit]
+    documents = _sorted(found, documents, sort)[:limit]
     spec = found.spec
     emit(documents, output, lambda: tables.trials(documents, spec.metric.name, spec.space().dimensions))
 
@@ -166,6 +171,26 @@ def logs(
     if follow:
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the way to leave
             _follow_logs(found, tail, trial, output)
+
+
+def _list_variants(
+    sweep: Sweep,
+    states: list[TrialState] | None,
+    sort: SortOrder,
+    limit: int | None,
+    output: OutputFormat,
+) -> None:
+    shown = [one for one in sweep.variants() if not states or one.state in states]
+    documents = _sorted(sweep, [report.variant_document(one) for one in shown], sort)[:limit]
+    emit(documents, output, lambda: repeated.variants(documents, sweep.spec.metric.name))
+
+
+def _sorted(sweep: Sweep, documents: list[report.Document], sort: SortOrder) -> list[report.Document]:
+    """Return trials or variants, which are in order of their number, in the order asked for."""
+    if sort is SortOrder.TRIAL:
+        return documents
+    sign = 1.0 if sweep.spec.metric.goal == "minimize" else -1.0
+    return sorted(documents, key=lambda one: (one["value"] is None, sign * float(one["value"] or 0.0)))
 
 
 def _follow_logs(sweep: Sweep, tail: LogTail, trial: int | None, output: OutputFormat) -> None:

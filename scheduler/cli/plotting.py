@@ -1,4 +1,4 @@
-"""The command that plots into files: plot."""
+"""Commands that draw: plot, and compare."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler.cli.commands import RESULTS, Output, SweepName, command
-from kerasweep.scheduler.cli.output import OutputFormat, emit
+from kerasweep.scheduler.cli.output import OutputFormat, emit, say
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.client import Client
-from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.show import repeated, tables
 
 
 class PlotView(StrEnum):
@@ -68,6 +68,45 @@ def plot(
         plot_trial(title, epochs, record.best_epoch, target)
     document = {"sweep": found.id, "name": found.name, "trial": trial, "file": str(target)}
     emit(document, output, lambda: tables.sentence(f"wrote {target}"))
+
+
+@command(
+    RESULTS,
+    "kerasweep compare mlp mlp-halving",
+    "kerasweep compare mlp mlp-halving --plot both.png",
+    "kerasweep compare mlp mlp-halving -o json | jq .differences",
+)
+def compare(
+    client: Client,
+    sweep: SweepName,
+    other: SweepName,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw the best value over time and over epochs: .png, .svg or .html.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Compare two sweeps.
+
+    What they found, after how much time and how many epochs, and what differs in their files.
+    """
+    shown = client.sweep(sweep).compare(client.sweep(other))
+    if plot is not None:
+        from kerasweep.scheduler.show.plots import plot_comparison
+
+        plot_comparison(shown, plot)
+    document = shown.to_json()
+    if output is OutputFormat.CSV:
+        sides = [{key: one[key] for key in one if key != "curve"} for one in document["sweeps"]]
+        emit(sides, output, lambda: repeated.comparison(shown))
+    else:
+        emit(document, output, lambda: repeated.comparison(shown))
+    if plot is not None:
+        say(f"wrote {plot}")
 
 
 def _number(text: str) -> int:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.show import tables
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.sweepfile.spec import SweepSpec
 
 #: How many trials a dry run shows.
 _REHEARSED = 10
@@ -91,7 +94,7 @@ def submit(
         emit(document, output, lambda: tables.facts_of(document))
         return
     typer.echo(sweep.id)
-    trials = wording.count(sweep.record.max_trials, "trial")
+    trials = _planned(sweep.spec, sweep.record.max_trials)
     say(f"submitted {sweep.name}: up to {trials}; `kerasweep watch {sweep.name}` follows them")
     with suppress(OutOfReach):  # the sweep is submitted whatever this read returns
         waiting = sweep.status().waiting
@@ -108,7 +111,14 @@ def _rehearse(client: Client, file: Path, name: str | None, engine: EngineName, 
             documents = [report.trial_document(one) for one in sweep.trial_list()[:_REHEARSED]]
             most, metric, spec = sweep.record.max_trials, sweep.spec.metric.name, sweep.spec
     emit(documents, output, lambda: tables.trials(documents, metric, spec.space().dimensions))
-    say(f"{spec.name} can be submitted: up to {wording.count(most, 'trial')}, the first of them as above")
+    say(f"{spec.name} can be submitted: up to {_planned(spec, most)}, the first of them as above")
+
+
+def _planned(spec: SweepSpec, trials: int) -> str:
+    """Return "12 trials", or "12 trials, 4 variants under 3 seeds each"."""
+    told = wording.count(trials, "trial")
+    variants = wording.count(trials // spec.times, "variant")
+    return told if spec.times == 1 else f"{told}, {variants} under {spec.times} seeds each"
 
 
 @command(SET_UP, "kerasweep init", "kerasweep init mlp", "kerasweep init wide_and_deep my-project")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.client.inspection import Bench
     from kerasweep.scheduler.deciding.replay import Replay
     from kerasweep.scheduler.evidence.certificate import Certificate
+    from kerasweep.scheduler.evidence.comparison import Comparison
 
 _POLL_S = 0.5
 
@@ -349,6 +350,12 @@ class Sweep(Requests):
 
         model = self.model_of(self.chosen(trial))
         return None if model is None else model_file(model).removeprefix("model.")
+
+    def compare(self, other: Sweep) -> Comparison:
+        """Compare what two sweeps found, how fast, and what differs in their files."""
+        from kerasweep.scheduler.evidence import comparison
+
+        return comparison.compare(self.client, self.refresh().record, other.refresh().record)
 
     def replay(self) -> Replay:
         """Decide the sweep again from its seed and results, and compare that with its journal."""

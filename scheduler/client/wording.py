@@ -73,9 +73,14 @@ def metric(given: float | str | None) -> str:
     return f"{number:#.5g}" if math.isfinite(number) else str(number)
 
 
+def deviation(given: float | str | None) -> str:
+    """Format a standard deviation to two digits."""
+    return NOTHING if given is None else f"{float(given):.2g}"
+
+
 def spread(mean: float | None, std: float | None, count: int) -> str:
     """Format a mean with its standard deviation: `0.31200 ± 0.0041 over 10 seeds`."""
-    around = "" if std is None else f" ± {std:.2g}"
+    around = "" if std is None else f" ± {deviation(std)}"
     return f"{metric(mean)}{around} over {count} seed{'' if count == 1 else 's'}"
 
 

@@ -56,6 +56,11 @@ class Interactive:
         for state in _MARKS:
             some = [one for one in self._scene.counted if one.state is state]
             self._scatter(figure, state, [one.number for one in some], some)
+        each = [(number, value) for number, some in self._scene.spread().items() for value in some]
+        if each:
+            x, y = zip(*each, strict=True)
+            dash = {"symbol": "line-ew-open", "color": BLUE, "size": 9}
+            figure.add_scatter(x=x, y=y, mode="markers", marker=dash, name="under each seed")
         numbers, values = self._scene.best_so_far()
         line = {"shape": "hv", "color": GREEN, "width": 2}
         figure.add_scatter(x=numbers, y=values, mode="lines", line=line, name="best so far")
@@ -64,7 +69,7 @@ class Interactive:
             foot = [low - (high - low) / 20] * len(self._scene.failed)
             cross = {"symbol": "x-thin", "size": 9, "line": {"color": RED, "width": 2}}
             figure.add_scatter(x=self._scene.failed, y=foot, mode="markers", marker=cross, name="failed")
-        figure.update_xaxes(title="trial")
+        figure.update_xaxes(title=self._scene.what)
         figure.update_yaxes(title=self._scene.metric)
         return figure
 
@@ -92,7 +97,7 @@ class Interactive:
     ) -> None:
         if not trials:
             return
-        told = [f"trial {one.number}<br>{escape(wording.params(one.params))}" for one in trials]
+        told = [f"{self._scene.what} {one.number}<br>{escape(wording.params(one.params))}" for one in trials]
         values, look = [one.value for one in trials], {"marker": dict(_MARKS[state]), "name": str(state)}
         figure.add_scatter(x=x, y=values, mode="markers", hovertext=told, **look, **given)
 
@@ -112,7 +117,9 @@ class Interactive:
         line = {"color": best, "colorscale": shades, "cmin": 0, "cmax": 1}
         figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT, "margin": {"t": 110, "l": 110}})
         figure.add_parcoords(dimensions=dimensions, line=line, labelfont={"color": INK, "size": 13})
-        told = f"Green: the best, trial {scene.best.number}: {escape(wording.params(scene.best.params))}."
+        told = (
+            f"Green: the best, {scene.what} {scene.best.number}: {escape(wording.params(scene.best.params))}."
+        )
         told += "<br>Drag along an axis to select."
         figure.add_annotation(
             text=told, x=0, y=-0.22, xref="paper", yref="paper", showarrow=False, align="left"

@@ -74,6 +74,7 @@ class Pictures:
     def _history(self) -> Any:
         figure, [axis] = self._figure("history", figsize=(self._width, _HEIGHT))
         self._scatter(axis, lambda one: float(one.number))
+        self._spread(axis)
         steps = self._scene.best_so_far()
         axis.step(*steps, where="post", color=GREEN, linewidth=1.8, label="best so far", zorder=2)
         failed = self._scene.failed
@@ -83,7 +84,7 @@ class Pictures:
                 failed, [0.01] * len(failed), "x", color=RED, transform=foot, label="failed", clip_on=False
             )
         self._set_values(axis)
-        axis.set_xlabel("trial")
+        axis.set_xlabel(self._scene.what)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4)
         return figure
@@ -121,6 +122,16 @@ class Pictures:
                 x, y = zip(*known, strict=True)
                 axis.scatter(x, y, s=28, edgecolor=BLUE, label=str(state), zorder=3, **style)
 
+    def _spread(self, axis: Any) -> None:
+        """Draw the trials of each variant as dashes, and a line from the lowest to the highest."""
+        found = self._scene.spread()
+        if not found:
+            return
+        lows, highs = [min(values) for values in found.values()], [max(values) for values in found.values()]
+        axis.vlines(list(found), lows, highs, color=BLUE, linewidth=1, alpha=0.6, zorder=2)
+        at = [(number, value) for number, values in found.items() for value in values]
+        axis.scatter(*zip(*at, strict=True), marker="_", s=40, color=BLUE, label="under each seed", zorder=2)
+
     def _set_values(self, axis: Any) -> None:
         axis.set_yscale("log" if self._scene.up.log else "linear")
         axis.set_ylabel(self._scene.metric)
@@ -154,7 +165,7 @@ class Pictures:
         axis.spines[["left", "bottom"]].set_visible(False)
         axis.grid(visible=False)
         stopped = "; dashed: stopped" if any(one.state is TrialState.STOPPED for one in shown) else ""
-        axis.set_xlabel(f"thick: the best trial, {scene.best.number}{stopped}", loc="left")
+        axis.set_xlabel(f"thick: the best {scene.what}, {scene.best.number}{stopped}", loc="left")
         return figure
 
     def _importances(self) -> Any:

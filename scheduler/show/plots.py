@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.printable import printable
+from kerasweep.jobs.variants import condensed
 from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
 from kerasweep.scheduler.show.interactive import Interactive, escape, styled
 from kerasweep.scheduler.show.pictures import THEME, Pictures, plain_numbers
+from kerasweep.scheduler.show.race import AXES, draw_race, race_of
+from kerasweep.scheduler.show.scene import BLUE, RED
 from kerasweep.scheduler.show.study import counts
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import EpochRecord, SweepRecord, TrialRecord
+    from kerasweep.scheduler.evidence.comparison import Comparison
 
 #: The views of a sweep.
 VIEWS = ("history", "parallel", "slice", "importances")
@@ -49,10 +53,11 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         KerasweepError: too few trials have a value, or the file cannot be written.
     """
     ending = expect_ending(target)
-    values = sum(map(counts, trials))
+    values = sum(map(counts, condensed(sweep.spec, trials)))
     if values < _FEWEST_TRIALS:
         raise KerasweepError(
-            f"a plot of a sweep needs {_FEWEST_TRIALS} trials with a value, {sweep.name} has {values}"
+            f"a plot of a sweep needs {_FEWEST_TRIALS} {'trials' if sweep.spec.times == 1 else 'variants'} "
+            f"with a value, {sweep.name} has {values}"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks parts of itself as experimental
@@ -63,6 +68,41 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
             with _theme():
                 pictures = Pictures(sweep, trials)
                 _write_pictures(target, [pictures.draw(view) for view in views])
+
+
+def plot_comparison(shown: Comparison, target: Path) -> None:
+    """Draw the best value of two sweeps over the time of training, and over trained epochs.
+
+    Args:
+        shown: the two.
+        target: a .png, .svg or .html file.
+
+    Raises:
+        InputError: another suffix, or a missing package.
+        KerasweepError: they cannot be compared, or the file cannot be written.
+    """
+    ending = expect_ending(target)
+    if shown.note:
+        raise KerasweepError(f"nothing is drawn: {shown.note}")
+    if ending == ".html":
+        _write_page(target, " and ".join(one.name for one in shown.sides), [_plotly_race(shown)])
+    else:
+        with _theme():
+            _write_pictures(target, [draw_race(shown)])
+
+
+def _plotly_race(shown: Comparison) -> Any:
+    figure = _import("plotly.subplots").make_subplots(rows=2, cols=1)
+    for row, axis in enumerate(AXES, start=1):
+        for colour, side in zip((BLUE, RED), shown.sides, strict=True):
+            x, y = race_of(side, axis)
+            figure.add_scatter(
+                x=x, y=y, name=escape(side.name), mode="lines+markers", line_shape="hv", line_color=colour,
+                legendgroup=side.sweep, showlegend=row == 1, row=row, col=1,
+            )  # fmt: skip
+        figure.update_xaxes(title_text=AXES[axis], row=row, col=1)
+    figure.update_layout(height=800)
+    return styled(figure, f"best {escape(shown.sides[0].metric)} so far ({shown.sides[0].goal})")
 
 
 def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None, target: Path) -> None:

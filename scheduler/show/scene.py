@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kerasweep.jobs.trial import TrialState
+from kerasweep.jobs.variants import condensed
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.show.scales import AxisScale
 from kerasweep.scheduler.show.study import counts, study_of
@@ -23,6 +24,8 @@ _LINE_CHARS = 16
 class Scene:
     """A sweep's trials that count, their parameters and their values.
 
+    In a sweep with `repeats`, variants with their means take the place of trials; `each` holds the trials.
+
     Args:
         sweep: the sweep.
         trials: its trials, by number.
@@ -30,6 +33,9 @@ class Scene:
     """
 
     def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord], show: Callable[[str], str]) -> None:
+        self.what = "trial" if sweep.spec.times == 1 else "variant"
+        self.each = [one for one in trials if counts(one)] if sweep.spec.times > 1 else []
+        trials = condensed(sweep.spec, trials)
         self._sweep, self._trials, self._show = sweep, trials, show
         self.counted = [one for one in trials if counts(one)]
         self.failed = [one.number for one in trials if one.state is TrialState.FAILED]
@@ -38,7 +44,7 @@ class Scene:
         self.metric = show(sweep.spec.metric.name)
         lowest = sweep.spec.metric.goal == "minimize"
         self._best_of: Callable[..., TrialRecord] = min if lowest else max
-        self.up = AxisScale.of([one.value for one in self.counted])
+        self.up = AxisScale.of([one.value for one in [*self.counted, *self.each]])
         self._goal = "the lower the better" if lowest else "the higher the better"
 
     @property
@@ -55,10 +61,10 @@ class Scene:
     def title(self, view: str) -> str:
         """Return a view's title."""
         told = {
-            "history": f"{self.metric} of each trial",
+            "history": f"{self.metric} of each {self.what}",
             "parallel": f"parameters and {self.metric} ({self._goal})",
             "slice": f"{self.metric} by parameter ({self._goal})",
-            "importances": f"what explains {self.metric}, from {wording.count(len(self.counted), 'trial')}",
+            "importances": f"what explains {self.metric}, from {wording.count(len(self.counted), self.what)}",
         }[view]
         return f"{self._show(self._sweep.name)}: {told}"
 
@@ -70,6 +76,13 @@ class Scene:
             numbers.append(one.number)
             values.append(float(best.value or 0.0))
         return numbers, values
+
+    def spread(self) -> dict[int, list[float]]:
+        """Return the values of each variant's trials, by its number; empty without repeats."""
+        found: dict[int, list[float]] = {}
+        for one in self.each:
+            found.setdefault(one.number // self._sweep.spec.times, []).append(float(one.value or 0.0))
+        return found
 
     def scale(self, name: str) -> AxisScale:
         """Return a parameter's axis."""

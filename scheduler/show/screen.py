@@ -165,7 +165,7 @@ def _best(snapshot: Snapshot) -> Text:
         return _line(("first epochs take longer: loading data, compiling", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
-    value = (f"{status['metric']['name']} {wording.metric(best['value'])}", "bold green")
+    value = (f"{status['metric']['name']} {tables.reached_by(best)}", "bold green")
     place = f"  trial {best['trial']}, epoch {best['epoch']}  {wording.params(best['params'])}"
     return _line(("best ", "dim"), value, (place, "dim"))
 

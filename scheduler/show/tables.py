@@ -69,9 +69,9 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     facts.add_row("trials", _progress(document))
     best = document["best"]
     if best:
-        name = document["metric"]["name"]
+        reached = reached_by(best)
         facts.add_row(
-            "best", f"{name} {wording.metric(best['value'])} · trial {best['trial']} · epoch {best['epoch']}"
+            "best", f"{document['metric']['name']} {reached} · trial {best['trial']} · epoch {best['epoch']}"
         )
         facts.add_row("", wording.params(best["params"]))
     left = f", about {wording.duration(document['eta_s'])} left" if document.get("eta_s") is not None else ""
@@ -89,6 +89,14 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     for trouble in document.get("troubles", ()):
         facts.add_row("trouble", Text(trouble, "yellow"))
     return facts
+
+
+def reached_by(best: Mapping[str, Any]) -> str:
+    """Return the value of the best trial in words, or the mean and spread of its variant."""
+    variant = best.get("variant")
+    if variant is None:
+        return wording.metric(best["value"])
+    return wording.spread(variant["value"], variant["std"], len(variant["trials"]))
 
 
 def _first_line(text: str) -> str:
@@ -143,7 +151,7 @@ def trials(
     wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
     narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
     narrow.columns[2].min_width = _PARAMETERS_CHARS
-    varied = _varied(documents, list(names))
+    differ = varied(documents, list(names))
     for one in documents:
         values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
         head: list[RenderableType] = [str(one["trial"]), state(one["state"])]
@@ -157,13 +165,13 @@ def trials(
         wide.add_row(
             *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
         )
-        ordered = {name: one["params"][name] for name in varied if name in one["params"]}
+        ordered = {name: one["params"][name] for name in differ if name in one["params"]}
         told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
         narrow.add_row(*head, *map(_literal, [*told, *story]))
     return Fitting(wide, narrow)
 
 
-def _varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:
+def varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:
     """Return the parameters that differ between trials, or all if none does."""
     nothing = object()
     seen = {name: {repr(one["params"].get(name, nothing)) for one in documents} for name in names}
@@ -178,6 +186,9 @@ def best(document: Mapping[str, Any], metric: str) -> RenderableType:
     facts.add_row("sweep", Text.assemble((document["name"], "bold"), "  ", (document["sweep"], "dim")))
     facts.add_row("trial", str(document["trial"]))
     facts.add_row(metric, f"{wording.metric(document['value'])} at epoch {_plain(document['epoch'])}")
+    if "variant" in document:
+        trials = f"trials {document['variant']['trials'][0]} to {document['variant']['trials'][-1]}"
+        facts.add_row("", f"{reached_by(document)} ({trials})")
     names = wording.short_names(document["params"])
     for name, given in document["params"].items():
         facts.add_row(names[name], _literal(wording.value(given)))
@@ -209,36 +220,6 @@ def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableTy
     elif unseen:
         parts.append(Text(f"The layers are not shown: {unseen}", "dim"))
     return Group(*parts)
-
-
-def certificate(document: Mapping[str, Any]) -> RenderableType:
-    """Return the variants that were trained again, and what they say about the winner."""
-    from rich.console import Group
-    from rich.text import Text
-
-    metric, variants = document["metric"]["name"], document["variants"]
-    names = wording.short_names(
-        _varied(variants, list(dict.fromkeys(n for one in variants for n in one["params"])))
-    )
-    table = columns(
-        ">trial", *names.values(), f">{metric}", ">again, mean", ">std", ">seeds", ">best with probability"
-    )
-    for one in variants:
-        values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
-        known = sum(value is not None for value in one["values"])
-        seeds = str(known) if known == len(one["values"]) else f"{known} of {len(one['values'])}"
-        std = wording.NOTHING if one["std"] is None else f"{float(one['std']):.2g}"
-        figures = [
-            wording.metric(one["value"]),
-            wording.metric(one["mean"]),
-            std,
-            seeds,
-            wording.share(one["probability"]),
-        ]
-        table.add_row(str(one["trial"]), *map(_literal, [*values, *figures]))
-    style = {True: "green", False: "red", None: "yellow"}[document["stands"]]
-    notes = [Text(f"note: {note}", "dim") for note in document["notes"]]
-    return Group(table, Text(), Text(document["verdict"], style), *notes)
 
 
 def evaluation(document: Mapping[str, Any]) -> RenderableType:

@@ -45,6 +45,7 @@ def test_public_names() -> None:
         "id", "name", "state", "spec", "status", "trial", "trials", "trial_list", "epochs", "best", "fetch",
         "export", "load_model", "pause", "resume", "cancel", "retry", "extend", "add", "replay", "wait",
         "refresh", "counts", "variants", "certify", "certificate",
+        "compare",
     }  # fmt: skip
     assert list(inspect.signature(Trial).parameters) == [
         "number", "state", "params", "value", "best_epoch", "epochs", "metrics", "attempts", "failure",

@@ -1,0 +1,284 @@
+"""Two sweeps side by side: what they found, how fast, and what differs in their files.
+
+A value counts from the moment at which its trial ended, or the last trial of its variant.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from kerasweep.jobs.trial import SweepState
+from kerasweep.jobs.variants import variants_of
+from kerasweep.scheduler.client import notebook, wording
+
+if TYPE_CHECKING:
+    from kerasweep.jobs.store.models import AttemptRecord, SweepRecord, TrialRecord
+    from kerasweep.scheduler.client.connections import Connections
+
+#: Keys of a sweep file in which two sweeps may differ without it meaning anything.
+_MEANINGLESS = ("name", "version")
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A trial that was better than all that had ended before it.
+
+    Args:
+        trial: its number.
+        value: its value; with repeats, the mean of its variant.
+        elapsed_s: the seconds of training until then.
+        epochs: the epochs that all ended trials had trained by then.
+    """
+
+    trial: int
+    value: float
+    elapsed_s: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the sweeps.
+
+    Args:
+        sweep: its id.
+        name: its name.
+        state: its state.
+        metric: the metric's name.
+        goal: minimize or maximize.
+        ended: how many of its trials have ended.
+        max_trials: how many it may have.
+        elapsed_s: the seconds of training so far.
+        epochs: the epochs that its ended trials trained.
+        params: the values of the best trial; empty where there is none.
+        best_epoch: that trial's best epoch.
+        curve: the improvements, in order; the last is the best.
+        reached_s: the seconds of training until it was as good as the other's best; None if it never was.
+        reached_epochs: the epochs until then.
+    """
+
+    sweep: str
+    name: str
+    state: SweepState
+    metric: str
+    goal: str
+    ended: int
+    max_trials: int
+    elapsed_s: float
+    epochs: int
+    params: Mapping[str, Any]
+    best_epoch: int | None
+    curve: tuple[Improvement, ...]
+    reached_s: float | None = None
+    reached_epochs: int | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The best value."""
+        return self.curve[-1].value if self.curve else None
+
+    def at_least(self, value: float) -> Improvement | None:
+        """Return the first improvement that is as good as a value."""
+        sign = -1.0 if self.goal == "maximize" else 1.0
+        return next((one for one in self.curve if sign * one.value <= sign * value), None)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key of the sweep file, `parameters.units`, with the value that each sweep has; None for none."""
+
+    key: str
+    values: tuple[Any, Any]
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Two sweeps compared.
+
+    Args:
+        sides: the two.
+        differences: what differs in their files, spaces and code.
+        better: 0 or 1 for the one with the better best value; None if they are equal or cannot be compared.
+        note: why they cannot be compared, if so.
+    """
+
+    sides: tuple[Side, Side]
+    differences: tuple[Difference, ...]
+    better: int | None
+    note: str | None
+
+    def __repr__(self) -> str:
+        told = [f"{one.name!r}: {one.metric} {wording.metric(one.value)}" for one in self.sides]
+        return f"Comparison({', '.join(told)}, {len(self.differences)} differences)"
+
+    def _repr_html_(self) -> str:
+        return notebook.grid(["", *(one.name for one in self.sides)], self.rows())
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return what both have in words: a title, and the two texts."""
+        columns = [_told(one) for one in self.sides]
+        names = dict.fromkeys(name for one in self.sides for name in one.params)
+        short = wording.short_names(names)
+        rows = [(title, columns[0][title], columns[1][title]) for title in columns[0]]
+        for name in names:
+            values = [wording.value(one.params[name]) if name in one.params else "" for one in self.sides]
+            rows.append((f"best {short[name]}", values[0], values[1]))
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `kerasweep compare -o json` prints."""
+        sides = [asdict(one) | {"state": str(one.state), "value": one.value} for one in self.sides]
+        return {
+            "sweeps": [{**one, "curve": list(one["curve"])} for one in sides],
+            "better": None if self.better is None else self.sides[self.better].sweep,
+            "note": self.note,
+            "differences": [{"key": one.key, "values": list(one.values)} for one in self.differences],
+        }
+
+
+def compare(client: Connections, first: SweepRecord, second: SweepRecord) -> Comparison:
+    """Compare two sweeps of one store."""
+    sides = [side_of(client, one) for one in (first, second)]
+    note = None
+    if (sides[0].metric, sides[0].goal) != (sides[1].metric, sides[1].goal):
+        told = [f"{one.goal} {one.metric}" for one in sides]
+        note = f"the values are of different metrics, {told[0]} and {told[1]}, and cannot be compared"
+    elif any(not one.curve for one in sides):
+        note = "a sweep can be compared once a trial has ended with a value"
+    both = (sides[0], sides[1]) if note else (_raced(sides[0], sides[1]), _raced(sides[1], sides[0]))
+    return Comparison(both, tuple(_differences(first, second)), None if note else _better(both), note)
+
+
+def side_of(client: Connections, sweep: SweepRecord) -> Side:
+    """Return what a sweep has reached."""
+    trials, attempts = client.records.trials(sweep.id), client.records.attempts(sweep.id)
+    curve = tuple(improvements(sweep, trials, attempts))
+    best = trials[curve[-1].trial] if curve else None
+    return Side(
+        sweep=sweep.id,
+        name=sweep.name,
+        state=sweep.state,
+        metric=sweep.spec.metric.name,
+        goal=sweep.spec.metric.goal,
+        ended=sum(one.state.final for one in trials),
+        max_trials=sweep.max_trials,
+        elapsed_s=round(client.records.spent_s(sweep.id), 3),
+        epochs=sum(one.epochs for one in trials),
+        params=dict(best.params) if best else {},
+        best_epoch=best.best_epoch if best else None,
+        curve=curve,
+    )
+
+
+def improvements(
+    sweep: SweepRecord, trials: Sequence[TrialRecord], attempts: Sequence[AttemptRecord]
+) -> Iterator[Improvement]:
+    """Yield the trials of a sweep that were better than all before, in the order in which they ended.
+
+    Args:
+        sweep: the sweep.
+        trials: its trials, by number.
+        attempts: the attempts at them, from which the time of training is counted.
+    """
+    busy, sign = Busy(attempts), -1.0 if sweep.spec.metric.goal == "maximize" else 1.0
+    ended = [one for one in variants_of(sweep.spec, trials) if one.state.final]
+    at = {one.number: max(trials[n].finished_at or 0.0 for n in one.trials) for one in ended}
+    ended.sort(key=lambda one: (at[one.number], one.number))
+    trained = accumulate(sum(trials[n].epochs for n in one.trials) for one in ended)
+    best: float | None = None
+    for one, epochs in zip(ended, trained, strict=True):
+        if one.value is None or one.best is None or (best is not None and sign * one.value >= best):
+            continue
+        best = sign * one.value
+        yield Improvement(one.best, one.value, round(busy.seconds(at[one.number]), 3), epochs)
+
+
+class Busy:
+    """The time during which at least one attempt was running.
+
+    Args:
+        attempts: the attempts; those that have not ended count to the end of time.
+    """
+
+    def __init__(self, attempts: Sequence[AttemptRecord]) -> None:
+        spans: list[list[float]] = []
+        for start, end in sorted((one.started_at, one.ended_at or float("inf")) for one in attempts):
+            if spans and start <= spans[-1][1]:
+                spans[-1][1] = max(end, spans[-1][1])
+            else:
+                spans.append([start, end])
+        self._spans = spans
+        self._starts = [start for start, _ in spans]
+        self._before = [0.0, *accumulate(end - start for start, end in spans)]
+
+    def seconds(self, until: float) -> float:
+        """Return the seconds of it before a moment."""
+        place = bisect_right(self._starts, until)
+        if not place:
+            return 0.0
+        start, end = self._spans[place - 1]
+        return self._before[place - 1] + min(until, end) - start
+
+
+def _raced(one: Side, other: Side) -> Side:
+    from dataclasses import replace
+
+    found = one.at_least(other.curve[-1].value)
+    return one if found is None else replace(one, reached_s=found.elapsed_s, reached_epochs=found.epochs)
+
+
+def _better(sides: tuple[Side, Side]) -> int | None:
+    values, maximize = [one.curve[-1].value for one in sides], sides[0].goal == "maximize"
+    return None if values[0] == values[1] else int((values[1] > values[0]) is maximize)
+
+
+def _told(one: Side) -> dict[str, str]:
+    best = one.curve[-1] if one.curve else None
+    reached = "never" if one.reached_s is None else wording.duration(one.reached_s)
+    return {
+        "sweep": one.sweep,
+        "state": str(one.state),
+        "trials": f"{one.ended} of {one.max_trials}",
+        "best": f"{one.metric} {wording.metric(one.value)}" if best else wording.NOTHING,
+        "of trial": f"{best.trial}, epoch {one.best_epoch}" if best else wording.NOTHING,
+        "found after": f"{wording.duration(best.elapsed_s)}, {best.epochs} epochs"
+        if best
+        else wording.NOTHING,
+        "in all": f"{wording.duration(one.elapsed_s or None)}, {one.epochs} epochs",
+        "as good as the other's best after": reached
+        + (f", {one.reached_epochs} epochs" if one.reached_epochs is not None else ""),
+    }
+
+
+def _differences(first: SweepRecord, second: SweepRecord) -> Iterator[Difference]:
+    """Yield the keys of the two sweep files that differ, and whether the code does."""
+    written = [_flat(one) for one in (first, second)]
+    for key in dict.fromkeys([*written[0], *written[1]]):
+        values = (written[0].get(key), written[1].get(key))
+        if values[0] != values[1]:
+            yield Difference(key, values)
+
+
+def _flat(sweep: SweepRecord) -> dict[str, Any]:
+    """Return a sweep file with dotted keys; a distribution stays whole."""
+    written = _bare(sweep.spec.model_dump(mode="json"))
+    found: dict[str, Any] = {}
+    for key, value in written.items():
+        if key in _MEANINGLESS:
+            continue
+        if isinstance(value, dict):
+            found |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            found[key] = value
+    return {**found, "code": sweep.bundle.sha256[:12]}
+
+
+def _bare(value: Any) -> Any:
+    """Return the value without keys that say nothing."""
+    if isinstance(value, dict):
+        return {name: _bare(one) for name, one in value.items() if one is not None}
+    return [_bare(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,119 @@
+"""`compare`: two sweeps side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import a_sweep
+from staged import Stage
+
+from kerasweep import Client
+from kerasweep.jobs.store.models import AttemptRecord, TrialRecord
+from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.evidence.comparison import Busy, improvements
+
+
+def attempt(start: float, end: float | None) -> AttemptRecord:
+    return AttemptRecord(0, 1, "w", start, end, None, None)
+
+
+def ended(number: int, value: float | None, at: float, epochs: int = 2) -> TrialRecord:
+    state = TrialState.COMPLETED if value is not None else TrialState.FAILED
+    return TrialRecord(
+        "abcd1234", number, state, {"units": number}, 0, 1, 0, "w", None, value, 1, epochs, {}, None, None,
+        {}, 0.0, 0.0, at,
+    )  # fmt: skip
+
+
+def test_the_time_of_training_leaves_out_pauses() -> None:
+    busy = Busy([attempt(10, 20), attempt(15, 30), attempt(100, 110), attempt(200, None)])
+    assert [busy.seconds(at) for at in (5, 12, 30, 50, 105, 150, 205)] == [0, 2, 20, 20, 25, 30, 35]
+    assert Busy([]).seconds(1.0) == 0.0
+
+
+def test_only_what_is_better_than_all_before_counts_in_the_order_of_ends() -> None:
+    trials = [ended(0, 0.5, 40), ended(1, 0.6, 20), ended(2, None, 30), ended(3, 0.55, 35), ended(4, 0.5, 50)]
+    found = list(improvements(a_sweep(), trials, [attempt(10, 60)]))
+    assert [(one.trial, one.value, one.elapsed_s, one.epochs) for one in found] == [
+        (1, 0.6, 10, 2),
+        (3, 0.55, 25, 6),
+        (0, 0.5, 30, 8),
+    ]
+    largest = list(improvements(a_sweep(goal="maximize"), trials, [attempt(10, 60)]))
+    assert [one.trial for one in largest] == [1]
+
+
+def test_a_variant_counts_once_its_last_trial_has_ended() -> None:
+    sweep = a_sweep()
+    sweep = replace(sweep, spec=sweep.spec.model_copy(update={"repeats": 2}))
+    trials = [ended(0, 0.5, 20), ended(1, 0.7, 60), ended(2, 0.8, 30), ended(3, 0.6, 40)]
+    found = list(improvements(sweep, trials, [attempt(10, 60)]))
+    assert [(one.trial, one.value, one.elapsed_s, one.epochs) for one in found] == [
+        (3, pytest.approx(0.7), 30, 4),
+        (0, pytest.approx(0.6), 50, 8),
+    ]
+
+
+@pytest.fixture
+def pair(stage: Stage) -> tuple[Sweep, Sweep]:
+    """Two sweeps that differ in their space and seed; the second found the better trial."""
+    ids = [stage.sweep(), stage.sweep(name="other", seed=8, parameters={"units": {"values": [50, 100]}})]
+    for sweep, losses in zip(ids, [[0.3, 0.2], [0.25, 0.1]], strict=True):
+        for number, loss in enumerate(losses):
+            stage.complete(sweep, number, [0.9, loss])
+    first, second = (Client().sweep(one) for one in ids)
+    return first, second
+
+
+def test_two_sweeps(pair: tuple[Sweep, Sweep], shell: Any) -> None:
+    document = json.loads(shell("compare", "mlp", "other", "-o", "json"))
+    assert list(document) == ["sweeps", "better", "note", "differences"]
+    assert (document["better"], document["note"]) == (pair[1].id, None)
+    assert list(document["sweeps"][0]) == [
+        "sweep", "name", "state", "metric", "goal", "ended", "max_trials", "elapsed_s", "epochs", "params",
+        "best_epoch", "curve", "reached_s", "reached_epochs", "value",
+    ]  # fmt: skip
+    assert [one["value"] for one in document["sweeps"][0]["curve"]] == [0.3, 0.2]
+    assert [one["reached_epochs"] for one in document["sweeps"]] == [None, 4]
+    assert document["differences"] == [
+        {"key": "parameters.learning_rate", "values": [{"values": [0.01, 0.1]}, None]},
+        {"key": "seed", "values": [7, 8]},
+    ]
+    table = shell("compare", "mlp", "other")
+    assert "other (better)" in table
+    assert "as good as the other's best after" in table
+    assert "parameters.learning_rate  {values: [0.01, 0.1]}  –" in table
+    rows = list(csv.DictReader(io.StringIO(shell("compare", "mlp", "other", "-o", "csv"))))
+    assert [row["name"] for row in rows] == ["mlp", "other"]
+    assert "<th>other</th>" in pair[0].compare(pair[1])._repr_html_()
+    assert repr(pair[0].compare(pair[1])).endswith("'other': val_loss 0.10000, 2 differences)")
+
+
+def test_a_plot(pair: tuple[Sweep, Sweep], shell: Any, tmp_path: Path) -> None:
+    shell("compare", "mlp", "other", "--plot", "both.svg")
+    assert (shell.code, shell.err) == (0, "wrote both.svg\n")
+    drawn = (tmp_path / "both.svg").read_text()
+    assert all(
+        one in drawn for one in ("seconds of training", "epochs of all trials", f"other ({pair[1].id})")
+    )
+    shell("compare", "mlp", "other", "--plot", "both.pdf")
+    assert shell.code == 2
+    assert "a plot is a file that ends in .png, .svg, .html" in shell.err
+
+
+def test_what_cannot_be_compared_is_told(pair: tuple[Sweep, Sweep], stage: Stage, shell: Any) -> None:
+    stage.sweep(name="empty")
+    assert "a sweep can be compared once a trial has ended with a value" in shell("compare", "mlp", "empty")
+    stage.complete(stage.sweep(name="largest", metric={"name": "val_loss", "goal": "maximize"}), 0)
+    told = "the values are of different metrics, minimize val_loss and maximize val_loss"
+    assert told in shell("compare", "mlp", "largest")
+    shell("compare", "mlp", "largest", "--plot", "both.png")
+    assert (shell.code, told in shell.err) == (1, True)
+    assert "The sweep files and the code are the same." in shell("compare", "mlp", "mlp")
