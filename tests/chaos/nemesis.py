@@ -178,7 +178,9 @@ def kill_worker(nemesis: Nemesis, site: Site) -> Blow:
 def kill_trainer(nemesis: Nemesis, site: Site) -> Blow:
     """A trainer dies, and its trials are retried."""
     worker = nemesis.a_worker()
-    return _kill(worker.trainers[0], f"the trainer of {worker.name}")
+    if not (trainers := worker.trainers):
+        raise NoTarget
+    return _kill(trainers[0], f"the trainer of {worker.name}")
 
 
 def kill_scheduler(nemesis: Nemesis, site: Site) -> Blow:

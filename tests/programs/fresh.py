@@ -9,6 +9,7 @@ TensorFlow is loaded once; forking before it is used is as good as starting a ne
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -33,8 +34,9 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
     train: Any = importlib.import_module("train")
     data = train.load_data()
     keras.utils.set_random_seed(order["seed"])
-    model = train.build_model(**order["params"])
-    own = train.callbacks() if hasattr(train, "callbacks") else []
+    model = train.build_model(**order["params"], **asked(train.build_model, data=data))
+    make_callbacks = getattr(train, "callbacks", None)
+    own = make_callbacks(**asked(make_callbacks, data=data, model=model)) if make_callbacks else []
     # Not before: they make Keras' default dtype policy, which the program may want to set.
     from kerasweep.workers.trainer.state.captures import StepState, read_handle
     from kerasweep.workers.trainer.state.digest import digest
@@ -48,6 +50,11 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
         name: [float(value) for value in row] for name, row in seen.history.items() if np.size(row[0]) == 1
     }
     return {"history": history, "digest": digest(model, list(map(read_handle, steps.beyond(model))))}
+
+
+def asked(function: Any, **values: Any) -> dict[str, Any]:
+    """Return those of the values that a function has arguments for."""
+    return {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
 
 
 def fed(data: dict[str, Any]) -> dict[str, Any]:

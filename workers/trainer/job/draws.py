@@ -63,6 +63,10 @@ class OwnDraws:
             finally:
                 _put(now)
 
+    def forget_traces(self) -> None:
+        """Let the next trace of each step be its first one."""
+        self._traced = {}
+
     def saved(self) -> dict[str, Any]:
         """Return all states, as containers of numbers, texts and arrays."""
         traced = {step: _as_arrays(state) for step, state in self._traced.items()}

@@ -58,6 +58,10 @@ class OwnAttributes:
         finally:
             self._inside = False
 
+    def forget_traces(self) -> None:
+        """Let the next trace of each step be its first one."""
+        self._traced = {}
+
     def saved(self) -> dict[str, Any]:
         """Return what differs from the attributes that `build_model` left, in plain containers."""
         traced = {step: self._changed(found) for step, found in self._traced.items()}

@@ -46,6 +46,10 @@ class StepState:
         """
         self._captures[step] = tuple(captures)
 
+    def forget_traces(self) -> None:
+        """Let the next trace of each step tell all that it captures."""
+        self._captures = {}
+
     def beyond(self, model: keras.Model) -> list[tf.Tensor]:
         """Return the handles of the variables that neither the model nor its optimizers list, in order.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.random.seed_generator import global_seed_generator as global_generator
 from numpy.typing import NDArray
 
@@ -34,8 +33,14 @@ from kerasweep.workers.trainer.state.captures import (
     read_handle,
     write_handle,
 )
-from kerasweep.workers.trainer.state.checkpoint import Checkpoint, match_variables, take_variables
+from kerasweep.workers.trainer.state.checkpoint import (
+    Checkpoint,
+    build_optimizer,
+    match_variables,
+    take_variables,
+)
 from kerasweep.workers.trainer.state.files import TOO_LARGE, TrialFiles
+from kerasweep.workers.trainer.state.logged import flat_logs, as_number
 from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
@@ -127,6 +132,8 @@ class TrialRun:
     pipelines: Pipelines = field(init=False)
     attributes: OwnAttributes | None = field(init=False)
     files: TrialFiles = field(init=False)
+    compiled_again: bool = field(default=False, init=False)  # by a callback
+    _compiled: object = field(init=False)
     _started_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +142,7 @@ class TrialRun:
         streams = [part for part in (self.train, self.validation) if isinstance(part, Stream)]
         self.pipelines = Pipelines([part.dataset for part in streams])
         self.files = TrialFiles(self.source.place, self.order.bundle)
+        self._compiled = getattr(self.model, "_compile_config", None)  # each `compile` replaces it
         # Without code of the job's between the steps nothing changes them.
         changing = self.callbacks.run_job_code or self.model.run_eagerly
         self.attributes = OwnAttributes(self.model) if changing else None
@@ -175,6 +183,24 @@ class TrialRun:
         """Begin the next epoch."""
         self.start_clock()
         self.callbacks.epoch_begin(self.epoch + 1)
+        self._notice_compiling()
+
+    def _notice_compiling(self) -> None:
+        """Let the steps of a model that a callback has compiled again be traced as they are now."""
+        if self._compiled is (present := getattr(self.model, "_compile_config", None)):
+            return
+        self._compiled = present
+        build_optimizer(self.model)
+        self.model.train_function = self.model.test_function = None  # traced where the run listens
+        for traced in (self.steps, self.draws, self.attributes):
+            if traced is not None:
+                traced.forget_traces()
+        if not self.compiled_again:
+            self.compiled_again = True
+            self.notes.append(
+                "a callback compiled the model again, which no checkpoint holds: a resumed trial is trained "
+                "again from its last checkpoint before that, or from the beginning"
+            )
 
     def start_clock(self) -> None:
         """Count the epoch's time from now on."""
@@ -207,10 +233,11 @@ class TrialRun:
             JobError: the model does not report the sweep's metric.
         """
         reported = {
-            name: value if (plain := _number(value)) is None else plain for name, value in _flat(logs)
+            name: value if (plain := as_number(value)) is None else plain for name, value in flat_logs(logs)
         }
         shared = self.callbacks.epoch_end(self.epoch + 1, reported)
-        metrics = {name: plain for name, value in shared.items() if (plain := _number(value)) is not None}
+        self._notice_compiling()
+        metrics = {name: plain for name, value in shared.items() if (plain := as_number(value)) is not None}
         self.epoch += 1
         self.seconds = time.monotonic() - self._started_at_s
         if self.best.metric in shared:
@@ -238,6 +265,7 @@ class TrialRun:
         manifest = {
             "trial": [self.order.sweep, self.order.trial],
             "epoch": self.epoch,
+            "compiled_again": self.compiled_again,
             "stop_training": bool(getattr(self.model, "stop_training", False)),
             "variables": names,
             "best": best,
@@ -262,11 +290,7 @@ class TrialRun:
             ValueError, LookupError, TypeError: the callbacks differ, or the content is malformed.
         """
         manifest, arrays = checkpoint.manifest, checkpoint.arrays
-        if manifest["trial"] != [self.order.sweep, self.order.trial]:
-            raise ValueError(f"the checkpoint belongs to trial {manifest['trial']}")
-        found = [type(callback).__name__ for callback in self.callbacks.all]
-        if found != [content["type"] for content in manifest["callbacks"]]:
-            raise ValueError("the checkpoint has other callbacks than the job")
+        self._expect(manifest)
         reader = StateReader(arrays)
         self.draws.restore(reader.value(manifest["draws"]))
         if self.attributes is not None:
@@ -296,6 +320,16 @@ class TrialRun:
             self.files.restore(contents, self.callbacks.all)
             self.callbacks.continue_logs()
         self.model.stop_training, self.epoch = stop_training, epoch
+
+    def _expect(self, manifest: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that this run cannot resume from."""
+        if manifest["trial"] != [self.order.sweep, self.order.trial]:
+            raise ValueError(f"the checkpoint belongs to trial {manifest['trial']}")
+        if manifest.get("compiled_again"):
+            raise ValueError("a callback had compiled the model again, which the job has to repeat")
+        found = [type(callback).__name__ for callback in self.callbacks.all]
+        if found != [content["type"] for content in manifest["callbacks"]]:
+            raise ValueError("the checkpoint has other callbacks than the job")
 
     def _saved_files(self, writer: StateWriter) -> dict[str, Any] | None:
         found = self.files.take()
@@ -350,21 +384,3 @@ def _pair(
 
 def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:
     return {} if getattr(callback, "stateless", False) else writer.attributes(callback)
-
-
-def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield logs by name; a step that reports each of `self.metrics` nests those of `compile`."""
-    for name, value in logs.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value)
-        else:
-            yield name, value
-
-
-def _number(value: Any) -> float | None:
-    """Return a metric as a float; None if it is not one number."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    return float(array.reshape(())) if array.size == 1 else None
