@@ -40,7 +40,7 @@ from kerasweep.workers.trainer.state.checkpoint import (
     take_variables,
 )
 from kerasweep.workers.trainer.state.files import TOO_LARGE, TrialFiles
-from kerasweep.workers.trainer.state.logged import flat_logs, as_number
+from kerasweep.workers.trainer.state.logged import as_number, flat_logs
 from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
 from kerasweep.workers.trainer.state.values import StateReader, StateWriter
 
