@@ -11,11 +11,11 @@ from sqlalchemy import Connection, and_, case, func, or_, select, tuple_
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.fleet import Fleet
-from kerasweep.jobs.store.models import NewTrial, SweepRecord, TrialRecord
+from kerasweep.jobs.store.models import EarlierResult, NewTrial, SweepRecord, TrialRecord
 from kerasweep.jobs.store.ranking import among_best
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
-from kerasweep.jobs.store.sql.rows import storable, trial_of, write_journal
+from kerasweep.jobs.store.sql.rows import read_earlier, storable, trial_of, write_journal
 from kerasweep.jobs.trial import COUNTED, FINAL, Answer, SweepState, TrialState, sources_of
 
 #: What may replace an earlier request: a cancel is final, and a resume replaces only a pause.
@@ -105,6 +105,10 @@ class Decision:
         counted = case((t.trials.c.state.in_(COUNTED), t.trials.c.value))
         query = select(counted).where(self._mine, t.trials.c.number < count).order_by(t.trials.c.number)
         return list(self._conn.execute(query).scalars())
+
+    def earlier(self) -> list[EarlierResult]:
+        """Return what the sweep learns from an earlier one, in order."""
+        return read_earlier(self._conn, self.sweep.id)
 
     def rung_values(self, first: int = 0) -> dict[int, dict[int, float]]:
         """Return the values at rungs of the trials from number `first` on, by number and epoch."""

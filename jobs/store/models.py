@@ -84,6 +84,27 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class EarlierResult:
+    """A result of an earlier sweep that a sweep learns from: a point of its own space.
+
+    Args:
+        source: the id of the earlier sweep.
+        trial: the number of the trial there.
+        state: its state there; `failed` if it diverged.
+        params: the values, as in this sweep.
+        value: of this sweep's metric; None if it diverged.
+        rungs: the best value by each rung of this sweep that it reached, by epoch.
+    """
+
+    source: str
+    trial: int
+    state: TrialState
+    params: Mapping[str, Any]
+    value: float | None
+    rungs: Mapping[int, float]
+
+
+@dataclass(frozen=True)
 class Claim:
     """What a worker needs to train a trial that it has just claimed.
 

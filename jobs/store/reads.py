@@ -15,6 +15,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.decision import count_settled, count_states, no_such_trial, read_rungs
 from kerasweep.jobs.store.models import (
     AttemptRecord,
+    EarlierResult,
     EpochRecord,
     JournalEntry,
     LogLine,
@@ -24,7 +25,15 @@ from kerasweep.jobs.store.models import (
 from kerasweep.jobs.store.ranking import ranked
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
-from kerasweep.jobs.store.sql.rows import artifact_of, attempt_of, journal_of, read_sweep, sweep_of, trial_of
+from kerasweep.jobs.store.sql.rows import (
+    artifact_of,
+    attempt_of,
+    journal_of,
+    read_earlier,
+    read_sweep,
+    sweep_of,
+    trial_of,
+)
 from kerasweep.jobs.store.tail import LogTail, lines_of
 from kerasweep.jobs.trial import COUNTED, SweepState, TrialKey, TrialState
 from kerasweep.jobs.variants import ranked_variants
@@ -124,6 +133,11 @@ class RecordReads:
         """Return the values at rungs of the trials from number `first` on, by number and epoch."""
         with self._db.reading() as conn:
             return read_rungs(conn, sweep, first)
+
+    def earlier(self, sweep: str) -> list[EarlierResult]:
+        """Return what a sweep learns from an earlier one, in order."""
+        with self._db.reading() as conn:
+            return read_earlier(conn, sweep)
 
     def best(self, sweep: SweepRecord, limit: int | None = 1) -> list[TrialRecord]:
         """Return the best trials that count, up to `limit`, best first; ties by lower number.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
@@ -12,7 +12,7 @@ from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.store.decision import Decision as Decision
 from kerasweep.jobs.store.faults.setbacks import count_alike
 from kerasweep.jobs.store.faults.verdict import Record, judge
-from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.models import EarlierResult, SweepRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.moves import TrialRow, end_attempt, lock_sweep, lock_trials, state_after
@@ -39,8 +39,10 @@ class SweepRecords:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def create_sweep(self, sweep: SweepRecord) -> None:
-        """Add a sweep without trials; its times are on the store's clock."""
+    def create_sweep(self, sweep: SweepRecord, earlier: Sequence[EarlierResult] = ()) -> None:
+        """Add a sweep without trials, with what it learns from an earlier one; its times are on the store's
+        clock.
+        """
         with self._db.writing() as conn:
             now = self._db.now(conn)
             conn.execute(
@@ -61,6 +63,11 @@ class SweepRecords:
             )
             reason = f"{sweep.name}, up to {sweep.max_trials} trials"
             write_journal(conn, now, sweep.id, "submitted", reason, state=sweep.state)
+            if earlier:
+                rows = [_row_of(sweep.id, number, one) for number, one in enumerate(earlier)]
+                conn.execute(t.earlier.insert(), rows)
+                told = f"{len(earlier)} results of sweep {earlier[0].source}"
+                write_journal(conn, now, sweep.id, "learns from", told)
 
     @contextmanager
     def deciding(self, sweep: str) -> Iterator[Decision]:
@@ -148,6 +155,11 @@ class SweepRecords:
         with self.deciding(key.sweep) as decision:
             if decision.trial_state(key.trial) not in FINAL:
                 decision.move_or_ask(TrialState.CANCELLED, Answer.CANCEL, key.trial, reason)
+
+
+def _row_of(sweep: str, number: int, one: EarlierResult) -> dict[str, Any]:
+    where = {"sweep": sweep, "number": number, "source": one.source, "trial": one.trial, "state": one.state}
+    return {**where, "params": dict(one.params), "value": one.value, "rungs": sorted(one.rungs.items())}
 
 
 def _take_back(conn: Connection, sweep: str, late: ColumnElement[bool], now: float) -> list[TrialKey]:

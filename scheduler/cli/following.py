@@ -18,7 +18,7 @@ from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, comma
 from kerasweep.scheduler.cli.dashboards import expect_installed, shown_beside
 from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import DocumentStream, OutputFormat, console, emit, line, say, show
-from kerasweep.scheduler.cli.submitting import EngineName, NewName, file_in
+from kerasweep.scheduler.cli.submitting import EngineName, NewName, WarmFrom, file_in, say_warm_start
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.attendance import Attendance
 from kerasweep.scheduler.client.client import Client
@@ -58,6 +58,7 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
     "kerasweep run sweep.yaml --dashboard",
     "kerasweep run --resume mlp",
     "kerasweep run sweep.yaml -o json > winner.json",
+    "kerasweep run wider.yaml --warm-from mlp",
 )
 def run(
     client: Client,
@@ -81,6 +82,7 @@ def run(
     engine: Annotated[
         EngineName, typer.Option(help="How to train; see `kerasweep submit --help`.")
     ] = EngineName.AUTO,
+    warm_from: WarmFrom = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Also show it in a browser while it runs.")
     ] = False,
@@ -95,7 +97,7 @@ def run(
     """
     if dashboard:
         expect_installed()
-    sweep = _begin(client, file, resume, name, engine)
+    sweep = _begin(client, file, resume, name, engine, warm_from)
     if not sweep.state.final:
         words, again = (*worker.words, f"--engine={engine}"), f"run --resume {sweep.handle}"
         train_here(client, sweep, words, output, again=again, dashboard=dashboard)
@@ -103,7 +105,12 @@ def run(
 
 
 def _begin(
-    client: Client, file: Path | None, resume: str | None, name: str | None, engine: EngineName
+    client: Client,
+    file: Path | None,
+    resume: str | None,
+    name: str | None,
+    engine: EngineName,
+    warm_from: str | None,
 ) -> Sweep:
     """Submit the sweep, or find the one to resume, which may be paused."""
     if (file is None) == (resume is None):
@@ -112,7 +119,11 @@ def _begin(
         )
     expect_keras()
     if file is not None:
-        return client.submit(file_in(file), name=name, engine=engine)
+        sweep = client.submit(file_in(file), name=name, engine=engine, warm_from=warm_from)
+        say_warm_start(sweep)
+        return sweep
+    if warm_from is not None:
+        raise InputError("--warm-from is for a new sweep, got it with --resume; leave it out")
     return client.sweep(str(resume))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.show import tables
 
 if TYPE_CHECKING:
@@ -64,18 +65,32 @@ NewName = Annotated[
 ]
 
 
+WarmFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--warm-from",
+        metavar="SWEEP",
+        help="Let the method learn from an earlier sweep too.",
+        autocompletion=completion.sweeps,
+        show_default=False,
+    ),
+]
+
+
 @command(
     RUN,
     "kerasweep submit sweep.yaml",
     "id=$(kerasweep submit sweep.yaml)",
     "kerasweep submit sweep.yaml -o json",
     "kerasweep submit sweep.yaml --dry-run",
+    "kerasweep submit wider.yaml --warm-from mlp",
 )
 def submit(
     client: Client,
     file: SweepFile,
     name: NewName = None,
     engine: SweepEngine = EngineName.AUTO,
+    warm_from: WarmFrom = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the sweep and show its first trials; write nothing.")
     ] = False,
@@ -86,10 +101,13 @@ def submit(
     It is validated, recorded and queued; it starts as soon as a worker is running.
     """
     if dry_run:
-        _rehearse(client, file_in(file), name, engine, output)
+        _rehearse(client, file_in(file), name, engine, warm_from, output)
         return
-    sweep = client.submit(file_in(file), name=name, engine=engine)
-    document = {"sweep": sweep.id, "name": sweep.name, "trials": sweep.record.max_trials}
+    sweep = client.submit(file_in(file), name=name, engine=engine, warm_from=warm_from)
+    document: dict[str, Any] = {"sweep": sweep.id, "name": sweep.name, "trials": sweep.record.max_trials}
+    say_warm_start(sweep)
+    if sweep.warm_start is not None:
+        document["warm_start"] = asdict(sweep.warm_start)
     if output is not OutputFormat.TABLE:
         emit(document, output, lambda: tables.facts_of(document))
         return
@@ -102,12 +120,28 @@ def submit(
             say(f"waiting: {waiting}")
 
 
-def _rehearse(client: Client, file: Path, name: str | None, engine: EngineName, output: OutputFormat) -> None:
+def say_warm_start(sweep: Sweep) -> None:
+    """Say what a sweep learns from an earlier one, if it does."""
+    if sweep.warm_start is not None:
+        for line in wording.warm_start(sweep.warm_start):
+            say(line)
+
+
+def _rehearse(
+    client: Client,
+    file: Path,
+    name: str | None,
+    engine: EngineName,
+    warm_from: str | None,
+    output: OutputFormat,
+) -> None:
     """Submit into a temporary store, and show the first trials that it decides on."""
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
         settings = replace(client.settings, home=folder, broker_url="", store_url="", artifacts_url="")
         with Client(settings) as there:
-            sweep = there.submit(file, name=name, engine=engine)
+            earlier = None if warm_from is None else client.sweep(warm_from)
+            sweep = there.submit(file, name=name, engine=engine, warm_from=earlier)
+            say_warm_start(sweep)
             documents = [report.trial_document(one) for one in sweep.trial_list()[:_REHEARSED]]
             most, metric, spec = sweep.record.max_trials, sweep.spec.metric.name, sweep.spec
     emit(documents, output, lambda: tables.trials(documents, metric, spec.space().dimensions))

@@ -52,6 +52,7 @@ class Client(Connections):
         job_folder: str | Path | None = None,
         name: str | None = None,
         engine: str = "auto",
+        warm_from: str | Sweep | None = None,
     ) -> Sweep:
         """Submit a sweep; it starts as soon as a worker is running.
 
@@ -61,14 +62,19 @@ class Client(Connections):
                 one.
             name: a name that replaces the sweep file's.
             engine: auto, fit or pack.
+            warm_from: an earlier sweep whose results the method learns from; `Sweep.warm_start` of the sweep
+                returned says what was taken.
 
         Raises:
-            InputError: the sweep file or the job is not valid; nothing was written.
+            InputError: the sweep file or the job is not valid, or nothing can be learned from the earlier
+                sweep; nothing was written.
+            NotFound: there is no such earlier sweep.
             OutOfReach: the store, the artifacts or Redis do not respond.
         """
         from kerasweep.scheduler.client.sweep import Sweep
         from kerasweep.scheduler.deciding.submission import submit
 
+        earlier = self.sweep(warm_from) if isinstance(warm_from, str) else warm_from
         done = submit(
             source if isinstance(source, Mapping) else Path(source),
             records=self.records,
@@ -77,6 +83,7 @@ class Client(Connections):
             engine=engine,
             folder=None if job_folder is None else Path(job_folder),
             name=name,
+            warm_from=None if earlier is None else (earlier.client.records, earlier.id),
         )
         self.mark_artifacts()
         return Sweep(self, done.sweep)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TrialRecord,
     )
     from kerasweep.jobs.variants import Variant
+    from kerasweep.scheduler.deciding.warming import WarmStart
 
 Document = dict[str, Any]
 
@@ -329,3 +330,11 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Document:
 def _is_value(path: str) -> bool:
     """A parameter's value may itself be a mapping, such as a schedule, and is kept whole."""
     return path.startswith("params.")
+
+
+def warm_start_of(sweep: SweepRecord) -> WarmStart | None:
+    """Return what a sweep learns from an earlier one; None if it was submitted without one."""
+    from kerasweep.scheduler.deciding.warming import WarmStart
+
+    told = sweep.source.get("warm")
+    return None if told is None else WarmStart(**told)

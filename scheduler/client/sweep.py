@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.client.connections import Connections
     from kerasweep.scheduler.client.inspection import Bench
     from kerasweep.scheduler.deciding.replay import Replay
+    from kerasweep.scheduler.deciding.warming import WarmStart
     from kerasweep.scheduler.evidence.certificate import Certificate
     from kerasweep.scheduler.evidence.comparison import Comparison
 
@@ -67,6 +68,11 @@ class Sweep(Requests):
     def spec(self) -> SweepSpec:
         """The sweep file's content, validated."""
         return self.record.spec
+
+    @property
+    def warm_start(self) -> WarmStart | None:
+        """What it learns from an earlier sweep; None if it was submitted without one."""
+        return report.warm_start_of(self.record)
 
     @property
     def state(self) -> SweepState:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kerasweep.scheduler.deciding.warming import WarmStart
 
 NOTHING = "–"
 _FULL, _EMPTY = "━", "─"
@@ -137,3 +140,15 @@ def outcome(given: str | None) -> str:
     if kind == "released":
         return {"queued": "interrupted, queued again"}.get(what, what)
     return given
+
+
+def warm_start(told: WarmStart) -> list[str]:
+    """Say what a sweep learns from an earlier one, and what was left out."""
+    lines = [f"learns from {told.taken} of the {count(told.trials, 'trial')} of {told.name} ({told.sweep})"]
+    for reason, trials in told.left_out.items():
+        lines.append(f"left out: {count(trials, 'trial')}, since {reason}")
+    if told.ignored:
+        lines.append(f"ignored, since this sweep does not have it: {', '.join(told.ignored)}")
+    if told.repeated:
+        lines.append(f"{count(told.repeated, 'start point')} of this sweep had been tried there")
+    return lines

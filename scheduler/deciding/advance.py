@@ -51,11 +51,12 @@ class Basis:
     trials: tuple[Observation, ...]
     wanted: int
     learned: int | None = None
+    earlier: tuple[Observation, ...] = ()
 
     def suggest(self) -> Thought:
         """Ask the search method."""
         with self.memory.sampler(self.spec) as sampler:
-            return Thought(self, sampler.suggest(self.trials, self.wanted, self.learned))
+            return Thought(self, sampler.suggest(self.trials, self.wanted, self.learned, self.earlier))
 
     def still_holds(self, now: Basis) -> bool:
         """Tell whether suggestions made on this basis may be written on the current one.
@@ -184,7 +185,8 @@ def _basis(decision: Decision, memory: Memory, rule: StoppingRule | None, total:
     until = total
     while until < limit and (rule is None or rule.learned(until) == learned):
         until = limit if rule is None or learned is None else until + 1
-    return Basis(decision.sweep.spec, memory, memory.observe(decision, learned), until - total, learned)
+    trials, earlier = memory.observe(decision, learned), memory.earlier(decision, learned)
+    return Basis(decision.sweep.spec, memory, trials, until - total, learned, earlier)
 
 
 def _close_spent(decision: Decision, total: int) -> None:

@@ -14,12 +14,13 @@ from operator import is_
 from weakref import WeakKeyDictionary
 
 from kerasweep.jobs.store.decision import Decision
-from kerasweep.jobs.store.models import TrialRecord
+from kerasweep.jobs.store.models import EarlierResult, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, FINAL
 from kerasweep.scheduler.deciding.rungs import (
     at_height,
+    earlier_observed,
     height_of,
     observation_of,
     observation_of_variant,
@@ -43,6 +44,8 @@ class Memory:
         self._records: dict[int, TrialRecord] = {}  # in a sweep with repeats
         self._variants: dict[int, Observation] = {}  # there, those of which every trial has ended
         self._samplers: list[Sampler] = []
+        self._earlier: list[EarlierResult] | None = None
+        self._earlier_at: dict[int | None, tuple[Observation, ...]] = {}
         self._height: int | None = None
         self._plain: list[Observation] = []
         self._at_height: list[Observation] = []
@@ -62,6 +65,15 @@ class Memory:
     def values(self, decision: Decision, count: int) -> list[float | None]:
         """Return the values of the first `count` variants, which have ended; None if one does not count."""
         return [one.value for one in self.observe(decision, None)[:count]]
+
+    def earlier(self, decision: Decision, learned: int | None) -> tuple[Observation, ...]:
+        """Return what is learned from an earlier sweep, compared as the trials last observed are."""
+        if self._earlier is None:
+            self._earlier = decision.earlier()
+        height = self._height if learned else None
+        if height not in self._earlier_at:
+            self._earlier_at[height] = earlier_observed(self._earlier, height)
+        return self._earlier_at[height]
 
     @contextmanager
     def sampler(self, spec: SweepSpec) -> Iterator[Sampler]:

@@ -16,13 +16,19 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from typing import Any
 
-from kerasweep.jobs.store.models import JournalEntry, SweepRecord, TrialRecord
+from kerasweep.jobs.store.models import EarlierResult, JournalEntry, SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
 from kerasweep.jobs.variants import seed_of, variants_of
-from kerasweep.scheduler.deciding.rungs import WRITES_MODEL, observed
-from kerasweep.scheduler.samplers import Observation, packages_of, sampler_for
+from kerasweep.scheduler.deciding.rungs import (
+    WRITES_MODEL,
+    earlier_observed,
+    height_of,
+    observation_of,
+    observed,
+)
+from kerasweep.scheduler.samplers import Suggestion, packages_of, sampler_for
 from kerasweep.scheduler.stopping import Track, patience_for, rule_for
 from kerasweep.scheduler.stopping.halving import HalvingRule
 
@@ -52,7 +58,8 @@ def replay(records: Records, sweep: SweepRecord) -> Replay:
     """Decide a sweep again, as far as it has come."""
     journal = records.journal(sweep.id)
     outcomes = {(one.trial, one.number): one.outcome or "" for one in records.attempts(sweep.id)}
-    again = Retelling(sweep.spec, records.trials(sweep.id), records.rung_values(sweep.id), outcomes)
+    trials, rungs = records.trials(sweep.id), records.rung_values(sweep.id)
+    again = Retelling(sweep.spec, trials, rungs, outcomes, records.earlier(sweep.id))
     difference = next(again.differences(journal), None)
     if difference is None:
         difference = next(_contradictions(records, sweep, again.trials), None)
@@ -72,6 +79,7 @@ class Retelling:
         trials: as currently recorded, by number.
         rungs: their values at rungs.
         outcomes: the outcomes of attempts, by trial and attempt.
+        earlier: what the sweep learns from an earlier one.
     """
 
     def __init__(
@@ -80,7 +88,9 @@ class Retelling:
         trials: Sequence[TrialRecord],
         rungs: Mapping[int, Mapping[int, float]],
         outcomes: Mapping[tuple[int, int], str],
+        earlier: Sequence[EarlierResult] = (),
     ) -> None:
+        self._earlier = earlier
         self.trials, self.decisions = trials, 0
         self._spec, self._rungs, self._outcomes = spec, rungs, outcomes
         self._rule, self._sampler = rule_for(spec), sampler_for(spec)
@@ -119,7 +129,7 @@ class Retelling:
             learned = self._learned(number)
             alike = [one for one in numbers[place::times] if self._learned(one) == learned]
             ours = next((n for n, one in enumerate(alike) if self.trials[one].by_hand), len(alike))
-            found = [] if not ours else self._sampler.suggest(self._seen(learned), ours, learned)
+            found = [] if not ours else self._suggest(ours, learned)
             if ours and not found:
                 yield f"trial {number}: the method has no point here, but one is on record"
             added = numbers[place : place + max(1, len(found)) * times]
@@ -143,10 +153,13 @@ class Retelling:
     def _learned(self, number: int) -> int | None:
         return self._rule.learned(number) if self._rule else None
 
-    def _seen(self, learned: int | None) -> tuple[Observation, ...]:
-        """Return the trials as the search method saw them."""
+    def _suggest(self, wanted: int, learned: int | None) -> Sequence[Suggestion]:
+        """Ask the search method what it would propose after the trials so far."""
         then = [self._as_it_was(self.trials[number]) for number in range(len(self._states))]
-        return observed(self._spec, then, self._reached, learned)
+        seen = observed(self._spec, then, self._reached, learned)
+        first = [observation_of(one) for one in then[:learned]] if learned else []
+        height = height_of(self._spec, first, self._reached) if learned else None
+        return self._sampler.suggest(seen, wanted, learned, earlier_observed(self._earlier, height))
 
     def _as_it_was(self, trial: TrialRecord) -> TrialRecord:
         state = self._states[trial.number]

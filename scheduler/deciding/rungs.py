@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import islice
 
 from kerasweep.jobs.store.decision import Decision
-from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+from kerasweep.jobs.store.models import EarlierResult, SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
-from kerasweep.jobs.trial import COUNTED, TrialState
+from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 from kerasweep.jobs.variants import Variant
 from kerasweep.scheduler.samplers import Observation
 from kerasweep.scheduler.stopping import StoppingRule, Track, rule_for
@@ -136,6 +136,28 @@ def at_height(trial: Observation, at: Mapping[int, float], height: int | None) -
 def unknown(trial: Observation) -> Observation:
     """Return a trial whose result is not learned from."""
     return replace(trial, value=None, known=trial.state is TrialState.FAILED)
+
+
+def earlier_observed(earlier: Sequence[EarlierResult], height: int | None) -> tuple[Observation, ...]:
+    """Return the results of an earlier sweep as a search method sees them, numbered below 0.
+
+    Args:
+        earlier: as recorded.
+        height: the rung at which this sweep's trials are compared; None for their final values.
+    """
+    seen = [
+        Observation(
+            number,
+            dict(one.params),
+            one.state,
+            one.value,
+            FailureClass.DIVERGED if one.state is TrialState.FAILED else None,
+        )
+        for number, one in enumerate(earlier, start=-len(earlier))
+    ]
+    if height is None:
+        return tuple(seen)
+    return tuple(at_height(one, result.rungs, height) for one, result in zip(seen, earlier, strict=True))
 
 
 def track_of(trial: TrialRecord, at: Mapping[int, float]) -> Track:

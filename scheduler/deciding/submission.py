@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
-from kerasweep.jobs.store.models import SweepRecord
+from kerasweep.jobs.store.models import EarlierResult, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.sheet import read_sheet
@@ -22,6 +22,7 @@ from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance, send_hints
 from kerasweep.scheduler.deciding.origin import source_of
+from kerasweep.scheduler.deciding.warming import take
 from kerasweep.scheduler.samplers import settled
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def submit(
     engine: str = "auto",
     folder: Path | None = None,
     name: str | None = None,
+    warm_from: tuple[Records, str] | None = None,
 ) -> Submitted:
     """Submit a sweep.
 
@@ -55,9 +57,11 @@ def submit(
         engine: auto, fit or pack.
         folder: what the job's path is relative to; by default the sweep file's folder, or the current one.
         name: a name that replaces the sweep file's.
+        warm_from: an earlier sweep to learn from: where it is recorded, and its name.
 
     Raises:
-        InputError: the sweep file or the job is not valid; nothing was written.
+        InputError: the sweep file or the job is not valid, or the earlier sweep teaches nothing; nothing was
+            written.
         OutOfReach: Redis, the store or the artifacts do not respond; nothing was submitted, or the message
             says that this is unknown. Once the sweep is recorded, an outage is only logged.
     """
@@ -65,10 +69,21 @@ def submit(
     spec = settled(spec)
     job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
     packed = pack_job(spec, job, lines)
+    earlier, origin = _earlier(spec, warm_from, source_of(job))
     if queue:
         queue.ping()
-    sweep = _record(spec, packed, source_of(job), engine, records, artifacts)
+    sweep = _record(spec, packed, origin, engine, records, artifacts, earlier)
     return Submitted(sweep, begin(records, queue, sweep))
+
+
+def _earlier(
+    spec: SweepSpec, warm_from: tuple[Records, str] | None, origin: Mapping[str, Any]
+) -> tuple[Sequence[EarlierResult], Mapping[str, Any]]:
+    """Return what to learn from an earlier sweep, and the origin of this one with a word about it."""
+    if warm_from is None:
+        return (), origin
+    earlier, told = take(*warm_from, spec)
+    return earlier, {**origin, "warm": asdict(told)}
 
 
 def _read(
@@ -101,6 +116,7 @@ def _record(
     engine: str,
     records: Records,
     artifacts: Artifacts,
+    earlier: Sequence[EarlierResult],
 ) -> SweepRecord:
     """Store the bundle and record the sweep, without trials yet."""
     key = f"bundles/{packed.sha256}.zip"
@@ -119,18 +135,18 @@ def _record(
         created_at=0.0,
         finished_at=None,
     )
-    record(records, sweep)
+    record(records, sweep, earlier)
     return sweep
 
 
-def record(records: Records, sweep: SweepRecord) -> None:
-    """Record a sweep, without trials yet.
+def record(records: Records, sweep: SweepRecord, earlier: Sequence[EarlierResult] = ()) -> None:
+    """Record a sweep, without trials yet, with what it learns from an earlier one.
 
     Raises:
         OutOfReach: the store does not respond; the message says that it may have been recorded.
     """
     try:
-        records.create_sweep(sweep)
+        records.create_sweep(sweep, earlier)
     except OutOfReach as exc:
         remedy = (
             f"It is unknown whether sweep {sweep.id} was recorded: `kerasweep status {sweep.id}` shows it "

@@ -29,7 +29,11 @@ class GridSampler:
         self._cut = max_trials is not None and max_trials < self._size
 
     def suggest(
-        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        self,
+        trials: Sequence[Observation],
+        wanted: int,
+        learned: int | None = None,
+        earlier: Sequence[Observation] = (),
     ) -> list[Suggestion]:
         start = sum(not trial.by_hand for trial in trials)
         stop = start + wanted

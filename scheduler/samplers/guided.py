@@ -59,27 +59,29 @@ class GuidedSampler:
         self._teaching = Teaching(maximize)
 
     def suggest(
-        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        self,
+        trials: Sequence[Observation],
+        wanted: int,
+        learned: int | None = None,
+        earlier: Sequence[Observation] = (),
     ) -> list[Suggestion]:
         draws = Draws(self._space, self._seed, trials)
-        points = self._points(len(trials), learned)
+        startup = max(0, self._startup_trials - sum(one.known for one in earlier))
+        points = self._points(len(trials), learned, startup)
         suggestions: list[Suggestion] = []
         for number in range(len(trials), len(trials) + wanted):
-            if self._is_unguided(number, learned):
+            if _is_unguided(number, learned, startup):
                 suggestion = self._start(number, draws, points)
             else:
-                suggestion = self._guided(number, trials, suggestions, draws, learned)
+                suggestion = self._guided(number, trials, suggestions, draws, learned, earlier)
             if suggestion is None:
                 break
             draws.note(suggestion.params)
             suggestions.append(suggestion)
         return suggestions
 
-    def _is_unguided(self, number: int, learned: int | None) -> bool:
-        return number < self._startup_trials or (learned == 0 and bool(self._startup_trials))
-
-    def _points(self, start: int, learned: int | None) -> Iterator[Params] | None:
-        if not self._sobol or not self._is_unguided(start, learned):
+    def _points(self, start: int, learned: int | None, startup: int) -> Iterator[Params] | None:
+        if not self._sobol or not _is_unguided(start, learned, startup):
             return None
         return Sobol(self._space, self._seed).points(start)
 
@@ -95,14 +97,19 @@ class GuidedSampler:
         suggestions: Sequence[Suggestion],
         draws: Draws,
         learned: int | None,
+        earlier: Sequence[Observation],
     ) -> Suggestion | None:
         count = max(0, number - self._parallel + 1) if learned is None else learned
-        results = self._teaching.of_first(count, trials) if count <= len(trials) else None
+        results = self._teaching.of_first(count, trials, earlier) if count <= len(trials) else None
         if results is None:
             return None
         known = [one.params for one in trials[count:number]] + [one.params for one in suggestions]
         undecided = known[: number - count]
-        reason = f"{_TITLES[self._model]} on the results of {count} trials, with {len(undecided)} undecided"
+        before = f" and {len(earlier)} of an earlier sweep" if earlier else ""
+        reason = (
+            f"{_TITLES[self._model]} on the results of {count} trials{before}, "
+            f"with {len(undecided)} undecided"
+        )
         params = self._ask(number, results, undecided, draws)
         if params is not None:
             return Suggestion(params, reason)
@@ -126,6 +133,10 @@ class GuidedSampler:
         from kerasweep.scheduler.samplers.optuna_study import TemporaryStudies
 
         return TemporaryStudies(self._space, self._model, self._threads)
+
+
+def _is_unguided(number: int, learned: int | None, startup: int) -> bool:
+    return number < startup or (learned == 0 and startup > 0)
 
 
 def _drawn(draws: Draws, number: int, reason: str) -> Suggestion | None:

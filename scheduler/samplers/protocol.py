@@ -69,7 +69,11 @@ class Sampler(Protocol):
     """
 
     def suggest(
-        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        self,
+        trials: Sequence[Observation],
+        wanted: int,
+        learned: int | None = None,
+        earlier: Sequence[Observation] = (),
     ) -> list[Suggestion]:
         """Return the next trials, as far as they can be decided now.
 
@@ -78,6 +82,7 @@ class Sampler(Protocol):
             wanted: how many more the budget allows.
             learned: how many of the first trials to learn from, if a stopping rule says so; all of them have
                 ended.
+            earlier: results of an earlier sweep to learn from, numbered below 0, oldest first.
 
         Returns:
             Suggestions for the numbers len(trials), len(trials) + 1 and so on: at most `wanted`, fewer if a

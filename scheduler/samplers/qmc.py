@@ -82,7 +82,11 @@ class QmcSampler:
         self._space, self._seed = space, seed
 
     def suggest(
-        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        self,
+        trials: Sequence[Observation],
+        wanted: int,
+        learned: int | None = None,
+        earlier: Sequence[Observation] = (),
     ) -> list[Suggestion]:
         draws = Draws(self._space, self._seed, trials)
         suggestions: list[Suggestion] = []

@@ -28,11 +28,20 @@ class Teaching:
         self._maximize = maximize
         self._clear()
 
-    def of_first(self, count: int, trials: Sequence[Observation]) -> list[Result] | None:
-        """Return what the first `count` trials teach, by number, as losses; None if one has not ended."""
-        if len(self._seen) > count or not all(map(is_, self._seen, trials)):
+    def of_first(
+        self, count: int, trials: Sequence[Observation], earlier: Sequence[Observation] = ()
+    ) -> list[Result] | None:
+        """Return what the first `count` trials teach, by number, as losses; None if one has not ended.
+
+        Args:
+            count: the number of trials to learn from.
+            trials: at least as many, by number.
+            earlier: results of an earlier sweep, which count as older than all trials.
+        """
+        told = [*earlier, *trials[:count]]
+        if len(self._seen) > len(told) or not all(map(is_, self._seen, told)):
             self._clear()
-        for trial in trials[len(self._seen) : count]:
+        for trial in told[len(self._seen) :]:
             if not trial.state.final:
                 return None
             self._see(trial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -57,6 +57,9 @@ class HalvingRule:
         """Return the cohort that a variant belongs to."""
         lap, rest = divmod(number, self._ends[-1])
         return self.cohort(lap * len(self._ends) + bisect_right(self._ends, rest))
+
+    def rungs(self) -> Sequence[int]:
+        return self._brackets[0]
 
     def first_rung(self, number: int) -> int | None:
         return self.cohort_of(number).rungs[0]

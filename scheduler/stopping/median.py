@@ -6,7 +6,7 @@ numbers, for which a variant waits if they are behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -30,6 +30,9 @@ class MedianRule:
         self._startup, self._sign = settings.startup_trials, -1.0 if maximize else 1.0
         self._rungs = settings.epochs_at(epochs)
         self._next = dict(pairwise((*self._rungs, None)))
+
+    def rungs(self) -> Sequence[int]:
+        return self._rungs
 
     def first_rung(self, number: int) -> int | None:
         return self._rungs[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,10 @@ class Ruling:
 
 class StoppingRule(Protocol):
     """A rule: a pure function of curves, which sees neither the store nor the clock nor relative speed."""
+
+    def rungs(self) -> Sequence[int]:
+        """Return every epoch at which variants may wait."""
+        ...
 
     def first_rung(self, number: int) -> int | None:
         """Return the first epoch at which a variant waits, None if it never does."""

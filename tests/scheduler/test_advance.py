@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -120,7 +121,7 @@ class Thinker:
         self.thoughts = 0
 
     def suggest(
-        self, trials: Sequence[Observation], wanted: int, learned: int | None = None
+        self, trials: Sequence[Observation], wanted: int, learned: int | None, earlier: Sequence[Observation]
     ) -> list[Suggestion]:
         self.thoughts += 1
         self.disturb(self.thoughts)
@@ -177,10 +178,8 @@ def test_a_suggestion_outlasts_a_trial_that_ends_meanwhile(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bold(Thinker):
-        def suggest(
-            self, trials: Sequence[Observation], wanted: int, learned: int | None = None
-        ) -> list[Suggestion]:
-            super().suggest(trials, wanted)
+        def suggest(self, trials: Sequence[Observation], *rest: Any) -> list[Suggestion]:
+            super().suggest(trials, *rest)
             return [Suggestion({"learning_rate": 0.01}, "whatever the others do")]
 
     sweep = submitted(records, max_trials=2)

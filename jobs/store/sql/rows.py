@@ -11,7 +11,7 @@ from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.excerpt import RECORD_CHARS, excerpt
 from kerasweep.jobs.queue.hints import decode_metrics
 from kerasweep.jobs.store.artifacts import ArtifactRef
-from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, SweepRecord, TrialRecord
+from kerasweep.jobs.store.models import AttemptRecord, EarlierResult, JournalEntry, SweepRecord, TrialRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialState
@@ -66,6 +66,15 @@ def trial_of(row: Row[tuple[object, ...]]) -> TrialRecord:
         ends=bool(row.ends),
         by_hand=bool(row.by_hand),
     )
+
+
+def read_earlier(conn: Connection, sweep: str) -> list[EarlierResult]:
+    """Read what a sweep learns from an earlier one, in order."""
+    query = select(t.earlier).where(t.earlier.c.sweep == sweep).order_by(t.earlier.c.number)
+    return [
+        EarlierResult(row.source, row.trial, TrialState(row.state), row.params, row.value, dict(row.rungs))
+        for row in conn.execute(query)
+    ]
 
 
 def artifact_of(row: Row[tuple[object, ...]]) -> ArtifactRef:

@@ -19,11 +19,11 @@ from sqlalchemy import (
 )
 
 #: The newest migration in `jobs/store/migrations`. docs/migrations.md explains how to add one.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 #: The oldest code that works with these tables; raised by a migration that removes something or allows values
 #: that older code does not know. It is kept in the store, so that older code can tell.
-COMPATIBLE_FROM = 5
+COMPATIBLE_FROM = 6
 
 metadata = MetaData()
 
@@ -142,6 +142,24 @@ rungs = Table(
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     Column("value", Float, nullable=False),
     ForeignKeyConstraint(["sweep", "trial"], ["trials.sweep", "trials.number"]),
+)
+
+#: The results of an earlier sweep that a sweep learns from. `source` and `trial` say where they came from;
+#: that sweep may be gone.
+earlier = Table(
+    "earlier",
+    metadata,
+    Column("sweep", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("source", String(32), nullable=False),
+    Column("trial", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("params", JSON, nullable=False),
+    # Null: the trial diverged.
+    Column("value", Float),
+    # Its best value by each rung of this sweep that it reached: a list of [epoch, value].
+    Column("rungs", JSON, nullable=False),
+    ForeignKeyConstraint(["sweep"], ["sweeps.id"]),
 )
 
 artifacts = Table(
