@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from kerasweep.jobs.queue.hints import train_queue
 from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, TrialRecord
@@ -42,6 +42,8 @@ TrialMark = tuple[int, str, int, int]
 _TRIAL_MARKS = select(t.trials.c.number, t.trials.c.state, t.trials.c.attempt, t.trials.c.epochs)
 #: The longest list of numbers in a statement; beyond it all rows are read.
 _MOST_NUMBERS = 500
+#: How many entries of the journal may have become visible after a newer one.
+_OVERLAP = 300
 
 
 @dataclass(frozen=True)
@@ -177,20 +179,34 @@ class OverviewRecords:
             rows = conn.execute(query.order_by(t.journal.c.id.desc()).limit(count))
             return [journal_of(row) for row in rows]
 
-    def changed_trials(self, sweep: str, known: Container[TrialMark]) -> list[TrialRecord]:
-        """Return the trials whose marks are not known, by number.
+    def changed_trials(
+        self, sweep: str, known: Container[TrialMark], since: int | None = None
+    ) -> tuple[list[TrialRecord], int]:
+        """Return the trials whose marks are not known, by number, and the newest entry of the journal.
 
         Args:
             sweep: the sweep's id.
             known: the marks of the trials read before.
+            since: the entry returned then; only running trials and those in the journal since are looked at.
         """
-        query = select(t.trials).where(t.trials.c.sweep == sweep).order_by(t.trials.c.number)
+        mine = t.trials.c.sweep == sweep
+        query = select(t.trials).where(mine).order_by(t.trials.c.number)
+        looked_at = _TRIAL_MARKS.where(mine)
+        if since is not None:
+            # Ids become visible out of order: a few entries before are looked at again.
+            told = select(t.journal.c.trial).where(
+                t.journal.c.sweep == sweep, t.journal.c.id > since - _OVERLAP, t.journal.c.trial.is_not(None)
+            )
+            running = t.trials.c.state == TrialState.RUNNING
+            looked_at = looked_at.where(or_(t.trials.c.number.in_(told), running))
         with self._db.reading() as conn:
-            marks = conn.execute(_TRIAL_MARKS.where(t.trials.c.sweep == sweep))
-            fresh = {mark[0] for mark in marks if tuple(mark) not in known}
+            newest = select(func.max(t.journal.c.id)).where(t.journal.c.sweep == sweep)
+            newest_id = int(conn.execute(newest).scalar() or 0)
+            fresh = {mark[0] for mark in conn.execute(looked_at) if tuple(mark) not in known}
             if len(fresh) <= _MOST_NUMBERS:
                 query = query.where(t.trials.c.number.in_(sorted(fresh)))
-            return [trial_of(row) for row in conn.execute(query) if row.number in fresh] if fresh else []
+            rows = conn.execute(query) if fresh else ()
+            return [trial_of(row) for row in rows if row.number in fresh], newest_id
 
     def attempts_at(self, sweep: str, trials: Collection[int]) -> list[AttemptRecord]:
         """Return the attempts at trials of these numbers, in the order in which they began."""

@@ -92,16 +92,21 @@ def spans(now: ColumnElement[Any]) -> Select[Any]:
         )
         .scalar_subquery()
     )
+    # Not a join: it is looked up for the few attempts that have not ended.
+    lease = (
+        select(trials.c.lease_until)
+        .where(trials.c.sweep == attempts.c.sweep, trials.c.number == attempts.c.trial)
+        .scalar_subquery()
+    )
     seen = func.coalesce(newest, attempts.c.started_at)
     ended = case(
         (attempts.c.outcome == _LOST, seen),
         (attempts.c.ended_at.is_not(None), attempts.c.ended_at),
-        (trials.c.lease_until >= now, now),
+        (lease >= now, now),
         else_=seen,
     )
-    of_trial = and_(trials.c.sweep == attempts.c.sweep, trials.c.number == attempts.c.trial)
     columns = (attempts.c.started_at.label("began"), ended.label("ended"))
-    return select(*columns).join(trials, of_trial).where(attempts.c.sweep == bindparam("of_sweep"))
+    return select(*columns).where(attempts.c.sweep == bindparam("of_sweep"))
 
 
 def _stretches() -> CTE:

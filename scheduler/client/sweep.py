@@ -15,7 +15,7 @@ from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.jobs.variants import Variant, ranked_variants, variants_of
 from kerasweep.scheduler.client import notebook, report, troubles, wording
 from kerasweep.scheduler.client.asking import Requests
-from kerasweep.scheduler.client.forecast import seconds_left
+from kerasweep.scheduler.client.forecast import Times, times_of
 from kerasweep.scheduler.client.objects import ExportReport, Status, Trial, Trials, Winner
 
 if TYPE_CHECKING:
@@ -88,23 +88,25 @@ class Sweep(Requests):
         """Return the number of trials in each state that occurs."""
         return self.client.records.counts(self.id)
 
-    def status(self, *, kept: bool = False) -> Status:
+    def status(self, *, kept: bool = False, times: Times | None = None) -> Status:
         """Return the sweep's status: its trials by state, the best one, and why it waits, if it does.
 
         Args:
             kept: whether this process keeps a worker and a scheduler running for it.
+            times: how long it trains, if that has just been measured.
         """
         sweep, counts, best = self.refresh().record, self.counts(), self.best_variant()
         reason, told, awaited = troubles.holding_up(
             self.client, sweep, counts, handle=lambda: self.handle, kept=kept
         )
         failed = self.trial_records([TrialState.FAILED]) if counts.get(TrialState.FAILED) else []
+        times = times or self.times()
         return Status.of(
             sweep,
             counts,
             self.best_record(best),
-            elapsed_s=self.client.records.spent_s(self.id),
-            eta_s=None if sweep.state is not SweepState.RUNNING else self._eta_s(counts),
+            elapsed_s=times.elapsed_s,
+            eta_s=times.left_s,
             waiting=reason,
             troubles=told,
             failed=failed,
@@ -112,13 +114,9 @@ class Sweep(Requests):
             variant=best,
         )
 
-    def _eta_s(self, counts: Mapping[TrialState, int]) -> float | None:
-        pace = self.client.records.pace(self.id, self.planned_epochs)
-        running = self.trial_records([TrialState.RUNNING]) if pace else []
-        ended = report.done_count(counts)
-        waiting = max(0, self.record.max_trials - ended - len(running))
-        left = [((self.planned_epochs(one.params) or 0), one.epochs) for one in running]
-        return seconds_left(pace, ended, left, waiting) if pace else None
+    def times(self) -> Times:
+        """Return how long the sweep has been training, and the estimate of how long it will still take."""
+        return times_of(self.client.records, self.record, self.planned_epochs)
 
     def planned_epochs(self, params: Mapping[str, Any]) -> int | None:
         """Return how many epochs a trial may train, or None if unknown; early stopping may end it."""

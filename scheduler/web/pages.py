@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from kerasweep.jobs.errors import InputError, NotFound
 from kerasweep.jobs.store.overview import LOGS, PROCESSES
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
+from kerasweep.scheduler.client.forecast import Times
 from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web import figures, series
@@ -33,6 +35,8 @@ _CHUNK = 1 << 18
 _MOST_DRAWN, _MOST_CHARTS = 64, 32
 #: How many threads draw at a time; more would only keep each other, and those who answer, waiting.
 _DRAWERS = 2
+#: How often it is measured how long a sweep trains, in seconds.
+_TIMES_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Pages:
         self._shelf, self._templates, self._read_only = shelf, templates, read_only
         self._rosters = Rosters(shelf)
         self._drawers = threading.Semaphore(_DRAWERS)
+        self._times = Cache(_MOST_DRAWN)
         self._drawn, self._charts, self._selections = (
             Cache(_MOST_DRAWN),
             Cache(_MOST_CHARTS),
@@ -289,7 +294,14 @@ class Pages:
     def _status(self, sweep: Sweep) -> Status:
         """Return the status of a sweep, which also follows the live processes."""
         alive = self._shelf.marks().get(PROCESSES, "")
-        return self._shelf.kept(sweep.id, ("status", alive), sweep.status)
+        return self._shelf.kept(
+            sweep.id, ("status", alive), lambda: sweep.status(times=self._times_of(sweep))
+        )
+
+    def _times_of(self, sweep: Sweep) -> Times:
+        """Return how long a sweep trains; with many trials that is not measured at each change."""
+        mark = (sweep.refresh().record.state, time.monotonic() // _TIMES_S)
+        return self._times.get(sweep.id, mark, sweep.times)
 
     def _selected(self, sweep: Sweep, wanted: Wanted) -> Selection:
         """Return the trials that a query selects, in whatever order it asks for them."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from typing import Any
 
 from kerasweep.jobs.store.models import AttemptRecord
 from kerasweep.jobs.store.overview import TrialMark
@@ -14,8 +16,8 @@ from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web.shelf import Cache, Shelf
 
-#: How many sweeps' trials are kept.
-_MOST_SWEEPS = 16
+#: How many sweeps' trials are kept, and how often every trial is looked at, in seconds.
+_MOST_SWEEPS, _WHOLE_S = 16, 30.0
 
 #: What a trial is ranked by: its value (negative where the largest is the best), and its number.
 _Ranked = tuple[float, int, Trial]
@@ -39,13 +41,22 @@ class Roster:
     marks: AbstractSet[TrialMark] = frozenset()
     texts: Mapping[int, str] = field(default_factory=dict)
     _ranked: Sequence[_Ranked] = ()
+    _journal: int | None = field(default=None, compare=False)
+    _whole_at: float = field(default=float("-inf"), compare=False)
 
-    def refreshed(self, sweep: Sweep) -> Roster:
-        """Return the trials as they are now; only those that have changed are read."""
-        records = sweep.client.records
-        changed = {one.number: Trial.of(one) for one in records.changed_trials(sweep.id, self.marks)}
+    def refreshed(self, sweep: Sweep, now: float) -> Roster:
+        """Return the trials as they are now; only those that have changed are read.
+
+        Args:
+            sweep: the sweep.
+            now: the time; now and then every trial is looked at, whatever the journal says.
+        """
+        records, whole = sweep.client.records, now - self._whole_at > _WHOLE_S
+        found, journal = records.changed_trials(sweep.id, self.marks, None if whole else self._journal)
+        read: dict[str, Any] = {"_journal": journal, "_whole_at": now if whole else self._whole_at}
+        changed = {one.number: Trial.of(one) for one in found}
         if not changed:
-            return self
+            return replace(self, **read)
         trials = {one.number: one for one in self.trials} | changed
         sign = 1.0 if sweep.spec.metric.goal == "minimize" else -1.0
         ranked = [one for one in self._ranked if one[1] not in changed]
@@ -64,6 +75,7 @@ class Roster:
             (self.marks - stale) | {_mark_of(one) for one in changed.values()},
             {**self.texts, **{number: _text_of(one) for number, one in changed.items()}},
             ranked,
+            **read,
         )
 
 
@@ -83,7 +95,7 @@ class Rosters:
         last: list[Roster] = self._known.get(sweep.id, "", lambda: [Roster()])
 
         def read() -> Roster:
-            last[0] = last[0].refreshed(sweep)
+            last[0] = last[0].refreshed(sweep, time.monotonic())
             return last[0]
 
         return self._shelf.kept(sweep.id, "roster", read)

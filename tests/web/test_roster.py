@@ -38,9 +38,9 @@ def count_rows(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     read = Records.changed_trials
 
     def counted(self: Records, *given: Any) -> Any:
-        trials = read(self, *given)
+        trials, newest = read(self, *given)
         found.update(calls=1, rows=len(trials))
-        return trials
+        return trials, newest
 
     monkeypatch.setattr(Records, "changed_trials", counted)
     return found
@@ -81,13 +81,17 @@ def test_a_roster_that_followed_a_sweep_is_one_that_is_read_anew(stage: Stage) -
             lambda: found.cancel(4),
             lambda: stage.fail(sweep, 3),
             lambda: (found.retry(3), stage.fail(sweep, 3, "again")),
+            lambda: found.pause(),
+            lambda: found.resume(),
         ):
             move()
-            followed = followed.refreshed(found)
-        anew = Roster().refreshed(found)
+            followed = followed.refreshed(found, 0.0)  # by the journal alone
+        anew = Roster().refreshed(found, 0.0)
         assert followed == anew
         assert followed.trials[3].attempts == 2
-        assert followed.refreshed(found) is followed
+        assert followed.refreshed(found, 100.0).trials is followed.trials, (
+            "every trial is looked at, none read"
+        )
 
 
 def test_what_several_ask_for_at_once_is_made_once_and_kept_for_its_mark() -> None:
@@ -112,7 +116,7 @@ def test_the_timeline_tells_rungs_what_was_resumed_and_what_was_stopped(stage: S
     stage.fail(sweep, 2)
     with Client(home=str(stage.home)) as client:
         found = client.sweep(sweep)
-        roster = Roster().refreshed(found)
+        roster = Roster().refreshed(found, 0.0)
         drawn = "".join(lane.bars for lane in timeline(found, roster, roster.trials, "/sweeps/x").lanes)
         some = timeline(found, roster, roster.trials[2:], "/sweeps/x")
     assert "trial 0, attempt 1: reached rung 3" in drawn
