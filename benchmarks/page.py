@@ -34,7 +34,7 @@ from staged import Stage
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.deciding.advance import advance
 
-_START_S, _ALONE_S = 60.0, 15.0
+_START_S, _ALONE_S, _TAB_S = 60.0, 15.0, 30.0
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 def measure(home: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Record the sweep, start the page, and let the viewers look."""
-    queued = int(given.rate * (given.seconds + _ALONE_S + 10))
+    queued = int(given.rate * (given.seconds + _ALONE_S + _TAB_S + 10))
     sweep, port = record_many(home, given.trials, queued), free_port()
     alone = _worker(home, sweep, _ALONE_S, given.rate).communicate()[0]
     words = ["-m", "kerasweep", "dashboard", "--home", str(home), "--port", str(port)]
@@ -65,16 +65,18 @@ def measure(home: Path, given: argparse.Namespace) -> dict[str, Any]:
         begun, first_ms = time.monotonic(), ask(port, f"/sweeps/{sweep}")
         audience = Audience(port, sweep)
         worker = _worker(home, sweep, given.seconds, given.rate)
+        audience.watch(given.viewers, given.seconds)
+        watched, cores = worker.communicate()[0], cores_of(page.pid, time.monotonic() - begun)
         with _tab(port, sweep) as tab:
-            audience.watch(given.viewers, given.seconds)
+            # Its memory is that of a tab that follows; it draws on this machine's processors.
+            _worker(home, sweep, _TAB_S, given.rate).communicate()
             tab_mib = tab and memory_of(tab)
-        watched = worker.communicate()[0]
         facts: dict[str, Any] = {
             "trials": given.trials, "viewers": given.viewers, "seconds": given.seconds,
             "first_ms": round(first_ms, 1), **figures("answers", audience.times_ms),
             "changes_seen": audience.changes, "problems": audience.problems[:3],
             "trial_without_viewers": json.loads(alone), "trial_with_viewers": json.loads(watched),
-            "page_cores": cores_of(page.pid, time.monotonic() - begun),
+            "page_cores": cores,
             "page_mib": round(psutil.Process(page.pid).memory_info().rss / 2**20), "tab_mib": tab_mib,
         }  # fmt: skip
     finally:

@@ -113,7 +113,7 @@ class Interactive:
             ends = {"tickvals": [0, 1], "ticktext": ["completed", "stopped"], "range": [-0.1, 1.1]}
             dimensions.append({"label": "ended as", "values": states, **ends})
         best = [float(one.number == scene.best.number) for one in shown]
-        shades = [[0, "#8fb4d8"], [0.999, "#8fb4d8"], [1, GREEN]]
+        shades = [[0, "#5b8fc4"], [0.999, "#5b8fc4"], [1, GREEN]]
         line = {"color": best, "colorscale": shades, "cmin": 0, "cmax": 1}
         figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT, "margin": {"t": 110, "l": 110}})
         figure.add_parcoords(dimensions=dimensions, line=line, labelfont={"color": INK, "size": 13})

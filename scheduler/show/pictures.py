@@ -147,9 +147,7 @@ class Pictures:
             given = [*(one.params[name] for name in scene.names), one.value]
             heights = [scale.at(value) for scale, value in zip(scales, given, strict=True)]
             best = one.number == scene.best.number
-            style = (
-                {"color": GREEN, "linewidth": 3.0, "zorder": 4} if best else {"color": BLUE, "alpha": 0.35}
-            )
+            style = {"color": GREEN, "linewidth": 3.0, "zorder": 4} if best else {"color": BLUE, "alpha": 0.6}
             axis.plot(heights, linestyle="--" if one.state is TrialState.STOPPED else "-", **style)
         halo = importlib.import_module("matplotlib.patheffects").withStroke(linewidth=3, foreground="white")
         for place, scale in enumerate(scales):
