@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 _GROUP = Path("/sys/fs/cgroup")
@@ -76,6 +79,15 @@ def end_life(life: str) -> None:
         with contextlib.suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 os.kill(int(entry.name), signal.SIGKILL)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End this process without taking the interpreter apart, which takes half a second."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def process_mark(pid: int | None = None) -> str | None:

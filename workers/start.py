@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from types import FrameType
 
 from kerasweep.jobs.errors import GaveUp, InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.kernel import exit_at_once
 from kerasweep.jobs.printable import log_to_stderr, printable
 from kerasweep.jobs.settings import Settings, from_env
 from kerasweep.workers.autoscale import Scale
@@ -27,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a worker until SIGTERM or SIGINT; return the exit code, 2 for wrong input, 3 for out of reach."""
     form = "%(asctime)s worker %(levelname)s %(message)s"
     log_to_stderr(form)
+    gc.disable()  # it takes a third of an import
     logging.getLogger("kerasweep").setLevel(logging.INFO)  # Celery silences the root logger when it starts
     try:
         _serve(_flags().parse_args(argv), from_env())
@@ -51,6 +54,8 @@ def _serve(flags: argparse.Namespace, settings: Settings) -> None:
         # Trainers take seconds to load TensorFlow; this process loads its own libraries meanwhile.
         from kerasweep.workers.work import work
 
+        gc.freeze()
+        gc.enable()
         most = _largest(host.scale, flags, bool(gpus))
         work(host, most, settings, folder, flags.engine, flags.name, gpus_needed=named)
 
@@ -100,4 +105,4 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    exit_at_once(main())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,9 @@ from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.local.children import expect_keras
 from kerasweep.scheduler.show import live, tables
+
+if TYPE_CHECKING:
+    from kerasweep.scheduler.local.embedded import Local
 
 _NAMED = 5
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -97,44 +101,69 @@ def run(
     """
     if dashboard:
         expect_installed()
-    sweep = _begin(client, file, resume, name, engine, warm_from)
-    if not sweep.state.final:
-        words, again = (*worker.words, f"--engine={engine}"), f"run --resume {sweep.handle}"
-        train_here(client, sweep, words, output, again=again, dashboard=dashboard)
-    _conclude(sweep.refresh(), output)
-
-
-def _begin(
-    client: Client,
-    file: Path | None,
-    resume: str | None,
-    name: str | None,
-    engine: EngineName,
-    warm_from: str | None,
-) -> Sweep:
-    """Submit the sweep, or find the one to resume, which may be paused."""
     if (file is None) == (resume is None):
         raise InputError(
             "a run needs a sweep file, or --resume SWEEP, and not both; see `kerasweep run --help`"
         )
+    if resume is not None and warm_from is not None:
+        raise InputError("--warm-from is for a new sweep, got it with --resume; leave it out")
     expect_keras()
-    if file is not None:
-        sweep = client.submit(file_in(file), name=name, engine=engine, warm_from=warm_from)
+    with _site(client, (*worker.words, f"--engine={engine}")) as site:
+        if file is not None:
+            sweep = _submit(client, site.local, file_in(file), name, engine, warm_from)
+        else:
+            sweep = client.sweep(str(resume))
+        if not sweep.state.final:
+            again = f"run --resume {sweep.handle}"
+            _train_at(site, client, sweep, output, again=again, dashboard=dashboard)
+    _conclude(sweep.refresh(), output)
+
+
+def _submit(
+    client: Client,
+    local: Local,
+    file: Path,
+    name: str | None,
+    engine: EngineName,
+    warm_from: str | None,
+) -> Sweep:
+    """Submit the sweep while its trainer loads TensorFlow; nothing is started for an invalid file or job."""
+    from kerasweep.jobs.code.program import check, read_program
+    from kerasweep.jobs.sweepfile.sheet import read_sheet
+    from kerasweep.jobs.sweepfile.spec import load_spec
+
+    spec = load_spec(file)
+    check(spec, read_program(file.parent / spec.job), lambda: read_sheet(file).lines)
+    try:
+        local.start_worker()
+        sweep = client.submit(file, name=name, engine=engine, warm_from=warm_from)
         say_warm_start(sweep)
         return sweep
-    if warm_from is not None:
-        raise InputError("--warm-from is for a new sweep, got it with --resume; leave it out")
-    return client.sweep(str(resume))
+    except BaseException:
+        local.kill()
+        raise
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What trains here, and the signals that asked it to stop."""
+
+    local: Local
+    interrupts: list[int]
+
+
+@contextmanager
+def _site(client: Client, worker_flags: tuple[str, ...]) -> Iterator[_Site]:
+    """Yield a site that has started nothing yet, and stop what it has started; a second signal kills it."""
+    from kerasweep.scheduler.local.embedded import Local
+
+    local = Local(client.settings, worker_flags)
+    with _interrupts(local.kill) as interrupts, closing(local):
+        yield _Site(local, interrupts)
 
 
 def train_here(
-    client: Client,
-    sweep: Sweep,
-    worker_flags: tuple[str, ...],
-    output: OutputFormat,
-    *,
-    again: str,
-    dashboard: bool = False,
+    client: Client, sweep: Sweep, worker_flags: tuple[str, ...], output: OutputFormat, *, again: str
 ) -> None:
     """Run everything that a sweep, which may be paused, needs until it has ended, or a signal asks to stop.
 
@@ -144,59 +173,51 @@ def train_here(
         worker_flags: the worker's.
         output: the format of the command; its documents are left to the caller.
         again: the command that resumes it, without `kerasweep`.
-        dashboard: whether to show it in a browser too.
 
     Raises:
         KerasweepError: a signal stopped it early.
         Halted: the worker or the scheduler keeps dying.
     """
+    with _site(client, worker_flags) as site:
+        _train_at(site, client, sweep, output, again=again)
+
+
+def _train_at(
+    site: _Site, client: Client, sweep: Sweep, output: OutputFormat, *, again: str, dashboard: bool = False
+) -> None:
     with Attendance(client) as attendance:
         if sweep.record.state is SweepState.PAUSED:
             sweep.resume()
-        _train(client, sweep, worker_flags, output, attendance, again, dashboard=dashboard)
-
-
-def _train(
-    client: Client,
-    sweep: Sweep,
-    worker_flags: tuple[str, ...],
-    output: OutputFormat,
-    attendance: Attendance,
-    again: str,
-    *,
-    dashboard: bool,
-) -> None:
-    """Run everything that the sweep needs until it has ended, or a signal asks to stop.
-
-    Raises:
-        KerasweepError: a signal stopped it early.
-        Halted: the worker or the scheduler keeps dying.
-    """
-    from kerasweep.scheduler.local.embedded import Local
-
-    _tell_of_others(client, sweep)
-    local = Local(client.settings, worker_flags)
-    with _interrupts(local.kill) as interrupts:
-        with ExitStack() as stack:
-            stack.enter_context(local)
-            here = stack.enter_context(Client(local.settings))
-            here.hint(sweep.id)
-            if dashboard:
-                address = stack.enter_context(shown_beside(local.settings))
-                say(f"the page is at {address}/sweeps/{sweep.id}")
-
-            def tick() -> bool:
-                local.check()
-                attendance.tell()
-                return bool(interrupts)
-
-            live.follow(view_of(here.sweep(sweep.id), output, kept=True), tick)
-            if interrupts:
-                say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
-        if interrupts and not sweep.state.final:
+        _tell_of_others(client, sweep)
+        _follow(site, sweep, output, attendance, dashboard=dashboard)
+        if site.interrupts and not sweep.state.final:
             _take_back(client)
             _hold_back(client, sweep)
-            raise KerasweepError(f"stopped early: {_what_is_done(sweep)}\n`kerasweep {again}` resumes it")
+            told = f"stopped early: {_what_is_done(sweep)}"
+            raise KerasweepError(f"{told}\n`kerasweep {again}` resumes it")
+
+
+def _follow(
+    site: _Site, sweep: Sweep, output: OutputFormat, attendance: Attendance, *, dashboard: bool
+) -> None:
+    """Show the sweep while everything that it needs runs, until it has ended or a signal asks to stop."""
+    with ExitStack() as stack:
+        local = stack.enter_context(site.local)
+        here = stack.enter_context(Client(local.settings))
+        here.hint(sweep.id)
+        if dashboard:
+            address = stack.enter_context(shown_beside(local.settings))
+            say(f"the page is at {address}/sweeps/{sweep.id}")
+
+        def tick() -> bool:
+            local.check()
+            attendance.tell()
+            return bool(site.interrupts)
+
+        shown = here.sweep(sweep.id)
+        live.follow(view_of(shown, output, kept=True), tick, over=lambda: shown.state.final)
+        if site.interrupts:
+            say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:

@@ -17,7 +17,7 @@ import time
 from celery import Celery, bootsteps
 
 from kerasweep.jobs.errors import GaveUp, InputError, OutOfReach, without_password
-from kerasweep.jobs.kernel import ProcessKind, process_mark
+from kerasweep.jobs.kernel import ProcessKind, exit_at_once, process_mark
 from kerasweep.jobs.printable import log_to_stderr, printable
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue, new_app
@@ -125,4 +125,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    exit_at_once(main())

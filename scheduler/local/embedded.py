@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from kerasweep.jobs.errors import InputError
@@ -33,12 +33,30 @@ class Local:
         self._stack = ExitStack()
 
     def __enter__(self) -> Local:
-        with self._stack:
-            self._start()
-            self._stack = self._stack.pop_all()
+        self.start_worker()
+        with self._stopped_on_error():
+            self._start("scheduler", "kerasweep.scheduler.deciding.service", [])
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start_worker(self) -> None:
+        """Start the worker, and what it needs, before the rest: its trainer takes seconds to load TensorFlow.
+
+        A second call does nothing. Ends with `close`, or with the context.
+        """
+        if self._children:
+            return
+        with self._stopped_on_error():
+            if self.settings.embedded_broker:
+                self._redis = self._stack.enter_context(RedisServer(self.settings.home_path / "redis"))
+                self.settings = replace(self.settings, broker_url=self._redis.url)
+            self._stack.callback(self._stop)
+            self._start("worker", "kerasweep.workers.start", self._worker_flags)
+
+    def close(self) -> None:
+        """Stop everything that was started."""
         self._stack.close()
 
     def check(self) -> None:
@@ -60,29 +78,26 @@ class Local:
         for child in self._children:
             child.kill()
 
-    def _start(self) -> None:
-        home = self.settings.home_path
-        if self.settings.embedded_broker:
-            self._redis = self._stack.enter_context(RedisServer(home / "redis"))
-            self.settings = replace(self.settings, broker_url=self._redis.url)
-        logs = home / "logs"
+    @contextmanager
+    def _stopped_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, name: str, module: str, flags: Sequence[str]) -> None:
+        logs = self.settings.home_path / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        self._stack.callback(self._stop)
-        for name, module, flags in (
-            ("scheduler", "kerasweep.scheduler.deciding.service", []),
-            ("worker", "kerasweep.workers.start", self._worker_flags),
-        ):
-            command = [sys.executable, "-P", "-m", module, *flags]
-            environ = {**os.environ, **to_env(self.settings)}
-            child = Child(
-                command,
-                f"the {name}",
-                self.settings.grace_s + 5.0,
-                environ=environ,
-                log_path=logs / f"{name}.log",
-            )
-            self._children.append(child)
-            child.start()
+        child = Child(
+            [sys.executable, "-P", "-m", module, *flags],
+            f"the {name}",
+            self.settings.grace_s + 5.0,
+            environ={**os.environ, **to_env(self.settings)},
+            log_path=logs / f"{name}.log",
+        )
+        self._children.append(child)
+        child.start()
 
     def _stop(self) -> None:
         """Ask all to stop at once, then wait for each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from kerasweep.jobs.errors import OutOfReach
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import TrialRecord
     from kerasweep.scheduler.client.sweep import Sweep
 
-_POLL_S = 0.5
+_POLL_S, _LOOK_S = 0.5, 0.1
 _OUTAGE_S = 60.0
 _HEADER_LINES, _FOOTER_LINES, _FEWEST_ROWS = 6, 2, 4
 
@@ -34,13 +35,16 @@ class View(Protocol):
         """Show the last state and restore the terminal."""
 
 
-def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> SweepState:
+def follow(
+    view: View, tick: Callable[[], bool], pause_s: float = _POLL_S, over: Callable[[], bool] = lambda: False
+) -> SweepState:
     """Show a sweep until it has ended.
 
     Args:
         view: the view.
         tick: called in every round; True ends the display early.
         pause_s: the time between two rounds, in seconds.
+        over: whether to begin the next round at once; called several times in a pause.
 
     Returns:
         The sweep's last status.
@@ -60,9 +64,18 @@ def follow(view: View, tick: Callable[[], bool], pause_s: float = _POLL_S) -> Sw
                     raise
             if early or state.final:
                 return state
-            time.sleep(pause_s)
+            _pause(pause_s, over)
     finally:
         view.close()
+
+
+def _pause(pause_s: float, over: Callable[[], bool]) -> None:
+    end = time.monotonic() + pause_s
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_S))
+        with suppress(OutOfReach):
+            if over():
+                return
 
 
 class LiveTable:

@@ -39,12 +39,19 @@ class LocalStandIn:
     def __init__(self, settings: Settings, worker_flags: tuple[str, ...]) -> None:
         self.settings, self.worker_flags = settings, worker_flags
         self.killed = self.ended = False
-        self.made.append(self)
 
     def __enter__(self) -> LocalStandIn:
+        self.start_worker()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+    def start_worker(self) -> None:
+        if self not in self.made:
+            self.made.append(self)
+
+    def close(self) -> None:
         self.ended = True
 
     def check(self) -> None:

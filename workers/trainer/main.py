@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever other tools left in the environment
     forget_the_current_folder()
+    gc.disable()  # it takes a third of the import; `serve` enables it again
     from kerasweep.workers.trainer.serve import serve  # TensorFlow is loaded here, with the environment set
 
     own = None if flags.folders else tempfile.mkdtemp(prefix="kerasweep-trials-")

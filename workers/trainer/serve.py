@@ -70,8 +70,8 @@ def serve(
     equipment = Equipment(outbox, artifacts, workshop, choose, company)
     sessions = Sessions(equipment, decisions)
     # Objects loaded by now are permanent: the garbage collector need not scan them after every trial.
-    gc.collect()
     gc.freeze()
+    gc.enable()
     for order in read_orders(in_fd):
         if isinstance(order, ExitOrder):
             return
