@@ -167,7 +167,10 @@ class Wanted:
         ranked = roster.ranking if framed is roster.trials else _among_them(roster.ranking, framed)
         if not self.within and not self.among:
             return Selection(framed, ranked, ranked)
-        chosen = [one for one in framed if self.brushed(one)]
+        chosen = framed
+        tests: tuple[Within | Among, ...] = (*self.within, *self.among)
+        for test in tests:
+            chosen = [one for one in chosen if test.holds(one)]
         return Selection(chosen, ranked, _among_them(ranked, chosen))
 
     def ordered(self, selection: Selection, goal: str) -> Sequence[Trial]:

@@ -23,6 +23,7 @@ from kerasweep.scheduler.client.forecast import Times
 from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web import figures, series
+from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
 from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted
 from kerasweep.scheduler.web.roster import Roster, Rosters
@@ -88,7 +89,7 @@ class Pages:
         self._shelf, self._templates, self._read_only = shelf, templates, read_only
         self._rosters = Rosters(shelf)
         self._drawers = threading.Semaphore(_DRAWERS)
-        self._times = Cache(_MOST_DRAWN)
+        self._times, self._packed = Cache(_MOST_DRAWN), Cache(_MOST_DRAWN)
         self._drawn, self._charts, self._selections = (
             Cache(_MOST_DRAWN),
             Cache(_MOST_CHARTS),
@@ -137,17 +138,17 @@ class Pages:
         return self._once(request, key, mark, lambda: self._draw_sweep(request, sweep))
 
     def _once(self, request: Request, key: Hashable, mark: object, draw: Callable[[], Response]) -> Response:
-        """Return a page as it was drawn for its mark, compressed for those who take that."""
+        """Return a page as it was drawn for its mark, compressed for those who take that from elsewhere."""
 
-        def drawn() -> tuple[bytes, bytes]:
+        def drawn() -> bytes:
             with self._drawers:
-                plain = bytes(draw().body)
-                return plain, gzip.compress(plain, 1)
+                return bytes(draw().body)
 
-        plain, packed = self._drawn.get(key, mark, drawn)
-        headers = {"Vary": "Accept-Encoding"}
-        if "gzip" not in request.headers.get("accept-encoding", ""):
+        plain, headers = self._drawn.get(key, mark, drawn), {"Vary": "Accept-Encoding"}
+        far = request.client is None or not is_loopback(request.client.host)
+        if not far or "gzip" not in request.headers.get("accept-encoding", ""):
             return HTMLResponse(plain, headers=headers)
+        packed = self._packed.get(key, mark, lambda: gzip.compress(plain, 1))
         return HTMLResponse(packed, headers={**headers, "Content-Encoding": "gzip"})
 
     def _draw_sweep(self, request: Request, sweep: Sweep) -> Response:
@@ -171,7 +172,9 @@ class Pages:
             pages=pages,
             states=list(TrialState),
             charts=self._charts_of(sweep, wanted, roster, selection),
-            journal=sweep.client.records.newest_journal(sweep.id, _JOURNAL),
+            journal=self._shelf.kept(
+                sweep.id, "journal", lambda: sweep.client.records.newest_journal(sweep.id, _JOURNAL)
+            ),
         )
 
     def _charts_of(self, sweep: Sweep, wanted: Wanted, roster: Roster, selection: Selection) -> Charts:

@@ -18,7 +18,7 @@ from kerasweep.scheduler.web.figures import svg
 from kerasweep.scheduler.web.roster import Roster
 
 #: How many attempts are drawn: the newest.
-_MOST_BARS = 600
+_MOST_BARS = 400
 _LEFT, _WIDTH, _ROW = 180, 815, 22
 #: What fits into a bar: nothing, a sign, the trial's number, or its rung too.
 _ROOM_FOR_SIGN, _ROOM_FOR_NUMBER, _ROOM_FOR_RUNG = 13, 30, 66
