@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, tuple_
+from sqlalchemy import BigInteger, Connection, and_, case, cast, func, or_, select, tuple_
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.artifacts import ArtifactRef
@@ -41,6 +41,8 @@ class Decision:
         self._counts: dict[TrialState, int] | None = None
         self.sweep = sweep
         self.now = now
+        #: How often trials were added or moved here.
+        self.changes = 0
         #: The sweep's workers.
         self.fleet = Fleet(conn, sweep, now)
 
@@ -64,6 +66,17 @@ class Decision:
         """Return the trials that have not ended."""
         query = select(t.trials).where(self._mine, t.trials.c.state.in_(_OPEN))
         return [trial_of(row) for row in self._conn.execute(query)]
+
+    def mark_without_result(self) -> tuple[Any, ...]:
+        """Return a mark that changes when a trial ends without a result, or such a trial is retried.
+
+        Whoever ends does so later than all before, so the last end rises unless trials only leave.
+        """
+        number, attempt, ended = t.trials.c.number, t.trials.c.attempt, t.trials.c.finished_at
+        squares = cast(number, BigInteger) * number
+        marks = (func.count(), func.sum(number), func.sum(squares), func.sum(attempt), func.max(ended))
+        where = (self._mine, t.trials.c.state.in_(sorted(FINAL - COUNTED)))
+        return tuple(self._conn.execute(select(*marks).where(*where)).one())
 
     def ended_without_result(self) -> dict[int, tuple[str, int, float]]:
         """Return the state, attempt and end of each trial that ended and does not count, by number.
@@ -142,14 +155,16 @@ class Decision:
         """Return the `wanted` trials that ended first if all of them failed, else fewer or none."""
         order = (t.trials.c.finished_at, t.trials.c.number)
         failed = and_(self._mine, t.trials.c.state == TrialState.FAILED)
-        found = self._conn.execute(select(t.trials).where(failed).order_by(*order).limit(wanted)).all()
+        # The two columns alone: whole rows would all be read to be sorted.
+        found = self._conn.execute(select(*order).where(failed).order_by(*order).limit(wanted)).all()
         if found:
-            last = (found[-1].finished_at, found[-1].number)
+            last = tuple(found[-1])
             others = and_(self._mine, t.trials.c.state.in_(sorted(FINAL - {TrialState.FAILED})))
             earlier = select(t.trials.c.number).where(others, tuple_(*order) < tuple_(*last)).limit(1)
             if self._conn.execute(earlier).first() is not None:
                 return []
-        return [trial_of(row) for row in found]
+        trials = {one.number: one for one in self.trials_of([row.number for row in found])}
+        return [trials[row.number] for row in found]
 
     def trial_state(self, number: int) -> TrialState:
         """Return a trial's state.
@@ -190,7 +205,7 @@ class Decision:
         ]
         line = {"sweep": self.sweep.id, "at": self.now, "event": "suggested", "state": TrialState.QUEUED}
         story = [{**line, "trial": trial.number, "reason": storable(trial.reason)} for trial in trials]
-        self._counts = None
+        self._note_change()
         self._conn.execute(t.trials.insert(), rows)
         self._conn.execute(t.journal.insert(), story)
 
@@ -224,7 +239,7 @@ class Decision:
         where = self._mine if trial is None else and_(self._mine, t.trials.c.number == trial)
         if reached is not None:
             where = and_(where, t.trials.c.value.is_not(None) if reached else t.trials.c.value.is_(None))
-        self._counts = None
+        self._note_change()
         return move_trials(
             self._conn, where, target, self.now, reason=storable(reason), sources=idle, **values
         )
@@ -298,6 +313,10 @@ class Decision:
         open_ = select(t.trials.c.number).where(self._mine, t.trials.c.state.not_in(sorted(FINAL)))
         mine = and_(t.artifacts.c.sweep == self.sweep.id, t.artifacts.c.kind == "checkpoint")
         return self._conn.execute(t.artifacts.delete().where(mine, t.artifacts.c.trial.in_(open_))).rowcount
+
+    def _note_change(self) -> None:
+        self._counts = None
+        self.changes += 1
 
     def note(self, event: str, reason: str, trial: int | None = None) -> None:
         """Write a decision that moves nothing to the journal, with its reason."""

@@ -138,7 +138,7 @@ def _decide(decision: Decision, memory: Memory, thought: Thought | None) -> Basi
         thought: the suggestions for what the last call returned.
     """
     judge_workers(decision)
-    if message := common_failure(decision):
+    if message := common_failure(decision, memory):
         _halt(decision, "the first trials all failed the same way", message)
         return None
     if message := failures_spent(decision):

@@ -78,16 +78,24 @@ def _values(decision: Decision, count: int) -> list[float | None]:
     return [one.value for one in variants_of(spec, decision.trials()[: count * spec.times])]
 
 
-def common_failure(decision: Decision) -> str | None:
+def common_failure(decision: Decision, memory: Memory | None = None) -> str | None:
     """Return the message of the first trials' common failure, if there is one.
 
     A trial that diverged says nothing about the others: its values were at fault. Nor does a failure that
     only one worker has seen while another can be asked.
+
+    Args:
+        decision: the sweep under its lock.
+        memory: what this process remembers of it, if it does.
     """
+    if memory is not None and memory.began_well:
+        return None
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
     if decision.counts().get(TrialState.FAILED, 0) < wanted:
         return None
     first = decision.first_failed(wanted)
+    if memory is not None and not decision.counts().get(TrialState.CANCELLED):
+        memory.began_well = not first  # a trial that counts ended before, which nothing can change
     failures = [trial.failure for trial in first if trial.failure]
     if len(failures) < wanted or any(failure.cls is FailureClass.DIVERGED for failure in failures):
         return None

@@ -11,13 +11,14 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from operator import is_
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from kerasweep.jobs.store.decision import Decision
 from kerasweep.jobs.store.models import EarlierResult, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
-from kerasweep.jobs.trial import COUNTED, FINAL
+from kerasweep.jobs.trial import COUNTED, FINAL, TrialState
 from kerasweep.scheduler.deciding.rungs import (
     at_height,
     earlier_observed,
@@ -30,6 +31,8 @@ from kerasweep.scheduler.samplers import Observation, Sampler, sampler_for
 
 #: So many sweeps are remembered at once.
 _SWEEPS = 4
+#: Stands where a trial that has not ended will be.
+_NOTHING = Observation(-1, {}, TrialState.QUEUED)
 
 
 class Memory:
@@ -37,10 +40,17 @@ class Memory:
 
     def __init__(self) -> None:
         self._ended: dict[int, Observation] = {}
+        self._seen: list[Observation] = []  # the same by number, with whatever at the numbers of others
+        self._fresh: tuple[Decision | None, int] = (None, 0)
+        self._open: list[TrialRecord] = []
+        self._unplaced: set[int] = set()
         self._rungs: dict[int, Mapping[int, float]] = {}
         self._counted = 0
         self._others: dict[int, tuple[str, int, float]] = {}  # those that ended and do not count
         self._floor = 0  # all below have ended
+        #: Whether a trial that counts was among the first that ended.
+        self.began_well = False
+        self._mark: tuple[Any, ...] = ()
         self._records: dict[int, TrialRecord] = {}  # in a sweep with repeats
         self._variants: dict[int, Observation] = {}  # there, those of which every trial has ended
         self._samplers: list[Sampler] = []
@@ -55,9 +65,9 @@ class Memory:
         spec, open_ = decision.sweep.spec, self._refresh(decision)
         if spec.times > 1:
             return tuple(self._observe_variants(spec, {one.number: one for one in open_}))
-        going = {one.number: observation_of(one) for one in open_}
-        numbers = range(len(self._ended) + len(going))
-        seen = [self._ended.get(number) or going[number] for number in numbers]
+        seen = list(self._seen)
+        for one in open_:
+            seen[one.number] = observation_of(one)
         if not learned:
             return tuple(seen)
         return (*self._compare(spec, seen[:learned]), *map(unknown, seen[learned:]))
@@ -106,28 +116,40 @@ class Memory:
 
     def _refresh(self, decision: Decision) -> list[TrialRecord]:
         """Remember the trials that have ended by now; return all others."""
+        if self._fresh == (decision, decision.changes):
+            return self._open
         counts = decision.counts()
         count = sum(counts.get(state, 0) for state in COUNTED)
         if count < self._counted:  # the records are from a backup
             self._ended, self._rungs, self._others, self._counted, self._floor = {}, {}, {}, 0, 0
-            self._records, self._variants = {}, {}
+            self._mark, self.began_well = (), False
+            self._records, self._variants, self._seen = {}, {}, []
         self._recall(decision)
         if count > self._counted:
             self._remember(decision, [one for one in decision.counted(self._floor) if one not in self._ended])
         if count > self._counted:  # one that had ended without a result was retried
             self._remember(decision, [one for one in decision.counted(0) if one not in self._ended])
-        going = decision.open_trials()
-        self._floor = min((one.number for one in going), default=sum(counts.values()))
-        return going
+        self._open, self._fresh = decision.open_trials(), (decision, decision.changes)
+        self._floor = min((one.number for one in self._open), default=sum(counts.values()))
+        self._seen += [_NOTHING] * (sum(counts.values()) - len(self._seen))
+        for number in self._unplaced:
+            self._seen[number] = self._ended[number]
+        self._unplaced.clear()
+        return self._open
 
     def _recall(self, decision: Decision) -> None:
         """Look again at those that ended without a result."""
         counts = decision.counts()
         some = self._others or any(counts.get(state) for state in FINAL - COUNTED)
-        found = decision.ended_without_result() if some else {}
+        mark = decision.mark_without_result() if some else ()
+        if mark == self._mark:
+            return
+        self._mark = mark
+        found = decision.ended_without_result()
         for number, was in self._others.items():
             if found.get(number) != was:
                 del self._ended[number]
+                self._unplaced.discard(number)
                 self._records.pop(number, None)
                 self._variants.pop(number // decision.sweep.spec.times, None)
         fresh = [number for number, now in found.items() if self._others.get(number) != now]
@@ -143,6 +165,7 @@ class Memory:
             return
         trials, values = decision.trials_of(list(numbers)), decision.rung_values(min(numbers))
         self._ended |= {one.number: observation_of(one) for one in trials}
+        self._unplaced |= set(numbers)
         self._rungs |= {number: values.get(number, {}) for number in numbers}
         if decision.sweep.spec.times > 1:
             self._records |= {one.number: one for one in trials}

@@ -1,4 +1,4 @@
-"""The results that a model learns from: at most 200, so that a decision costs as much after 10,000 trials."""
+"""The results that a model learns from: at most 100, so that a decision costs as much after 10,000 trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kerasweep.scheduler.samplers.protocol import Observation
 Result = tuple[Observation, float]
 
 #: The maximum number of results to learn from, including the best.
-MOST, BEST = 200, 25
+MOST, BEST = 100, 25
 
 
 class Teaching:

@@ -112,6 +112,25 @@ class TestDecision:
             }
             assert [trial.state for trial in decision.trials()] == ["queued", "completed", "cancelled"]
 
+    def test_the_mark_changes_whatever_becomes_of_a_trial_without_result(
+        self, records: Records, clock: FakeClock
+    ) -> None:
+        sweep = put_sweep(records, trials=1)
+        add_trials(records, sweep.id, [90_000])
+        marks = []
+        for number in (0, 90_000):
+            records.fail(claim(records, trial=number).key, Failure(FailureClass.USER, "it raised"))
+            with records.deciding(SWEEP) as decision:
+                marks.append(decision.mark_without_result())
+                decision.move(TrialState.QUEUED, "by hand", number)
+                marks.append(decision.mark_without_result())
+        clock.pass_s(1)
+        records.fail(claim(records, trial=0).key, Failure(FailureClass.USER, "it raised"))
+        with records.deciding(SWEEP) as decision:
+            marks.append(decision.mark_without_result())
+            assert list(decision.ended_without_result()) == [0]
+        assert len({*marks}) == 4, "none is the same, but those of no such trial"
+
     def test_first_failed_are_those_that_failed_before_any_other_ended(
         self, records: Records, clock: FakeClock
     ) -> None:
