@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from kerasweep.jobs.errors import InputError, NotFound
+from kerasweep.jobs.store.models import TrialRecord
 from kerasweep.scheduler.client import removal, wording
 from kerasweep.scheduler.client.asking import read_pair
 from kerasweep.scheduler.client.sweep import Sweep
@@ -114,6 +116,7 @@ class Orders:
             name=name,
             order=order,
             handle=sweep.handle,
+            values=_values_of(sweep.best_record()) if name == "add" else {},
             best=sweep.best_record() if name == "add" else None,
         )
 
@@ -167,6 +170,22 @@ def _order(request: Request) -> tuple[str, Order]:
     if name not in ORDERS:
         raise NotFound(f"a sweep may be asked to {', '.join(ORDERS)}, got {name[:40]!r}")
     return name, ORDERS[name]
+
+
+def _values_of(best: TrialRecord | None) -> dict[str, str]:
+    """Return a trial's values as a person would type them: text without quotes where that is the same."""
+    found: dict[str, str] = {}
+    for name, value in best.params.items() if best else ():
+        plain = isinstance(value, str) and value == value.strip() and _reads_as(value) == value
+        found[name] = str(value) if plain else json.dumps(value, ensure_ascii=False)
+    return found
+
+
+def _reads_as(text: str) -> object:
+    try:
+        return read_pair(f"x={text}")[1]
+    except InputError:
+        return None
 
 
 def _trial(order: Order, given: str) -> int | None:

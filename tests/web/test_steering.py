@@ -104,6 +104,17 @@ def test_the_form_of_a_point_holds_the_best_trials_values(show: Show) -> None:
     assert re.search(r'name="param.units" value="\d+"', page)
 
 
+def test_the_form_holds_words_too_and_none_becomes_markup(show: Show) -> None:
+    hostile = 'x" onfocus="alert(1)'
+    words = {"values": ["adam", hostile, "null", "a b"]}
+    made = show.stage.sweep(
+        name="words", parameters={"word": words}, training={"epochs": 1, "batch_size": 16}
+    )
+    for trial, value in enumerate(("adam", "x&#34; onfocus=&#34;alert(1)", "&#34;null&#34;", "a b")):
+        show.stage.complete(made, trial, (0.9 - trial / 10,))
+        assert f'name="param.word" value="{value}"' in show.browser.get(f"/sweeps/{made}/ask/add").text
+
+
 def test_a_sweep_is_extended(show: Show, sweep: str) -> None:
     assert "10" in told(order(show.browser, sweep, "extend", number="10"))
     assert show.stage.records.sweep(sweep).max_trials == 10
