@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ from recorded import FakeClock
 
 from kerasweep.jobs.errors import IllegalMove, InputError
 from kerasweep.jobs.store.artifacts import ArtifactRef
-from kerasweep.jobs.store.models import Progress, Result
+from kerasweep.jobs.store.models import Claim, Progress, Result
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
 from kerasweep.scheduler.deciding import control
 from kerasweep.scheduler.deciding.advance import advance
+from kerasweep.scheduler.deciding.replay import replay
 from kerasweep.scheduler.deciding.rungs import awaited
 from kerasweep.scheduler.stopping.patience import UNDER_WAY_AT_ONCE, exhausted_at
+
+SWEEP = "abcd1234"
 
 
 @pytest.fixture
@@ -166,6 +171,8 @@ def test_one_that_was_cancelled_or_failed_is_no_longer_waited_for(records: Recor
     control.retry(records, sweep, 5)
     hold_first(records, sweep, [5])
     assert states(records, sweep)[5] in ("queued", "stopped")
+    train(records, sweep)
+    assert replay(records, records.sweep(sweep)).difference is None
 
 
 def test_a_sweep_that_is_cancelled_takes_those_that_wait_with_it(records: Records) -> None:
@@ -183,6 +190,74 @@ def test_an_extended_sweep_goes_on_with_further_cohorts(records: Records) -> Non
     advance(records, sweep)
     train(records, sweep)
     assert [one.state for one in records.trials(sweep)].count(TrialState.COMPLETED) == 2
+
+
+def test_two_workers_and_two_schedulers_on_postgresql_decide_the_same(
+    records: Records, postgres_url: str
+) -> None:
+    begin(records, method="auto", budget={"max_trials": 14})
+    train(records, SWEEP)
+    schedulers = [Records(postgres_url), Records(postgres_url)]
+    begin(schedulers[0], method="auto", budget={"max_trials": 14})
+    running: list[Claim] = []
+    for turn in count():
+        mine = schedulers[turn % 2]
+        for one in mine.trials(SWEEP, [TrialState.QUEUED])[: 5 - len(running)]:
+            claim = mine.claim(TrialKey(SWEEP, one.number), f"worker-{len(running) % 2}", LEASE_S)
+            assert claim is not None
+            running.append(claim)
+        if not running:
+            break
+        reach(mine, running.pop(turn % len(running)))
+        advance(schedulers[(turn + turn // 3) % 2], SWEEP)
+    assert table(schedulers[0], SWEEP) == table(records, SWEEP)
+    assert replay(schedulers[1], schedulers[1].sweep(SWEEP)).difference is None
+    for one in schedulers:
+        one.close()
+
+
+def test_status_says_when_a_cohort_waits_for_a_paused_trial(folder: Path, shell: Any) -> None:
+    records = Records(f"sqlite:///{folder}/.kerasweep/store.db")
+    sweep = begin(records)
+    control.pause(records, sweep, 5)
+    hold_first(records, sweep, range(5))
+    hold_first(records, sweep, range(6, 12))
+    document = json.loads(shell("status", "digits", "-o", "json"))
+    told = "trials wait at a rung for trial 5, which is paused; `kerasweep resume digits 5` resumes it"
+    assert document["awaited"] == [5]
+    assert told in [document["waiting"], *document["troubles"]]
+    records.close()
+
+
+def test_a_paused_sweep_decides_on_no_cohort_until_it_is_resumed(records: Records) -> None:
+    sweep = begin(records)
+    hold_first(records, sweep, range(5))
+    claim = records.claim(TrialKey(sweep, 5), "worker", LEASE_S)
+    assert claim is not None
+    control.pause(records, sweep)
+    reach(records, claim)
+    advance(records, sweep)
+    assert states(records, sweep) == ["waiting"] * 6
+    control.resume(records, sweep)
+    advance(records, sweep)
+    assert "waiting" not in states(records, sweep)
+    train(records, sweep)
+    assert replay(records, records.sweep(sweep)).difference is None
+
+
+def test_extending_fills_the_last_cohort_and_keeps_what_was_decided_in_it(records: Records) -> None:
+    sweep = begin(records, budget={"max_trials": 8})
+    train(records, sweep)
+    before = {one.number: one.state for one in records.trials(sweep)}
+    assert sorted(list(before.values())[6:]) == ["completed", "stopped"]
+    control.extend(records, sweep, 12)
+    advance(records, sweep)
+    train(records, sweep)
+    after = {one.number: one.state for one in records.trials(sweep)}
+    assert len(after) == 12
+    assert before.items() <= after.items()
+    assert records.sweep(sweep).state is SweepState.COMPLETED
+    assert replay(records, records.sweep(sweep)).difference is None
 
 
 def test_nothing_waits_without_a_checkpoint_of_its_rung(records: Records) -> None:
