@@ -97,7 +97,7 @@ def _submit(
         "trials": [one.number for one in trials],
         "values": [one.value for one in trials],
     }
-    known = {name: given for name, given in sweep.source.items() if name != "bundles"}
+    known = {name: given for name, given in sweep.source.items() if name not in ("bundles", "warm")}
     made = replace(
         sweep,
         id=new_sweep_id(),

@@ -94,6 +94,12 @@ class Difference:
     key: str
     values: tuple[Any, Any]
 
+    def texts(self) -> list[str]:
+        """Return the two values as in a sweep file."""
+        from kerasweep.jobs.sweepfile.rules import show
+
+        return [wording.NOTHING if value is None else show(value, bare=True) for value in self.values]
+
 
 @dataclass(frozen=True, repr=False)
 class Comparison:

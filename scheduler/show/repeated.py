@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.sweepfile.rules import show
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.show.tables import columns, sentence, state, varied
 
@@ -75,12 +74,8 @@ def comparison(shown: Comparison) -> RenderableType:
         return Group(*parts, Text("The sweep files and the code are the same."))
     files = columns("in the files", *(one.name for one in shown.sides))
     for one in shown.differences:
-        files.add_row(one.key, *map(sentence, map(_written, one.values)))
+        files.add_row(one.key, *map(sentence, one.texts()))
     return Group(*parts, files)
-
-
-def _written(value: Any) -> str:
-    return wording.NOTHING if value is None else show(value, bare=True)
 
 
 def _params_of(documents: Sequence[Mapping[str, Any]]) -> list[str]:

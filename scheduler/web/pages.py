@@ -22,6 +22,7 @@ from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.forecast import Times
 from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.client.sweep import Sweep
+from kerasweep.scheduler.evidence.comparison import Comparison
 from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
@@ -261,11 +262,13 @@ class Pages:
         """Show two sweeps side by side."""
         asked = [request.query_params.get(name, "") for name in ("a", "b")]
         found = [self._shelf.sweep(name) for name in asked if name]
-        sides = [(one, one.status(), one.best_record()) for one in found]
-        names = list(dict.fromkeys(name for _, _, best in sides if best for name in best.params))
-        return self.draw(
-            request, "compare.html", sides=sides, names=names, asked=asked, all=self._shelf.client.sweeps()
-        )
+        shown = self._compared(*found) if len(found) == len(asked) else None
+        every = self._shelf.client.sweeps()
+        return self.draw(request, "compare.html", sides=found, shown=shown, asked=asked, all=every)
+
+    def _compared(self, one: Sweep, other: Sweep) -> Comparison:
+        what = ("compare", other.id, self._shelf.marks().get(other.id))
+        return self._shelf.kept(one.id, what, lambda: one.compare(other))
 
     def workers(self, request: Request) -> Response:
         """Show the workers: what they offer, what they are doing, and which are set aside."""

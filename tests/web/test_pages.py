@@ -27,6 +27,15 @@ def test_every_page_is_there_and_nothing_that_a_value_holds_becomes_markup(show:
     )
 
 
+def test_two_sweeps_are_compared_as_on_the_command_line(show: Show) -> None:
+    page = show.browser.get(f"/compare?a={show.sweep}&b={show.wide}").text
+    assert "What differs in the files" in page
+    assert '<th scope="row">as good as the other&#39;s best after</th>' in page
+    assert '<th scope="row">parameters.' in page
+    same = show.browser.get(f"/compare?a={show.wide}&b={show.wide}").text
+    assert "The sweep files and the code are the same." in same
+
+
 def test_trials_are_filtered_and_sorted_on_the_server(show: Show) -> None:
     browser = show.browser
     page = browser.get(f"/sweeps/{show.sweep}?state=completed&sort=value&desc=1").text
