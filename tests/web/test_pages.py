@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from html.parser import HTMLParser
+from urllib.parse import urlencode
 
 import pytest
 from shown import Show
+
+from kerasweep.jobs.store.models import Progress
+from kerasweep.jobs.trial import Failure, FailureClass
 
 
 def test_every_page_is_there_and_nothing_that_a_value_holds_becomes_markup(show: Show) -> None:
@@ -90,3 +95,53 @@ def test_missing_pages_are_reported(show: Show) -> None:
     for path in ("/static/../site.py", "/static/%2e%2e/site.py", "/static/..%2fsite.py"):
         assert show.browser.get(path).status == 404, path
     assert show.browser.get("/static/htmx.min.js").status == 200
+
+
+class Markup(HTMLParser):
+    """Collects what must not be in a page: images, scripts without a source, handlers of events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        handlers = [name for name, _ in attrs if name.startswith("on")]
+        inline = tag == "script" and "src" not in dict(attrs)
+        if tag in ("img", "iframe", "b") or inline or handlers or "style" in dict(attrs):
+            self.found.append(self.get_starttag_text() or tag)
+
+
+@pytest.mark.parametrize(
+    "hostile", ['"><img src=x onerror=alert(1)>', "' onload='alert(1)", "<b>]]>--></title>"]
+)
+def test_values_logs_and_reasons_stay_text_wherever_they_stand(show: Show, hostile: str) -> None:
+    stage = show.stage
+    labels = {"values": [hostile, hostile + "2"]}
+    sweep = stage.sweep(name="hostile", parameters={"label": labels, "units": {"values": [1, 2]}})
+    for trial in range(3):
+        stage.complete(sweep, trial, (0.9 - trial / 10, 0.5))
+    key, _ = stage.claim(sweep, 3, (0.9,))
+    stage.records.record([Progress(key, (), (), (hostile,))], 600.0)
+    stage.records.fail(key, Failure(FailureClass.USER, hostile))
+    query = f"?{urlencode({'q': hostile[:3], 'is': f'label:{hostile}'})}"
+    base = f"/sweeps/{sweep}"
+    told = urlencode({"done": hostile, "state": hostile, "q": hostile})
+    of_sweep = [
+        base,
+        base + query,
+        f"{base}/importances",
+        f"{base}/trials/3",
+        f"{base}/ask/add",
+        f"{base}?{told}",
+    ]
+    for path in (
+        *of_sweep,
+        "/sweeps",
+        f"/workers?{told}",
+        f"/compare?a={sweep}&b={sweep}",
+        f"/sweeps?{told}",
+    ):
+        page, markup = show.browser.get(path), Markup()
+        markup.feed(page.text)
+        assert page.status in (200, 400), path
+        assert markup.found == [], path
