@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -95,10 +97,24 @@ class Rosters:
         last: list[Roster] = self._known.get(sweep.id, "", lambda: [Roster()])
 
         def read() -> Roster:
-            last[0] = last[0].refreshed(sweep, time.monotonic())
+            with _uncollected():
+                last[0] = last[0].refreshed(sweep, time.monotonic())
             return last[0]
 
         return self._shelf.kept(sweep.id, "roster", read)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector wait: of the thousands of objects that are made at once, all stay."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _mark_of(trial: Trial) -> TrialMark:
