@@ -51,3 +51,23 @@ def _picture(found: re.Match[str]) -> str:
     if code < 0x20:
         return chr(_PICTURES + code)
     return _DELETE_PICTURE if code == _DELETE else "\N{REPLACEMENT CHARACTER}"
+
+
+# Spreadsheets treat a cell that begins with one of these as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def as_cell(text: str) -> str:
+    """Quote a text that a spreadsheet would take for a formula; numbers stay numbers."""
+    shown = printable(text)
+    if not text.lstrip(" ").startswith(_FORMULA) or _is_number(text):
+        return shown
+    return f"'{shown}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -66,6 +66,10 @@ class Settings:
         return self.artifacts_url or str(self.home_path / "artifacts")
 
 
+#: The variable that gives a trainer its artifacts: every user of a machine can read a command line.
+ARTIFACTS_URL = f"{PREFIX}ARTIFACTS_URL"
+
+
 def from_env(environ: Mapping[str, str] | None = None, **flags: str | float | None) -> Settings:
     """Read the `KERASWEEP_…` variables; a flag that is not None wins.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
 from kerasweep.jobs.code.bundle import unpack
+from kerasweep.jobs.errors import Damaged
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class BundleShelf:
@@ -28,6 +32,8 @@ class BundleShelf:
             Damaged: the bundle is gone or does not match its recorded digest.
             OutOfReach: the artifacts do not respond.
         """
+        if not _SHA256.fullmatch(ref.sha256):  # it names a folder here
+            raise Damaged(f"a bundle's digest is a SHA-256 in hexadecimal, got {ref.sha256!r}")
         folder = self._folder / ref.sha256
         with self._lock:
             if not folder.is_dir():

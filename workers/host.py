@@ -50,6 +50,11 @@ class Host:
         self.on_capacity: Callable[[int], None] = lambda _capacity: None
 
     @property
+    def queues(self) -> list[str]:
+        """The queues of trials that its trainers can train."""
+        return sorted({queue for trainer in self.trainers for queue in trainer.devices.queues})
+
+    @property
     def trainers(self) -> list[Trainer]:
         """The current trainers."""
         with self._changed:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue
+from kerasweep.jobs.queue.hints import train_queue
 from kerasweep.jobs.queue.watchdog import Watchdog
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.store.models import Claim
+from kerasweep.jobs.store.models import Claim, Demand
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import TrialKey
 from kerasweep.workers.attempt import Attempt
@@ -54,7 +55,10 @@ class Worker:
             False if the hint was put back.
         """
         try:
-            with self.host.slot(key.sweep, self.records.pack_limit(key)) as slot:
+            demand = self.records.demand(key)
+            if demand is None or not self._fits(key, demand):
+                return True
+            with self.host.slot(key.sweep, demand.pack_limit) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
                 if claim is None and self._stands_aside():
                     raise NoSlot
@@ -68,6 +72,13 @@ class Worker:
         except OutOfReach as exc:
             log.warning("trial %s waits: %s", key, str(exc).splitlines()[0])
         return True
+
+    def _fits(self, key: TrialKey, demand: Demand) -> bool:
+        """Tell whether this worker has the trial's devices: a queue says nothing, anyone may move a hint."""
+        if (queue := train_queue(demand.gpus)) in self.host.queues:
+            return True
+        log.warning("trial %s is for workers of %s, and its hint was in another queue: dropped", key, queue)
+        return False
 
     def _stands_aside(self) -> bool:
         """Tell whether this worker is set aside: then it takes no hints until it is released or probes."""

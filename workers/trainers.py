@@ -43,6 +43,7 @@ from kerasweep.jobs.pipe import (
     TrainOrder,
     WornEvent,
 )
+from kerasweep.jobs.settings import ARTIFACTS_URL
 from kerasweep.jobs.trial import Answer
 from kerasweep.workers.autoscale import StepCount
 from kerasweep.workers.devices import DeviceSet
@@ -358,7 +359,7 @@ class Trainer:
     def _command(self, child_in: int, child_out: int) -> list[str]:
         parent = 0 if GUARDS else os.getpid()  # a guard ensures that the trainer ends with it
         pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(parent)]
-        flags = ["--artifacts", self._artifacts_url, "--threads", str(self.devices.threads)]
+        flags = ["--threads", str(self.devices.threads)]
         if self.devices.logical_cpus:
             flags += ["--logical-cpus", str(self.devices.logical_cpus)]
         if "TMPDIR" in os.environ:  # the worker's own, which lasts as long as the worker
@@ -368,6 +369,7 @@ class Trainer:
     def _environ(self) -> dict[str, str]:
         return {
             **os.environ,
+            ARTIFACTS_URL: self._artifacts_url,
             "CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus) or "-1",
             "KERAS_BACKEND": "tensorflow",
             "PYTHONUNBUFFERED": "1",

@@ -77,7 +77,7 @@ def work(
         ledger.start()
         if most != host.scale:
             threading.Thread(target=_autoscale, args=(host, most, records), daemon=True).start()
-        serve(app, worker, _queues(host), most.trainers * most.slots)
+        serve(app, worker, host.queues, most.trainers * most.slots)
     finally:
         worker.leave()
 
@@ -125,14 +125,10 @@ def _facts(host: Host, engine: str, worker: Worker, pace: StepRate) -> dict[str,
         "engine": engine,
         "devices": [devices.name for devices in device_sets],
         "gpus_per_trial": max(devices.replicas for devices in device_sets),
-        "queues": _queues(host),
+        "queues": host.queues,
         "stalled_s": round(worker.watchdog.stalled_s) if worker.watchdog else 0,
         "phases": worker.phases(),
         "packs": sample.packs,
         "steps": pace.steps,
         "steps_per_s": round(pace.steps_per_s, 1),
     }
-
-
-def _queues(host: Host) -> list[str]:
-    return sorted({queue for trainer in host.trainers for queue in trainer.devices.queues})

@@ -68,12 +68,13 @@ def new_app(broker_url: str) -> Celery:
     app.conf.update(celery_settings())
     app.amqp.Connection = RedisConnection
     if broker_url.startswith("rediss://"):  # kombu verifies no certificate unless the URL asks for it
-        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     restrict_control(app)
     return app
 
 
-_PAGE = 1000
+#: Entries read at once: each may be as large as Redis allows.
+_PAGE = 50
 # Read without parsing: an entry may be anything.
 _TASK_ID = re.compile(rb'"id": ?"([a-z0-9.]{1,80})"')
 
@@ -98,8 +99,10 @@ class HintQueue:
         plain = broker_url
         if broker_url.startswith("redis+socket://"):
             plain = broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
-        timeouts: dict[str, Any] = {"socket_timeout": reach_s, "socket_connect_timeout": reach_s}
-        self._redis = redis.Redis.from_url(plain, **timeouts)
+        asked: dict[str, Any] = {"socket_timeout": reach_s, "socket_connect_timeout": reach_s}
+        if broker_url.startswith("rediss://"):
+            asked["ssl_check_hostname"] = True  # not the default of every redis-py
+        self._redis = redis.Redis.from_url(plain, **asked)
 
     def ping(self) -> None:
         """Check that Redis responds.

@@ -19,7 +19,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.quarantines import MAY_CLAIM, begin_probe, take_back
 from kerasweep.jobs.store.faults.setbacks import count_alike
 from kerasweep.jobs.store.faults.verdict import Record, Verdict, judge
-from kerasweep.jobs.store.models import Claim, Progress, Result
+from kerasweep.jobs.store.models import Claim, Demand, Progress, Result
 from kerasweep.jobs.store.progress import (
     forget_epochs_after,
     read_checkpoints,
@@ -81,6 +81,11 @@ _CLAIM = (
         started_at=func.coalesce(t.trials.c.started_at, bindparam("now")),
     )
 )
+_DEMAND = (
+    select(t.trials.c.pack_limit, t.sweeps.c.spec)
+    .join_from(t.trials, t.sweeps, t.sweeps.c.id == t.trials.c.sweep)
+    .where(t.trials.c.sweep == bindparam("of_sweep"), t.trials.c.number == bindparam("of_trial"))
+)
 _NEW_ATTEMPT = t.attempts.insert()
 _DECISIONS = select(t.decisions).where(t.decisions.c.sweep == bindparam("of_sweep"))
 _SAME_END = select(t.attempts.c.number).where(IS_ATTEMPT, t.attempts.c.outcome == bindparam("outcome"))
@@ -111,11 +116,11 @@ class AttemptRecords:
             begin_probe(conn, worker, now)
             return _claimed(conn, key, worker, now)
 
-    def pack_limit(self, key: TrialKey) -> int | None:
-        """Return the widest pack that a trial's next attempt may train in; None for any width."""
+    def demand(self, key: TrialKey) -> Demand | None:
+        """Return what a trial's next attempt asks of a worker; None if there is no such trial."""
         with self._db.reading() as conn:
-            row = conn.execute(READ_TRIAL, {"of_sweep": key.sweep, "of_trial": key.trial}).one_or_none()
-            return None if row is None else row.pack_limit
+            row = conn.execute(_DEMAND, {"of_sweep": key.sweep, "of_trial": key.trial}).one_or_none()
+            return None if row is None else Demand(row.spec["resources"]["gpus"], row.pack_limit)
 
     def record(self, progress: Sequence[Progress], lease_s: float) -> dict[AttemptKey, Answer]:
         """Write the progress of attempts, renew their leases, and return the answer to each."""

@@ -105,6 +105,19 @@ class EarlierResult:
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What a trial's next attempt asks of a worker.
+
+    Args:
+        gpus: how many GPUs it trains on.
+        pack_limit: the widest pack that it may train in; None for any width.
+    """
+
+    gpus: int
+    pack_limit: int | None
+
+
+@dataclass(frozen=True)
 class Claim:
     """What a worker needs to train a trial that it has just claimed.
 

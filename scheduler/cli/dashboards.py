@@ -88,7 +88,7 @@ def shown_beside(settings: Settings) -> Iterator[str]:
     from kerasweep.scheduler.web.gate import Access
 
     with Client(settings) as client:
-        access = Access(port=listening.free_port(PORT))
+        access = Access(port=listening.free_port(PORT), password=_password(None))
         with listening.beside(client, access) as address:
             yield address
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.printable import escaped, is_printable, printable
+from kerasweep.jobs.printable import as_cell, escaped, is_printable, printable
 from kerasweep.scheduler.client.report import flat
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Output to a file or another program is not cut to a terminal's width.
 _PLAIN_WIDTH = 1000
-# Spreadsheets treat a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class OutputFormat(StrEnum):
@@ -70,9 +68,7 @@ def render(document: Any, output: OutputFormat) -> str:
 
 def to_csv(documents: Sequence[dict[str, Any]]) -> str:
     """Return one line for each document, nested keys joined by dots; lists and mappings as JSON."""
-    rows = [
-        {_text_cell(key): _cell(value) for key, value in flat(document).items()} for document in documents
-    ]
+    rows = [{as_cell(key): _cell(value) for key, value in flat(document).items()} for document in documents]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -99,7 +95,7 @@ class DocumentStream:
         if self._output is OutputFormat.YAML:
             sys.stdout.write(f"---\n{render(document, self._output)}")
         else:
-            row = {_text_cell(key): _cell(value) for key, value in flat(document).items()}
+            row = {as_cell(key): _cell(value) for key, value in flat(document).items()}
             first = not self._names
             self._names = self._names or list(row)
             writer = csv.DictWriter(
@@ -165,20 +161,4 @@ def _cell(value: Any) -> Any:
         return json.dumps(value)
     if isinstance(value, dict | list):
         return escaped(json.dumps(value, ensure_ascii=False))
-    return _text_cell(value) if isinstance(value, str) else value
-
-
-def _text_cell(text: str) -> str:
-    """Quote a text that a spreadsheet would take for a formula; numbers stay numbers."""
-    shown = printable(text)
-    if not text.lstrip(" ").startswith(_FORMULA) or _is_number(text):
-        return shown
-    return f"'{shown}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return as_cell(value) if isinstance(value, str) else value

@@ -204,6 +204,9 @@ def flower_command(port: int, address: str) -> list[str]:
 def flower_environ(environ: Mapping[str, str], broker_url: str, basic_auth: str | None) -> dict[str, str]:
     """Return Flower's environment: unlike a command line, it is not readable by every user of the machine."""
     secret = {"FLOWER_BASIC_AUTH": basic_auth} if basic_auth else {}
+    if broker_url.startswith("rediss://") and "ssl_cert_reqs=" not in broker_url:
+        # Unlike our own processes, Flower would verify no certificate.
+        broker_url += ("&" if "?" in broker_url else "?") + "ssl_cert_reqs=required"
     return {**environ, "BROKER_URL": broker_url, **secret}
 
 

@@ -10,6 +10,7 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -33,6 +34,8 @@ _HEADERS = {
 _ASK_BASIC = {"WWW-Authenticate": 'Basic realm="kerasweep"'}
 _LONGEST_QUERY, _LARGEST_BODY = 8_192, 65_536
 _MOST_SESSIONS = 10_000
+#: How long the answer to a wrong password takes.
+AFTER_WRONG_PASSWORD_S = 1.0
 #: Paths without a password: the health check, the styles, and the login.
 _OPEN = ("/healthz", "/static/", "/login")
 _READS = frozenset({"GET", "HEAD"})
@@ -64,6 +67,8 @@ class Access:
         A name owned by someone else can be made to resolve to this machine (DNS rebinding), an address
         cannot: addresses are accepted if the page listens to others, loopback ones always.
         """
+        if set(host) & set("/?#@\\"):
+            return False
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -108,7 +113,18 @@ class Gate:
         fresh = "" if _is_session(session) else secrets.token_urlsafe(24)
         scope["state"] = {**scope.get("state", {}), "gate": self, "session": fresh if fresh else session}
         answer = self._refusal(request)
+        if answer and answer.status_code == 401 and "authorization" in request.headers:
+            await anyio.sleep(AFTER_WRONG_PASSWORD_S)
         await (answer or self._app)(scope, receive, self._with_headers(scope, send, fresh))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether viewers need a password."""
+        return bool(self._access.password)
+
+    def is_known(self, session: str) -> bool:
+        """Tell whether a session has given the password."""
+        return session in self._known
 
     def token(self, session: str) -> str:
         """Return the token that a form of this session must contain."""
@@ -116,16 +132,20 @@ class Gate:
 
     def accepts(self, session: str, token: str) -> bool:
         """Tell whether a form's token belongs to the session."""
-        return hmac.compare_digest(self.token(session), token)
+        return hmac.compare_digest(self.token(session).encode(), token.encode())
 
-    def log_in(self, session: str, password: str) -> bool:
-        """Authorize a session if the password is right; return whether it is."""
+    def log_in(self, password: str) -> str | None:
+        """Authorize a new session if the password is right; return its cookie.
+
+        The session before may be known to others: any page of the same host can set a cookie.
+        """
         if not self._is_password(password):
-            return False
+            return None
+        session = secrets.token_urlsafe(24)
         self._known[session] = None
         while len(self._known) > _MOST_SESSIONS:
             self._known.pop(next(iter(self._known)))
-        return True
+        return self._cookie_of(session)
 
     def log_out(self, session: str) -> None:
         """Forget a session."""
@@ -145,7 +165,7 @@ class Gate:
         return self._refuse_stranger(request)
 
     def _refuse_stranger(self, request: Request) -> Response | None:
-        path = request.url.path
+        path = request.scope["path"]  # not `url.path`, which Starlette builds from the Host header
         open_ = any(path.startswith(one) if one.endswith("/") else path == one for one in _OPEN)
         if not self._access.password or open_ or request.state.session in self._known:
             return None
@@ -162,9 +182,11 @@ class Gate:
             hashlib.sha256(given.encode()).digest(), hashlib.sha256(self._access.password.encode()).digest()
         )
 
-    def _with_headers(self, scope: Scope, send: Send, fresh: str) -> Send:
-        flags = "; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._access.tls else "")
+    def _cookie_of(self, session: str) -> str:
+        flags = "Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._access.tls else "")
+        return f"{self._cookie}={session}; {flags}"
 
+    def _with_headers(self, scope: Scope, send: Send, fresh: str) -> Send:
         foreign = Headers(scope=scope).get("sec-fetch-site")
         policy = optuna_mount.POLICY if scope["path"].startswith(f"{optuna_mount.PREFIX}/") else POLICY
 
@@ -175,7 +197,7 @@ class Gate:
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 if fresh and message["status"] < 400 and foreign != "cross-site":
-                    headers.append("Set-Cookie", f"{self._cookie}={fresh}{flags}")
+                    headers.append("Set-Cookie", self._cookie_of(fresh))
             await send(message)
 
         return sending

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from wsgiref.util import setup_testing_defaults
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler.web.shelf import Shelf
@@ -71,6 +71,8 @@ class OptunaMount:
         path = "/" + request.path_params.get("path", "")
         if path == "/":
             return RedirectResponse(f"{PREFIX}/dashboard", 303)
+        if path.startswith("/csv/"):  # it would pass formulas on; our own CSV quotes them
+            return PlainTextResponse("Each sweep's own page has its trials as CSV.", 404)
         if path == "/static/bundle.js":
             return self._bundle(request)
         return _packed(request, self._ask(path, request.url.query))

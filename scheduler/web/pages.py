@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.templating import Jinja2Templates
 
 from kerasweep.jobs.errors import InputError, NotFound
+from kerasweep.jobs.printable import as_cell
 from kerasweep.jobs.store.overview import LOGS, PROCESSES
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
@@ -106,6 +107,7 @@ class Pages:
         """Return a page."""
         gate, session = request.state.gate, request.state.session
         common = {"read_only": self._read_only, "token": gate.token(session), "words": wording}
+        common["guarded"] = gate.guarded
         return self._templates.TemplateResponse(request, template, {**common, **facts}, status_code=code)
 
     def home(self, request: Request) -> Response:
@@ -347,14 +349,4 @@ def _csv(trials: Sequence[Trial]) -> str:
 def _cell(given: Any) -> str:
     """Return a value for CSV; text that a spreadsheet would run as a formula is quoted."""
     text = "" if given is None else wording.value(given) if isinstance(given, dict | list) else str(given)
-    return f"'{text}" if text[:1] in ("=", "@", "\t", "\r") or _is_formula(text) else text
-
-
-def _is_formula(text: str) -> bool:
-    if text[:1] not in "+-" or not text:
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return True
-    return False
+    return as_cell(text)

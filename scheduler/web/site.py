@@ -27,7 +27,7 @@ from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.objects import moment
 from kerasweep.scheduler.web.exposition import CONTENT_TYPE, Exposition
-from kerasweep.scheduler.web.gate import Access, Gate
+from kerasweep.scheduler.web.gate import AFTER_WRONG_PASSWORD_S, Access, Gate
 from kerasweep.scheduler.web.optuna_mount import PREFIX, OptunaMount
 from kerasweep.scheduler.web.orders import ORDERS, Orders
 from kerasweep.scheduler.web.pages import Pages
@@ -37,7 +37,6 @@ from kerasweep.scheduler.web.shelf import Shelf
 log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
-_AFTER_WRONG_PASSWORD_S = 1.0
 
 
 class Site:
@@ -123,10 +122,11 @@ class Site:
         return self._optuna(request)
 
     def ask_password(self, request: Request) -> Response:
-        """Show the login form."""
+        """Show the login form, or to whoever is logged in a way out."""
         if not self.access.password:
             return RedirectResponse("/sweeps", 303)
-        return self.pages.draw(request, "login.html", wrong=False)
+        known = request.state.gate.is_known(request.state.session)
+        return self.pages.draw(request, "login.html", wrong=False, known=known)
 
     async def log_in(self, request: Request) -> Response:
         """Check the password."""
@@ -136,10 +136,11 @@ class Site:
             return PlainTextResponse(
                 "The form does not belong to this session; reload the page and try again.", 403
             )
-        if not gate.log_in(session, form.get("password", [""])[0]):
-            await anyio.sleep(_AFTER_WRONG_PASSWORD_S)
-            return self.pages.draw(request, "login.html", 403, wrong=True)
-        return RedirectResponse("/sweeps", 303)
+        cookie = gate.log_in(form.get("password", [""])[0])
+        if cookie is None:
+            await anyio.sleep(AFTER_WRONG_PASSWORD_S)
+            return self.pages.draw(request, "login.html", 403, wrong=True, known=False)
+        return RedirectResponse("/sweeps", 303, {"Set-Cookie": cookie})
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""

@@ -208,6 +208,18 @@ def test_keys_of_the_wrong_type_are_mended(cluster: Any, until: Any) -> None:
     assert cluster.outcomes(sweep) == ["completed"]
 
 
+def test_a_hint_in_the_queue_of_other_devices_is_dropped(cluster: Any, until: Any) -> None:
+    """Anyone who may write to Redis can move one; on a CPU the trial would end with other bits."""
+    sweep = cluster.submit_stub(resources={"gpus": 2})
+    with connect(cluster) as client:
+        client.lmove("train.2gpu", "train.cpu", "RIGHT", "LEFT")
+        cluster.stub_worker()
+        until(lambda: "was in another queue" in cluster.logs(), 30)
+        assert client.llen("train.cpu") == 0
+    assert cluster.in_state(sweep, TrialState.QUEUED)()
+    assert cluster.events(sweep) == ["suggested"]
+
+
 def test_postponed_hints_are_dropped_unheld(cluster: Any, until: Any) -> None:
     cluster.scheduler()
     worker = cluster.stub_worker()

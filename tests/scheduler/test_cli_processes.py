@@ -130,6 +130,8 @@ def test_flowers_secrets_are_not_on_its_command_line() -> None:
         "BROKER_URL": "redis://:secret@host/0",
         "FLOWER_BASIC_AUTH": "admin:word",
     }
+    secure = flower_environ({}, "rediss://:secret@host/0?ssl_ca_certs=ca.pem", None)["BROKER_URL"]
+    assert secure.endswith("&ssl_cert_reqs=required"), "it verifies no certificate otherwise"
     assert not any("secret" in word or "admin" in word for word in flower_command(5555, "0.0.0.0"))
 
 

@@ -27,7 +27,20 @@ def locked(show: Show) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8265", "10.0.0.5", "localhost.evil.example", "", "["]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8265",
+        "10.0.0.5",
+        "localhost.evil.example",
+        "",
+        "[",
+        "127.0.0.1/static/?",
+        "localhost?",
+        "localhost#",
+        "evil.example@localhost",
+        "localhost\\",
+    ],
 )
 def test_a_foreign_host_is_refused(show: Show, host: str) -> None:
     assert show.browser.get("/sweeps", Host=host).status == 421
@@ -106,10 +119,19 @@ def test_a_password_is_asked_for(locked: Browser) -> None:
     basic = base64.b64encode("me:open ü sesame".encode()).decode()
     assert locked.get("/sweeps", Authorization=f"Basic {basic}").status == 200
     assert locked.get("/sweeps", Authorization="Basic !").status == 401
-    done = locked.post("/login", {"token": locked.token("/login"), "password": "open ü sesame"})
-    assert done.status == 303
+    assert locked.post("/login", {"token": "ü", "password": "open ü sesame"}).status == 403
+    token, planted = locked.token("/login"), Browser(locked.port)
+    planted.cookie = locked.cookie
+    assert locked.post("/login", {"token": token, "password": "open ü sesame"}).status == 303
     page = locked.get("/sweeps")
     assert page.status == 200
+    assert planted.get("/sweeps").status == 401, "a cookie from before the login opens nothing"
+    leaving = Browser(locked.port)
+    leaving.cookie = locked.cookie
+    assert leaving.get("/sweeps").status == 200
+    assert leaving.post("/logout", {"token": leaving.token("/login")}).status == 303
+    assert leaving.get("/sweeps").status == 401
+    assert locked.post("/login", {"token": locked.token("/login"), "password": "open ü sesame"}).status == 303
     assert "HttpOnly; SameSite=Strict" in str(Browser(locked.port).get("/healthz").headers)
 
 

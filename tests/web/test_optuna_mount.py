@@ -75,8 +75,7 @@ def test_the_released_dashboard_shows_it(show: Show) -> None:
     names = {one["name"] for one in read(show, f"/studies/{wide}/param_importances")["param_importances"][0]}
     assert names == {"units", "label"}
     assert "data" in json.loads(json.dumps(read(show, f"/studies/{wide}/plot/slice")))
-    table = show.browser.get(f"/optuna/csv/{wide}")
-    assert table.text.startswith("Number,State,val_loss,")
+    assert show.browser.get(f"/optuna/csv/{wide}").status == 404, "its cells may be formulas"
     assert show.browser.get("/optuna/api/studies/1?after=0").status == 404
 
 

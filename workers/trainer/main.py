@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kerasweep.jobs.settings import ARTIFACTS_URL
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -83,7 +85,8 @@ def _flags(arguments: list[str] | None) -> Any:
     parser = argparse.ArgumentParser(prog="kerasweep-trainer", description=__doc__)
     parser.add_argument("--in-fd", type=int, required=True, help="orders, JSON lines")
     parser.add_argument("--out-fd", type=int, required=True, help="events, JSON lines")
-    parser.add_argument("--artifacts", required=True, help="URL of the artifacts")
+    told = {"default": os.environ.pop(ARTIFACTS_URL)} if ARTIFACTS_URL in os.environ else {"required": True}
+    parser.add_argument("--artifacts", help=f"URL of the artifacts; or {ARTIFACTS_URL}", **told)
     parser.add_argument("--parent-pid", type=int, default=0, help="the host; 0 for none")
     parser.add_argument(
         "--folders", default="", help="the folder for trials' working folders; a new one by default"
