@@ -360,20 +360,17 @@ class Trainer:
         parent = 0 if GUARDS else os.getpid()  # a guard ensures that the trainer ends with it
         pipes = ["--in-fd", str(child_in), "--out-fd", str(child_out), "--parent-pid", str(parent)]
         flags = ["--threads", str(self.devices.threads)]
-        if self.devices.logical_cpus:
-            flags += ["--logical-cpus", str(self.devices.logical_cpus)]
+        flags += ["--logical-cpus", str(self.devices.logical_cpus)] if self.devices.logical_cpus else []
         if "TMPDIR" in os.environ:  # the worker's own, which lasts as long as the worker
             flags += ["--folders", os.path.join(os.environ["TMPDIR"], "trials")]
         return [sys.executable, "-P", "-m", "kerasweep.workers.trainer.main", *pipes, *flags]
 
     def _environ(self) -> dict[str, str]:
-        return {
-            **os.environ,
+        own = {
             ARTIFACTS_URL: self._artifacts_url,
             "CUDA_VISIBLE_DEVICES": ",".join(self.devices.gpus) or "-1",
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONUNBUFFERED": "1",
         }
+        return {**os.environ, **own, "KERAS_BACKEND": "tensorflow", "PYTHONUNBUFFERED": "1"}
 
 
 def _write(pipe: IO[bytes], outbox: queue.Queue[bytes | None]) -> None:
