@@ -21,6 +21,7 @@ from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
 from kerasweep.jobs.variants import seed_of, variants_of
+from kerasweep.scheduler import samplers
 from kerasweep.scheduler.deciding.rungs import (
     WRITES_MODEL,
     earlier_observed,
@@ -68,7 +69,8 @@ def replay(records: Records, sweep: SweepRecord) -> Replay:
 
 def versions_of(spec: SweepSpec) -> dict[str, str]:
     """Return the local versions of the packages that choose a sweep's points; `none` for a missing one."""
-    return {name: _version(name) for name in ("kerasweep", *packages_of(spec))}
+    ours = {f"method {spec.method.name}": str(samplers.VERSION)}
+    return {name: _version(name) for name in ("kerasweep", *packages_of(spec))} | ours
 
 
 class Retelling:

@@ -13,6 +13,7 @@ from held import LEASE_S, begin, reach, train
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
+from kerasweep.scheduler import samplers
 from kerasweep.scheduler.deciding import control, replay
 from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.deciding.by_hand import add
@@ -96,8 +97,10 @@ def test_what_was_tampered_with_is_found(records: Records, file: Path, tampered:
 def test_packages_of_other_versions_are_told(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as then:
         then.setattr(replay, "_version", lambda name: "0.1")
+        then.setattr(samplers, "VERSION", 0)
         begin(records, budget={"max_trials": 6})
     assert any(one.startswith("numpy 0.1 chose the points, ") for one in again(records).versions)
+    assert "method random 0 chose the points, but 1 is installed here" in again(records).versions
 
 
 def test_a_point_is_added_beside_the_budget(records: Records) -> None:
