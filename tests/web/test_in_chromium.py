@@ -27,6 +27,12 @@ FITS = """
 return [...document.querySelectorAll(".chart .uplot")].every(
   one => Math.abs(one.offsetWidth - Math.max(280, one.closest(".chart").clientWidth)) < 3)
 """
+#: Pretends that the tab is hidden, or no longer.
+HIDE = """
+Object.defineProperty(document, "hidden", {value: arguments[0], configurable: true});
+document.body.addEventListener("htmx:configRequest", () => { window.told = true; });
+document.dispatchEvent(new Event("visibilitychange"));
+"""
 HOSTILE = "<img src=x onerror='window.pwned=1'>"
 
 
@@ -76,7 +82,13 @@ def test_a_sweep_is_followed_to_its_end_without_a_reload(lab: Laboratory, until:
     lab.train(0)
     until(lambda: "1 of 8" in browser.text("#head"), 20, "the first end")
     until(lambda: browser.run("return document.querySelectorAll('#curves canvas').length") == 1, 20)
-    for trial in range(1, 8):
+    browser.run(HIDE, True)
+    lab.train(1)
+    until(lambda: browser.run("return window.told"), 20, "the event")
+    assert "1 of 8" in browser.text("#head"), "a hidden tab does not ask"
+    browser.run(HIDE, False)
+    until(lambda: "2 of 8" in browser.text("#head"), 20, "what was missed")
+    for trial in range(2, 8):
         lab.train(trial)
     lab.stage.end(lab.sweep, SweepState.COMPLETED)
     until(lambda: "completed" in browser.text("#head h1"), 20, "the sweep's end")

@@ -163,7 +163,7 @@
     brush(svg);
   });
 
-  let atEnd = true;
+  let atEnd = true, missed = false;
   const log = () => document.querySelector("pre.log");
   document.addEventListener("DOMContentLoaded", () => {
     redraw();
@@ -171,8 +171,9 @@
     if (log()) log().scrollTop = log().scrollHeight;
     document.body.addEventListener("htmx:configRequest", event => {
       if (event.target.id !== "follow") return;
-      // Nothing is swapped from under a pointer; the next change brings what was missed.
-      if (brushing) event.preventDefault();
+      // Nothing is swapped from under a pointer, and a hidden tab asks when it is looked at again.
+      missed = brushing || document.hidden;
+      if (missed) event.preventDefault();
       event.detail.path = location.pathname + location.search;
     });
     document.body.addEventListener("htmx:beforeSwap", () => {
@@ -184,6 +185,9 @@
       redraw();
       setTimeout(() => { prepare(); if (log() && atEnd) log().scrollTop = log().scrollHeight; }, 60);
     });
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (missed && !document.hidden) htmx.trigger("#follow", "sse:changed");
   });
   darkness.addEventListener("change", redraw);
   let waiting;
