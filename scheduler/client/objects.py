@@ -195,6 +195,13 @@ class Status:
         """How many trials have ended."""
         return sum(count for state, count in self.trials.items() if state in FINAL)
 
+    @property
+    def reached(self) -> str:
+        """The best value in words; with repeats, the mean and spread of the best variant."""
+        if self.variant is not None:
+            return wording.spread(self.variant.value, self.variant.std, len(self.variant.trials))
+        return wording.metric(self.best.value if self.best else None)
+
     def __repr__(self) -> str:
         best = f", best {self._best}" if self.best else ""
         return f"Status({self.name!r}, {self.state}, {self.ended} of {self.max_trials} trials{best})"
@@ -203,10 +210,8 @@ class Status:
     def _best(self) -> str:
         if self.best is None:
             return wording.NOTHING
-        if self.variant is not None:
-            told = wording.spread(self.variant.value, self.variant.std, len(self.variant.trials))
-            return f"{self.metric.name} {told}, the best of them trial {self.best.number}"
-        return f"{self.metric.name} {wording.metric(self.best.value)} of trial {self.best.number}"
+        which = " of" if self.variant is None else ", the best of them"
+        return f"{self.metric.name} {self.reached}{which} trial {self.best.number}"
 
     def _repr_html_(self) -> str:
         counted = ", ".join(f"{count} {state}" for state, count in self.trials.items() if count)

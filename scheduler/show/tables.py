@@ -41,7 +41,7 @@ def sweeps(documents: Sequence[Mapping[str, Any]], now: float) -> RenderableType
     table = columns("name", "sweep", "state", ">trials", "metric", ">best", ">age")
     for one in documents:
         age_s = now - datetime.fromisoformat(one["created_at"]).timestamp()
-        best = wording.metric(one["best"]["value"]) if one["best"] else wording.NOTHING
+        best = one["best"] or {"value": None}
         trials = f"{done(one['trials'])}/{one['max_trials']}"
         table.add_row(
             one["name"],
@@ -49,7 +49,7 @@ def sweeps(documents: Sequence[Mapping[str, Any]], now: float) -> RenderableType
             state(one["state"]),
             trials,
             one["metric"]["name"],
-            best,
+            wording.metric((best.get("variant") or best)["value"]),
             wording.duration(age_s),
         )
     return table
