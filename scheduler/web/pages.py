@@ -28,7 +28,7 @@ from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
 from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted
-from kerasweep.scheduler.web.roster import Roster, Rosters
+from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Cache, Shelf
 from kerasweep.scheduler.web.timeline import Timeline, timeline
 
@@ -136,22 +136,25 @@ class Pages:
 
     def sweep(self, request: Request) -> Response:
         """Show one sweep; drawn once for all who ask the same before anything has changed."""
-        sweep, marks = self._sweep(request), self._shelf.marks()
-        key, mark = (sweep.id, "", request.url.query), (marks.get(sweep.id), marks.get(PROCESSES))
-        return self._once(request, key, mark, lambda: self._draw_sweep(request, sweep))
+        sweep = self._sweep(request)
+        key, marks = (sweep.id, "", request.url.query), (sweep.id, PROCESSES)
+        return self._once(request, key, marks, lambda: self._draw_sweep(request, sweep))
 
-    def _once(self, request: Request, key: Hashable, mark: object, draw: Callable[[], Response]) -> Response:
+    def _once(
+        self, request: Request, key: Hashable, marks: Sequence[str], draw: Callable[[], Response]
+    ) -> Response:
         """Return a page as it was drawn for its mark, compressed for those who take that from elsewhere."""
 
         def drawn() -> bytes:
             with self._drawers:
                 return bytes(draw().body)
 
-        plain, headers = self._drawn.get(key, mark, drawn), {"Vary": "Accept-Encoding"}
+        plain = self._drawn.get(key, lambda: self._shelf.mark(*marks), drawn)
+        headers = {"Vary": "Accept-Encoding"}
         far = request.client is None or not is_loopback(request.client.host)
         if not far or "gzip" not in request.headers.get("accept-encoding", ""):
             return HTMLResponse(plain, headers=headers)
-        packed = self._packed.get(key, mark, lambda: gzip.compress(plain, 1))
+        packed = self._packed.get(key, lambda: plain, lambda: gzip.compress(plain, 1))
         return HTMLResponse(packed, headers={**headers, "Content-Encoding": "gzip"})
 
     def _draw_sweep(self, request: Request, sweep: Sweep) -> Response:
@@ -174,22 +177,23 @@ class Pages:
             page=page,
             pages=pages,
             states=list(TrialState),
-            charts=self._charts_of(sweep, wanted, roster, selection),
+            charts=self._charts_of(sweep, wanted),
             journal=self._shelf.kept(
                 sweep.id, "journal", lambda: sweep.client.records.newest_journal(sweep.id, _JOURNAL)
             ),
         )
 
-    def _charts_of(self, sweep: Sweep, wanted: Wanted, roster: Roster, selection: Selection) -> Charts:
+    def _charts_of(self, sweep: Sweep, wanted: Wanted) -> Charts:
         def drawn() -> Charts:
             names, base = self._names(sweep), f"/sweeps/{sweep.id}"
+            roster, selection = self._rosters.of(sweep), self._selected(sweep, wanted)
             return Charts(
                 figures.parallel(selection.framed, names, sweep.spec.metric, wanted, base),
                 figures.slices(selection.ranked, names, base),
                 timeline(sweep, roster, selection.chosen, base),
             )
 
-        return self._charts.get((sweep.id, wanted.cut), self._mark(sweep), drawn)
+        return self._charts.get((sweep.id, wanted.cut), lambda: self._shelf.mark(sweep.id), drawn)
 
     def curves(self, request: Request) -> Response:
         """Return the curves of the best trials requested."""
@@ -202,10 +206,11 @@ class Pages:
         """Show how much each parameter explains."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
-        ranked = self._selected(sweep, wanted).ranked
-        found = self._shelf.kept(
-            sweep.id, ("importances", wanted.cut), lambda: figures.importances(sweep, ranked)
-        )
+
+        def weighed() -> dict[str, Any]:
+            return figures.importances(sweep, self._selected(sweep, wanted).ranked)
+
+        found = self._shelf.kept(sweep.id, ("importances", wanted.cut), weighed)
         return self.draw(request, "importances.html", sweep=sweep, found=found)
 
     def table(self, request: Request) -> Response:
@@ -218,9 +223,9 @@ class Pages:
 
     def trial(self, request: Request) -> Response:
         """Show one trial; drawn once for all who ask before anything has changed."""
-        sweep, marks = self._sweep(request), self._shelf.marks()
-        key, mark = (sweep.id, request.url.path, request.url.query), (marks.get(sweep.id), marks.get(LOGS))
-        return self._once(request, key, mark, lambda: self._draw_trial(request, sweep))
+        sweep = self._sweep(request)
+        key, marks = (sweep.id, request.url.path, request.url.query), (sweep.id, LOGS)
+        return self._once(request, key, marks, lambda: self._draw_trial(request, sweep))
 
     def _draw_trial(self, request: Request, sweep: Sweep) -> Response:
         number = int(request.path_params["trial"])
@@ -308,17 +313,17 @@ class Pages:
 
     def _times_of(self, sweep: Sweep) -> Times:
         """Return how long a sweep trains; with many trials that is not measured at each change."""
-        mark = (sweep.refresh().record.state, time.monotonic() // _TIMES_S)
-        return self._times.get(sweep.id, mark, sweep.times)
+        return self._times.get(
+            sweep.id, lambda: (sweep.refresh().record.state, time.monotonic() // _TIMES_S), sweep.times
+        )
 
     def _selected(self, sweep: Sweep, wanted: Wanted) -> Selection:
         """Return the trials that a query selects, in whatever order it asks for them."""
         return self._selections.get(
-            (sweep.id, wanted.cut), self._mark(sweep), lambda: wanted.select(self._rosters.of(sweep))
+            (sweep.id, wanted.cut),
+            lambda: self._shelf.mark(sweep.id),
+            lambda: wanted.select(self._rosters.of(sweep)),
         )
-
-    def _mark(self, sweep: Sweep) -> str:
-        return self._shelf.marks().get(sweep.id, "")
 
     def _sweep(self, request: Request) -> Sweep:
         return self._shelf.sweep(request.path_params["sweep"])

@@ -94,7 +94,7 @@ class Rosters:
 
     def of(self, sweep: Sweep) -> Roster:
         """Return a sweep's trials."""
-        last: list[Roster] = self._known.get(sweep.id, "", lambda: [Roster()])
+        last: list[Roster] = self._known.get(sweep.id, str, lambda: [Roster()])
 
         def read() -> Roster:
             with _uncollected():

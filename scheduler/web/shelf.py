@@ -30,12 +30,13 @@ class Cache:
         self._turn = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[threading.Lock, list[tuple[object, Any]]]] = OrderedDict()
 
-    def get(self, key: Hashable, mark: object, make: Callable[[], T]) -> T:
+    def get(self, key: Hashable, mark: Callable[[], object], make: Callable[[], T]) -> T:
         """Return the result of `make`, which is called again only if the mark is another one.
 
         Args:
             key: what it is.
-            mark: equal as long as the result holds.
+            mark: returns what is equal as long as the result holds; asked when it is this caller's turn, so
+                that those who waited for a result take it.
             make: makes it.
         """
         with self._turn:
@@ -44,8 +45,9 @@ class Cache:
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         with lock:
-            if not held or held[0][0] != mark:
-                held[:] = [(mark, make())]
+            now = mark()
+            if not held or held[0][0] != now:
+                held[:] = [(now, make())]
             return held[0][1]  # type: ignore[no-any-return]
 
 
@@ -85,4 +87,9 @@ class Shelf:
             what: what is read about it.
             read: reads it.
         """
-        return self._cache.get((sweep, what), self.marks().get(sweep, ""), read)
+        return self._cache.get((sweep, what), lambda: self.mark(sweep), read)
+
+    def mark(self, *keys: str) -> str:
+        """Return one mark for sweeps' ids or the keys of other marks."""
+        marks = self.marks()
+        return "|".join(marks.get(key, "") for key in keys)

@@ -97,10 +97,10 @@ def test_a_roster_that_followed_a_sweep_is_one_that_is_read_anew(stage: Stage) -
 def test_what_several_ask_for_at_once_is_made_once_and_kept_for_its_mark() -> None:
     cache, made = Cache(2), list[int]()
     for mark in ("a", "a", "b"):
-        cache.get("x", mark, lambda: made.append(1))
+        cache.get("x", lambda one=mark: one, lambda: made.append(1))
     assert len(made) == 2
     for key in ("y", "z", "x"):
-        cache.get(key, "b", lambda: made.append(1))
+        cache.get(key, lambda: "b", lambda: made.append(1))
     assert len(made) == 5, "the oldest was dropped"
 
 
