@@ -21,7 +21,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 
 ORDER_KINDS = (TrainOrder, StopOrder, DecidedOrder, ExitOrder)
 
-_ENDS = ("done", "failed", "released")
+_ENDS = ("done", "held", "failed", "released")
 _DEADLINE_S = 120.0
 
 

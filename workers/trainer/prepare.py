@@ -7,7 +7,8 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,27 @@ class Workshop:
             # Others train here that must not see what this job changes: try again when they are gone.
             run.callbacks.close()
             enclave.ends.close()
+
+    def may_wait_in_memory(self, order: Assignment) -> bool:
+        """Tell whether a trial may stay in this process while it waits at a rung.
+
+        One whose job changes settings of the process may not: they would be restored meanwhile.
+        """
+        quiet = not self._text(order).is_loud and self._state.is_untouched
+        return quiet and self.devices.kind == "CPU" and current() is not None
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Give up the calling trial's turn until the context ends."""
+        enclave = current()
+        if enclave is None:
+            raise RuntimeError("only a trial's own thread may leave")
+        with enclave.left():
+            self._turns.leave()
+            try:
+                yield
+            finally:
+                self._turns.enter(False, lambda: None)
 
     def _take_turn(self, enclave: Enclave, text: JobText, stop: StopFlag, pulse: StepPulse) -> None:
         """Wait until the trial may enter, with the process as it was before any trial."""

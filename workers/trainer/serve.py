@@ -9,6 +9,7 @@ import select
 import threading
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -19,7 +20,6 @@ from kerasweep.jobs.pipe import (
     DecidedOrder,
     ExitOrder,
     FailedEvent,
-    LogEvent,
     Order,
     ReadyEvent,
     StopOrder,
@@ -28,18 +28,19 @@ from kerasweep.jobs.pipe import (
 )
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.trial import Answer, FailureClass
-from kerasweep.workers.trainer.assignment import read_order
+from kerasweep.workers.trainer.assignment import Assignment, read_order
 from kerasweep.workers.trainer.engine import Engine
 from kerasweep.workers.trainer.fit import FitEngine
 from kerasweep.workers.trainer.hardware import Devices
 from kerasweep.workers.trainer.job import fixed_settings
 from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
-from kerasweep.workers.trainer.job.prints import Prints, RunLog
-from kerasweep.workers.trainer.outbox import Outbox, read_orders
+from kerasweep.workers.trainer.job.prints import Prints
+from kerasweep.workers.trainer.outbox import Outbox, StepPulse, read_orders
 from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
 from kerasweep.workers.trainer.pack.pack_engine import PackEngine
 from kerasweep.workers.trainer.pack.warm_up import warm_up
+from kerasweep.workers.trainer.parking import Parked, Parking, Sleeper
 from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.session import Equipment, Session
 from kerasweep.workers.trainer.state.run import TrialRun
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 _COLLECT_EVERY_S = 2.0
 #: If no order arrives within this time from the start, there is time to warm up.
 _NO_HURRY_S = 0.05
+_LOOK_S = 0.2
 
 
 def serve(
@@ -67,7 +69,7 @@ def serve(
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
     workshop = Workshop(devices, artifacts, folders, lambda why: outbox.send(WornEvent(why)))
-    equipment = Equipment(outbox, artifacts, workshop, choose, company)
+    equipment = Equipment(outbox, artifacts, workshop, choose, company, Parking())
     sessions = Sessions(equipment, decisions)
     # Objects loaded by now are permanent: the garbage collector need not scan them after every trial.
     gc.freeze()
@@ -134,7 +136,7 @@ class Sessions:
         self._decisions = decisions
         self._prints = Prints()
         self._prints.install()
-        self._live: dict[str, Session] = {}
+        self._live: dict[str, Sleeper] = {}
         self._collected_at_s = time.monotonic()
         self._lock = threading.Lock()
 
@@ -160,32 +162,59 @@ class Sessions:
         except ValueError as exc:  # a sweep file of another version must not end the other runs
             self._refuse(order.run, exc)
             return
-        outbox = self._equipment.outbox
-        printed = RunLog(lambda text: outbox.send(LogEvent(order.run, text)))
-        session = Session(self._equipment, assignment, printed)
+        parked = self._equipment.parking.take(assignment)
+        if parked is not None and parked.is_meant_by(assignment):
+            parked.session.stop.renew()
+            self._enlist(assignment, parked.session)
+            parked.wake(assignment)
+            return
+        session = Session(self._equipment, assignment)
+        self._enlist(assignment, session)
+        threading.Thread(target=self._work, args=(session, parked), name=order.run, daemon=True).start()
+
+    def _enlist(self, assignment: Assignment, session: Sleeper) -> None:
         with self._lock:
-            self._live[order.run] = session
-        threading.Thread(target=self._work, args=(session,), name=order.run, daemon=True).start()
+            self._live[assignment.run] = session
 
     def _refuse(self, run: str, why: Exception) -> None:
         message = f"a bug in kerasweep: an order is invalid: {why}"
         self._equipment.outbox.send(FailedEvent(run, FailureClass.CRASH, message, "", 1))
 
-    def _work(self, session: Session) -> None:
-        run = session.order.run
+    def _work(self, session: Session, before: Parked | None) -> None:
+        """Run a session in its thread.
+
+        Args:
+            session: the session.
+            before: the same trial as it was parked here; its folder is free once it has ended.
+        """
+        if before is not None:
+            self._see_off(before, session.order.run)
         try:
-            company = self._equipment.company.joined(session.order.sweep)
-            with company as leave, self._prints.into(session.printed):
-                session.work(leave)
+            with ExitStack() as visits, self._prints.into(session.printed):
+                company = self._equipment.company
+                session.work(
+                    lambda: visits.enter_context(company.joined(session.order.sweep)),
+                    lambda: self._tell_end(session),
+                )
                 session.printed.flush(partial=True)
         finally:
-            with self._lock:
-                del self._live[run]
-                idle = not self._live
-            if session.end is not None:
-                self._equipment.outbox.send(session.end)
-        if idle and time.monotonic() - self._collected_at_s > _COLLECT_EVERY_S:
+            self._tell_end(session)
+        if not self._live and time.monotonic() - self._collected_at_s > _COLLECT_EVERY_S:
             # Models contain reference cycles: without this their memory is only freed when the garbage
             # collector runs.
             gc.collect()
             self._collected_at_s = time.monotonic()
+
+    def _see_off(self, parked: Parked, run: str) -> None:
+        parked.wake(None)
+        pulse = StepPulse(self._equipment.outbox, run)
+        while parked.thread.is_alive():
+            parked.thread.join(_LOOK_S)
+            pulse.beat(0)
+
+    def _tell_end(self, session: Session) -> None:
+        end, session.end = session.end, None
+        with self._lock:
+            self._live.pop(session.order.run, None)
+        if end is not None:
+            self._equipment.outbox.send(end)

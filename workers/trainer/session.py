@@ -38,6 +38,7 @@ from kerasweep.workers.trainer.hardware import versions
 from kerasweep.workers.trainer.job.prints import RunLog
 from kerasweep.workers.trainer.outbox import Outbox, StepPulse
 from kerasweep.workers.trainer.pack.company import Company
+from kerasweep.workers.trainer.parking import Parked, Parking
 from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.room import is_refusal, with_room
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint
@@ -48,6 +49,8 @@ from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRu
 #: How long a result waits for space or for unresponsive artifacts, and for artifacts that refuse.
 _INSIST_S, _REFUSED_S = 600.0, 60.0
 _PAUSE_S = 5.0
+#: What a trial keeps in memory for each byte of its checkpoint: variables, best weights, gradients' slots.
+_COPIES = 3
 
 # Keras tries to remember which attributes it never saves, but looks for them under another name than it
 # wrote: at every save it would build a layer, a metric and an optimizer to ask them.
@@ -64,6 +67,7 @@ class Equipment:
         workshop: creates runs.
         choose: finds the engine of a run, and says why.
         company: the trials that train here.
+        parking: the trials that wait at a rung here.
     """
 
     outbox: Outbox
@@ -71,6 +75,7 @@ class Equipment:
     workshop: Workshop
     choose: Callable[[TrialRun], tuple[Engine, str]]
     company: Company
+    parking: Parking
 
 
 class Session:
@@ -79,17 +84,19 @@ class Session:
     Args:
         equipment: what sessions share.
         order: the host's order.
-        printed: the job's output; it is sent before the event that ends the attempt.
     """
 
-    def __init__(self, equipment: Equipment, order: Assignment, printed: RunLog) -> None:
+    def __init__(self, equipment: Equipment, order: Assignment) -> None:
         self.order = order
-        self.printed = printed
+        #: The job's output; it is sent before the event that ends the attempt.
+        self.printed = RunLog(self._log)
         self.stop = StopFlag()
         self._equipment = equipment
         #: Its final event: sent once nothing of the trial is left here, since another attempt may follow at
         #: once.
         self.end: DoneEvent | HeldEvent | FailedEvent | None = None
+        self._join: Callable[[], Callable[[], None]]
+        self._tell_end: Callable[[], None]
         self._leave: Callable[[], None] = lambda: None
         self._saved: ArtifactRef | None = None
         self._unsaved = False
@@ -97,13 +104,16 @@ class Session:
         self._notes_told = 0
         self._saved_at_s = time.monotonic()
 
-    def work(self, leave: Callable[[], None]) -> None:
+    def work(self, join: Callable[[], Callable[[], None]], tell_end: Callable[[], None]) -> None:
         """Train to an end, which is `end` unless the host already knows it. Never raises because of the job.
 
         Args:
-            leave: called before the host hears of the end and may send the next trial.
+            join: counts the trial in; what it returns is called before the host hears of the end and may send
+                the next trial.
+            tell_end: tells the host of an end before this returns.
         """
-        self._leave = leave
+        self._join, self._tell_end = join, tell_end
+        self._leave = join()
         try:
             self._train()
         except BaseException as exc:  # noqa: BLE001 - the job's code may raise anything, SystemExit among it
@@ -115,7 +125,8 @@ class Session:
             if not self._resume(run) and self.order.checkpoints:
                 run.callbacks.close()
                 run = self._open()  # a refused checkpoint may have left traces
-            self._train_run(run)
+            while self._train_run(run):
+                pass
         except Interrupted:
             self._release()  # before the callbacks publish their output: a preempted worker has little time
         finally:
@@ -127,7 +138,8 @@ class Session:
         run.callbacks.train_begin()
         return run
 
-    def _train_run(self, run: TrialRun) -> None:
+    def _train_run(self, run: TrialRun) -> bool:
+        """Train until the end or a rung; return whether another attempt continues the run from memory."""
         self._leave_if_asked()
         engine, reason = self._equipment.choose(run)
         self._send(EngineEvent(self.order.run, engine.name, reason))
@@ -135,7 +147,7 @@ class Session:
         logs: dict[str, float] = {}
         with engine.admit(run):
             with keras.saving.custom_object_scope(run.source.custom_objects):
-                run.notes.extend(loading_notes(run.model))
+                run.notes.extend(note for note in loading_notes(run.model) if note not in run.notes)
             self._tell_notes(run)
             self._send(PhaseEvent(self.order.run, "training"))
             self._saved_at_s = time.monotonic()
@@ -148,8 +160,9 @@ class Session:
                 self._after_epoch(run, logs)
         if run.over or self.order.ends:
             self._finish(run, logs, engine.name)
-        else:
-            self._hold(run, engine.name)
+            return False
+        self._hold(run, engine.name)
+        return engine.name == "pack" and self._park(run)
 
     def _tell_notes(self, run: TrialRun) -> None:
         """Send the notes that the host has not received yet."""
@@ -184,6 +197,8 @@ class Session:
         self._send(ReleasedEvent(self.order.run, self.stop.why or "preempt", self._saved))
 
     def _fail(self, failure: JobError) -> None:
+        if failure.cls is FailureClass.MEMORY:
+            self._equipment.parking.clear()
         width = self._equipment.company.recent_width()
         self._send(FailedEvent(self.order.run, failure.cls, failure.message, failure.traceback, width))
 
@@ -265,6 +280,26 @@ class Session:
             self._saved = ArtifactRef("checkpoint", key, sha256, size, run.epoch)
         self.stop.held = True
         self._send(HeldEvent(run=self.order.run, checkpoint=self._saved, **self._reached(run, engine)))
+
+    def _park(self, run: TrialRun) -> bool:
+        """Wait at the rung in memory; return whether the next attempt continues from here."""
+        workshop = self._equipment.workshop
+        if self._saved is None or not workshop.may_wait_in_memory(self.order):
+            return False
+        self.printed.flush(partial=True)
+        parked = Parked(self, self._saved.sha256, _COPIES * self._saved.bytes)
+        with workshop.left():
+            self._leave()
+            if not self._equipment.parking.put(parked):
+                return False
+            self._tell_end()
+            order = parked.sleep()
+        if order is None:
+            return False
+        self.order = run.order = order
+        run.pulse = StepPulse(self._equipment.outbox, order.run)
+        self._leave = self._join()
+        return True
 
     def _reached(self, run: TrialRun, engine: str) -> dict[str, Any]:
         """Return a run's result, except for its model."""

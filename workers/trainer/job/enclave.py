@@ -78,6 +78,17 @@ class Enclave:
             _LOCAL.enclave = outer
             self.source = None
 
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Do not count as a trial of this process until the context ends: its thread only waits."""
+        _LIVE.remove(self)
+        show_environment(None)
+        try:
+            yield
+        finally:
+            _LIVE.append(self)
+            show_environment(self)
+
     def become_program(self, script: Path) -> None:
         """Set up the arguments, path and environment that `python SCRIPT` would have.
 

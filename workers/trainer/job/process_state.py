@@ -124,6 +124,14 @@ class ProcessState:
         """Whether something was changed that cannot be restored."""
         return _read_mode() != self._mode
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether all settings are those of before, including those that only affect output."""
+        known = {name: _read_logger(found) for name, found in _loggers()}
+        fresh: Any = (logging.NOTSET, [], [], True, False)
+        same = all(found == self._loggers.get(name, fresh) for name, found in known.items())
+        return same and not self.is_changed and _read_quiet() == self._quiet
+
     def put_back(self, quiet: bool) -> None:
         """Restore the settings.
 

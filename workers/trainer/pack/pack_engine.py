@@ -75,7 +75,6 @@ class PackEngine:
         self._gate = measured_gate(gpu)
         self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS))
         self._kinds = Kinds()
-        self._prepared: dict[TrialRun, _Prepared] = {}
 
     def refuses(self, run: TrialRun) -> str | None:
         """Return why a run cannot be packed; None if it can."""
@@ -97,12 +96,9 @@ class PackEngine:
         in `fit`: then the program is bound after it.
         """
         with self._gate.enter(run, _bytes_of_variables(run.model)), self._counting_memory():
-            try:
-                if not run.callbacks.run_job_code:
-                    self._prepare(run)
-                yield
-            finally:
-                self._prepared.pop(run, None)
+            if not run.callbacks.run_job_code and run.prepared is None:
+                self._prepare(run)
+            yield
 
     def train_epoch(self, run: TrialRun) -> dict[str, Any]:
         """Train one epoch, and validate; the logs are those of Keras."""
@@ -110,7 +106,7 @@ class PackEngine:
             return self._train_epoch(run)
 
     def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
-        prepared = self._prepared.get(run)
+        prepared: _Prepared | None = run.prepared
         if prepared is None or prepared.compiled_as is not run.model._loss_tracker:
             prepared = self._prepare(run)  # for the first time, or a callback has compiled the model again
             run.start_clock()
@@ -192,8 +188,8 @@ class PackEngine:
             run.steps.learn("train_step", bound.traced.train.captures)
             run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
         run.notes.extend(note for note in bound.notes if note not in run.notes)
-        self._prepared[run] = _Prepared(bound, material, run.model._loss_tracker)
-        return self._prepared[run]
+        run.prepared = prepared = _Prepared(bound, material, run.model._loss_tracker)
+        return prepared
 
     @contextmanager
     def _counting_memory(self) -> Iterator[None]:

@@ -65,6 +65,10 @@ class StopFlag:
         #: Whether the run waits at a rung.
         self.held = False
 
+    def renew(self) -> None:
+        """Forget what was asked: another attempt continues the run."""
+        self.why, self.asked_at_s, self.held = None, 0.0, False
+
     def ask(self, why: str) -> None:
         """Ask the run to stop; the most urgent of several reasons counts, and the first of equal ones."""
         if _RANKS.get(why, _AT_ONCE) > _RANKS.get(self.why, _AT_ONCE):
@@ -111,6 +115,7 @@ class TrialRun:
         epoch: epochs trained.
         notes: what the user should know about how it is trained.
         seconds: duration of the last epoch; 0 before the first of this process.
+        prepared: what its engine has made for it.
     """
 
     order: Assignment
@@ -134,6 +139,7 @@ class TrialRun:
     files: TrialFiles = field(init=False)
     compiled_again: bool = field(default=False, init=False)  # by a callback
     _compiled: object = field(init=False)
+    prepared: Any = field(default=None, init=False)
     _started_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
