@@ -284,7 +284,8 @@ class Session:
     def _park(self, run: TrialRun) -> bool:
         """Wait at the rung in memory; return whether the next attempt continues from here."""
         workshop = self._equipment.workshop
-        if self._saved is None or not workshop.may_wait_in_memory(self.order):
+        publishes = any(getattr(callback, "stateless", False) for callback in run.callbacks.all)
+        if self._saved is None or publishes or not workshop.may_wait_in_memory(self.order):
             return False
         self.printed.flush(partial=True)
         parked = Parked(self, self._saved.sha256, _COPIES * self._saved.bytes)
