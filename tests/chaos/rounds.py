@@ -20,6 +20,7 @@ from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.models import SweepRecord
 from kerasweep.jobs.trial import TrialKey, TrialState
 from kerasweep.scheduler.deciding import control
+from kerasweep.scheduler.deciding.replay import replay
 from kerasweep.scheduler.deciding.submission import submit
 
 JOB = Path(__file__).parent / "job"
@@ -113,6 +114,8 @@ def run_reference(folder: Path, file: Path, tell: Tell) -> Reference:
         seconds = time.monotonic() - began
         table = checker.table(store.url, sweep.id)
         epochs = site.progress(sweep.id) or 0
+        if differs := _replayed(site, sweep):
+            raise AssertionError(f"even left alone: {differs[0]}")
     finally:
         site.close()
         store.close()
@@ -149,8 +152,9 @@ def run_disturbed(
         seconds = time.monotonic() - began
         attempts = len(site.records.attempts(sweep.id))
         _tidied(site, sweep, reference)
+        replayed = _replayed(site, sweep)
         site.close()
-        findings = _judge(site, sweep, reference) + checker.leftovers(site.marker)
+        findings = _judge(site, sweep, reference) + checker.leftovers(site.marker) + replayed
         table = checker.table(store.url, sweep.id)
     finally:
         site.close()
@@ -167,6 +171,12 @@ def _let_go(site: Site) -> bool:
             control.resume(site.records, site.sweep, _HELD)
         return True
     return False
+
+
+def _replayed(site: Site, sweep: SweepRecord) -> list[str]:
+    """Decide the sweep again from its records; return the first difference, if there is one."""
+    difference = replay(site.records, site.records.sweep(sweep.id)).difference
+    return [] if difference is None else [f"replay: {difference}"]
 
 
 def _judge(site: Site, sweep: SweepRecord, reference: Reference) -> list[str]:
