@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -43,7 +43,7 @@ def main() -> None:
     asked.add_argument("--trials", type=int, default=10_000)
     asked.add_argument("--viewers", type=int, default=20)
     asked.add_argument("--seconds", type=float, default=60.0)
-    asked.add_argument("--rate", type=float, default=4.0, help="trials that end in a second")
+    asked.add_argument("--rate", type=float, default=4.0, help="trials that end in a second; 0: none")
     asked.add_argument("--work", nargs=3, metavar=("HOME", "SWEEP", "SECONDS"), help=argparse.SUPPRESS)
     given = asked.parse_args()
     if given.work:
@@ -57,25 +57,25 @@ def measure(home: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Record the sweep, start the page, and let the viewers look."""
     queued = int(given.rate * (given.seconds + _ALONE_S + _TAB_S + 10))
     sweep, port = record_many(home, given.trials, queued), free_port()
-    alone = _worker(home, sweep, _ALONE_S, given.rate).communicate()[0]
+    alone = _work_beside(home, sweep, _ALONE_S, given.rate)()
     words = ["-m", "kerasweep", "dashboard", "--home", str(home), "--port", str(port)]
     page = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
     try:
         wait_for(port)
         begun, first_ms = time.monotonic(), ask(port, f"/sweeps/{sweep}")
         audience = Audience(port, sweep)
-        worker = _worker(home, sweep, given.seconds, given.rate)
+        ended = _work_beside(home, sweep, given.seconds, given.rate)
         audience.watch(given.viewers, given.seconds)
-        watched, cores = worker.communicate()[0], cores_of(page.pid, time.monotonic() - begun)
+        watched, cores = ended(), cores_of(page.pid, time.monotonic() - begun)
         with _tab(port, sweep) as tab:
             # Its memory is that of a tab that follows; it draws on this machine's processors.
-            _worker(home, sweep, _TAB_S, given.rate).communicate()
+            _work_beside(home, sweep, _TAB_S, given.rate)()
             tab_mib = tab and memory_of(tab)
         facts: dict[str, Any] = {
             "trials": given.trials, "viewers": given.viewers, "seconds": given.seconds,
             "first_ms": round(first_ms, 1), **figures("answers", audience.times_ms),
             "changes_seen": audience.changes, "problems": audience.problems[:3],
-            "trial_without_viewers": json.loads(alone), "trial_with_viewers": json.loads(watched),
+            "trial_without_viewers": alone, "trial_with_viewers": watched,
             "page_cores": cores,
             "page_mib": round(psutil.Process(page.pid).memory_info().rss / 2**20), "tab_mib": tab_mib,
         }  # fmt: skip
@@ -132,9 +132,13 @@ def memory_of(tab: chromium.Chromium) -> int:
     return round(max(sizes) / 2**20)
 
 
-def _worker(home: Path, sweep: str, seconds: float, rate: float) -> subprocess.Popen[bytes]:
+def _work_beside(home: Path, sweep: str, seconds: float, rate: float) -> Callable[[], Any]:
+    """Let trials end in a process of its own; return what waits for it and returns what each trial cost."""
+    if not rate:
+        return lambda: None
     words = [sys.executable, __file__, "--rate", str(rate), "--work", str(home), sweep, str(seconds)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    return lambda: json.loads(process.communicate()[0])
 
 
 @contextmanager
