@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put_sweep, result
+from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, progress, put_sweep, result
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.excerpt import MESSAGE_CHARS, excerpt
@@ -242,3 +242,26 @@ class TestTenThousandTrials:
         assert quickest(lambda: records.trials(SWEEP)) < 2
         assert records.best(sweep)[0].number == 0
         assert records.counts(SWEEP) == {TrialState.COMPLETED: 40, TrialState.QUEUED: 9_960}
+
+
+class TestFollowing:
+    def test_reads_only_what_has_changed_and_tells_which_attempts_were_resumed(
+        self, records: Records
+    ) -> None:
+        put_sweep(records, 3)
+        every, newest = records.changed_trials(SWEEP, frozenset())
+        assert [one.number for one in every] == [0, 1, 2]
+        known = {(one.number, str(one.state), one.attempt, one.epochs) for one in every}
+        assert records.changed_trials(SWEEP, known, newest) == ([], newest)
+        first = claim(records, trial=1)
+        records.record([progress(first.key, 1, 2)], LEASE_S)
+        records.release(first.key, TrialState.QUEUED, "the worker ends")
+        second = claim(records, trial=1)
+        records.record([Progress(second.key, (EpochRecord(3, {"val_loss": 0.1}, 0.2),))], LEASE_S)
+        for since in (None, newest):
+            changed, later = records.changed_trials(SWEEP, known, since)
+            assert [(one.number, one.attempt, one.epochs) for one in changed] == [(1, 2, 3)]
+            assert later > newest
+        assert [(one.trial, one.number) for one in records.attempts_at(SWEEP, {1, 2})] == [(1, 1), (1, 2)]
+        assert records.attempts_at(SWEEP, set()) == []
+        assert dict(records.resumed_after(SWEEP, {1})) == {(1, 1): 0, (1, 2): 2}
