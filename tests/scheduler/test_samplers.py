@@ -20,6 +20,7 @@ from kerasweep.jobs.sweepfile.space import Params
 from kerasweep.jobs.sweepfile.spec import SweepSpec, parse_spec
 from kerasweep.jobs.trial import FailureClass, TrialState
 from kerasweep.scheduler.samplers import Observation, Suggestion, sampler_for
+from kerasweep.scheduler.samplers.teaching import BEST, MOST, Teaching
 
 FINITE: dict[str, Any] = {
     "units": {"values": [16, 32, 64]},
@@ -139,6 +140,28 @@ def test_neither_speed_nor_the_size_of_the_questions_shows(spec: SweepSpec, data
         return data.draw(st.integers(min(1, left), left))
 
     assert run(spec, 12, pick=pick, wanted=wanted) == run(spec, 12)
+
+
+@pytest.mark.parametrize("name", ["qmc, finite", "tpe, finite", "cmaes"])
+def test_a_sampler_that_is_kept_suggests_what_a_new_one_does(name: str) -> None:
+    kept, trials = sampler_for(SPECS[name]), list[Observation]()
+    while len(trials) < 14:
+        new = kept.suggest(trials, 2)
+        assert new == sampler_for(SPECS[name]).suggest(trials, 2)
+        trials += [ended(len(trials) + n, one.params) for n, one in enumerate(new)]
+        if len(trials) == 8:
+            trials[3] = Observation(3, trials[3].params, TrialState.FAILED, failure=FailureClass.DIVERGED)
+
+
+def test_a_model_learns_from_the_best_and_the_newest() -> None:
+    trials = [ended(number, {"x": (number * 37) % 401}) for number in range(401)]
+    teaching = Teaching(maximize=False)
+    for count in (50, 100, 101, 250, 401, 60):
+        found = teaching.of_first(count, trials)
+        ranked = sorted(trials[:count], key=lambda one: (one.value, one.number))[:BEST]
+        others = [one for one in trials[:count] if one not in ranked][BEST - MOST :]
+        assert found == [(one, one.value) for one in trials[:count] if one in ranked or one in others]
+        assert len(found or ()) == min(count, MOST)
 
 
 @every_method
