@@ -52,7 +52,7 @@ class CmaesMethod(Block):
     """
 
     name: Literal["cmaes"]
-    generation: Count | None = Field(
+    generation: Annotated[Count, Field(ge=4)] | None = Field(  # CMA-ES divides by zero with fewer
         default=None, description="Trials of a generation; by default 4 + 3 ln(parameters), 8 at least"
     )
 

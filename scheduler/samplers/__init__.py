@@ -18,7 +18,8 @@ from kerasweep.scheduler.samplers.random import RandomSampler
 __all__ = ["Observation", "Sampler", "Suggestion", "sampler_for", "settled", "packages_of", "VERSION"]
 
 #: Raised when one of our methods would propose other points for the same results; it is recorded with them.
-VERSION = 1
+#: 2: models learn from at most 100 results, 25 of them the best.
+VERSION = 2
 #: The limits of dimensions and trials up to which a space counts as small for a Gaussian process.
 _GP_DIMENSIONS, _GP_TRIALS = 6, 150
 

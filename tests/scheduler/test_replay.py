@@ -100,7 +100,7 @@ def test_packages_of_other_versions_are_told(records: Records, monkeypatch: pyte
         then.setattr(samplers, "VERSION", 0)
         begin(records, budget={"max_trials": 6})
     assert any(one.startswith("numpy 0.1 chose the points, ") for one in again(records).versions)
-    assert "method random 0 chose the points, but 1 is installed here" in again(records).versions
+    assert "method random 0 chose the points, but 2 is installed here" in again(records).versions
 
 
 def test_a_point_is_added_beside_the_budget(records: Records) -> None:
