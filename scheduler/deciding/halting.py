@@ -91,7 +91,7 @@ def common_failure(decision: Decision, memory: Memory | None = None) -> str | No
     if memory is not None and memory.began_well:
         return None
     wanted = min(_SAME_FAILURES, decision.sweep.max_trials)
-    if decision.counts().get(TrialState.FAILED, 0) < wanted:
+    if not wanted or decision.counts().get(TrialState.FAILED, 0) < wanted:
         return None
     first = decision.first_failed(wanted)
     if memory is not None and not decision.counts().get(TrialState.CANCELLED):
