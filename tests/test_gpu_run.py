@@ -15,6 +15,7 @@ PARTS = ("gallery_plain", "mirrored")
 
 @pytest.mark.tf
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_parts_run_on_a_cpu_and_the_report_holds_what_they_found(tmp_path: Path) -> None:
     flags = ["--device", "cpu", "--small", "--together", "2", "--budget", "500", "--parts", *PARTS]

@@ -18,6 +18,7 @@ KINDS = (
 
 @pytest.mark.tf
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_sweep_under_faults_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     file = rounds.write_job(tmp_path / "job", small=True, halving=True)

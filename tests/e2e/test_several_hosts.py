@@ -149,6 +149,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(500)
 def test_a_sweep_across_hosts_that_are_cut_off_slow_and_gone(lab: Lab, until: Any) -> None:
     lab.desk.start([str(BIN / "kerasweep"), "scheduler"], lab.environ("scheduler"), lab.folder / "desk.log")

@@ -13,7 +13,7 @@ import pytest
 
 from kerasweep.jobs.gallery_index import copy_entry
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.thorough]
 
 LARGER = {
     "mlp": ("fashion_mnist", [[28, 28]]),

@@ -61,7 +61,7 @@ def served(offline: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory)
         assert codes == [0, 0], (home / "log").read_text()
 
 
-@pytest.mark.parametrize("entry", with_quick(ENTRIES, (RUN_WHOLE, "aux_outputs")))
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, (RUN_WHOLE,)))
 def test_the_sweep_finds_a_trial_within_the_bound(
     entry: str,
     tmp_path: Path,

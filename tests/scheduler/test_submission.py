@@ -58,8 +58,8 @@ def test_an_unknown_outcome_is_reported_as_such(folder: Path, monkeypatch: pytes
     """The answer to a commit can get lost."""
     really = Records.create_sweep
 
-    def create_and_leave(records: Records, sweep: Any) -> None:
-        really(records, sweep)
+    def create_and_leave(records: Records, *given: Any) -> None:
+        really(records, *given)
         raise AWAY
 
     monkeypatch.setattr(Records, "create_sweep", create_and_leave)

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from selection import selected, with_quick
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -46,20 +47,37 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "two-replicas-tf-data": ({"kind": "stream", "gpus": 2}, {}),
     "two-replicas": ({"kind": "conv", "optimizer": "adam", "gpus": 2}, {}),
 }
+#: One of each kind for `make test`: layers, optimizers, callbacks, steps and data.
+QUICK = (
+    "conv-batchnorm-dropout-adam",
+    "declared-stopping",
+    "own-stopping",
+    "plateau",
+    "own-step",
+    "tf-data-steps",
+    "two-replicas",
+)
 
 
 class Interruption:
     """Trains every case, in one process after another, from stop to stop."""
 
-    def __init__(self, start: Callable[..., Any], order: Callable[..., dict[str, Any]], gate: Path) -> None:
+    def __init__(
+        self,
+        start: Callable[..., Any],
+        order: Callable[..., dict[str, Any]],
+        gate: Path,
+        names: list[str],
+    ) -> None:
         self._start, self._order, self._gate = start, order, gate
-        self.epochs: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
+        self.epochs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         self.ends: dict[str, dict[str, Any]] = {}
 
     def go(self, attempt: int, stop_at: int | None) -> Any:
         """Train what has not ended yet, in a new process."""
         peer = self._start("--logical-cpus", "2")
-        for name, (params, training) in CASES.items():
+        for name in self.epochs:
+            params, training = CASES[name]
             before = self.ends.get(name)
             if before is None or before["ev"] == "released":
                 self._train(peer, name, dict(params), training, attempt, stop_at)
@@ -107,8 +125,11 @@ class Interruption:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any) -> Any:
-    """Every case uninterrupted, and interrupted twice."""
+def both(
+    tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any, request: pytest.FixtureRequest
+) -> Any:
+    """Every case that is selected, uninterrupted, and interrupted twice."""
+    names = selected(request, "test_interrupted_twice_equals_uninterrupted", CASES)
     folder = tmp_path_factory.mktemp("resume")
     peers: list[Any] = []
 
@@ -119,9 +140,9 @@ def both(tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any) -
         return peers[-1]
 
     try:
-        alone = Interruption(start, order, folder / "gate-alone")
+        alone = Interruption(start, order, folder / "gate-alone", names)
         alone.go(1, None)
-        cut = Interruption(start, order, folder / "gate-cut")
+        cut = Interruption(start, order, folder / "gate-cut", names)
         for attempt, stop_at in ((2, 2), (3, 4), (4, None)):
             cut.go(attempt, stop_at)
         yield alone, cut, folder / "artifacts"
@@ -130,7 +151,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, peer_type: Any, order: Any) -
             peer.close()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_quick(CASES, QUICK))
 def test_interrupted_twice_equals_uninterrupted(both: Any, name: str) -> None:
     alone, cut, artifacts = both
     one, other = alone.ends[name], cut.ends[name]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selection import with_quick
+from selection import selected, with_quick
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -79,7 +79,6 @@ QUICK = (
     "own-step",
     "stopping",
 )
-QUICK_WITH_XLA = ("dense", "dropout", "conv-batchnorm-dropout")
 _COMPANIONS = (
     (21, {"rate": 0.02, "aux": 0.7, "strength": 0.02}, 2),
     (22, {"rate": 0.001, "aux": 0.1, "strength": 0.0}, 6),
@@ -211,20 +210,13 @@ def start(tmp_path_factory: pytest.TempPathFactory, peer_type: Any) -> Iterator[
 @pytest.fixture(scope="module")
 def names(request: pytest.FixtureRequest) -> list[str]:
     """The cases selected for this session: each takes its time."""
-    return selected(request, "test_a_pack_has_the_bits_of_fit")
+    return selected(request, "test_a_pack_has_the_bits_of_fit", CASES)
 
 
 @pytest.fixture(scope="module")
 def names_with_xla(request: pytest.FixtureRequest) -> list[str]:
     """Those of them selected with XLA."""
-    return selected(request, "test_compiled_packs_have_the_same_bits")
-
-
-def selected(request: pytest.FixtureRequest, test: str) -> list[str]:
-    """Return the cases for which a test is selected in this session."""
-    items = [item for item in request.session.items if getattr(item, "originalname", "") == test]
-    asked = {item.callspec.params["name"] for item in items if isinstance(item, pytest.Function)}
-    return [name for name in CASES if name in asked]
+    return selected(request, "test_compiled_packs_have_the_same_bits", CASES)
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +243,7 @@ def test_a_pack_has_the_bits_of_fit(
 
 
 @pytest.mark.parametrize("way", ["in company", "moved"])
-@pytest.mark.parametrize("name", with_quick(WITH_XLA, QUICK_WITH_XLA))
+@pytest.mark.parametrize("name", with_quick(WITH_XLA, ()))
 def test_compiled_packs_have_the_same_bits(by_xla: dict[str, Lessons], name: str, way: str) -> None:
     assert_same(by_xla["alone"], by_xla[way], name)
 
