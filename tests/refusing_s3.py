@@ -69,6 +69,10 @@ class RefusingS3:
         self.refused: set[tuple[str, str]] = set()
         self.policy = policy
         self.refusals = 0
+        #: The methods of requests held since the last `freeze`.
+        self.held: list[str] = []
+        self._open = threading.Event()
+        self._open.set()
         handler = type("Handler", (_Handler,), {"front": self, "behind": url.removeprefix("http://")})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -80,6 +84,21 @@ class RefusingS3:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def freeze(self) -> None:
+        """Answer no request until `thaw`."""
+        self.held.clear()
+        self._open.clear()
+
+    def thaw(self) -> None:
+        """Answer again, those that wait as well."""
+        self._open.set()
+
+    def hold(self, method: str) -> None:
+        """Wait while it is frozen."""
+        if not self._open.is_set():
+            self.held.append(method)
+            self._open.wait(120)
 
     def refuses(self, method: str, path: str) -> bool:
         """Tell whether a request is refused, and count it if so."""
@@ -96,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.front.hold(self.command)
         if self.front.refuses(self.command, self.path):
             self._answer(403, [("Content-Type", "application/xml")], _DENIED)
             return

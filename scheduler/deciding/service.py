@@ -12,7 +12,6 @@ import os
 import platform
 import sys
 import threading
-import time
 
 from celery import Celery, bootsteps
 
@@ -69,12 +68,9 @@ def build_app(records: Records, settings: Settings) -> Celery:
     return app
 
 
-def keep_reconciling(
-    records: Records, pruner: Pruner, settings: Settings, ended: threading.Event, name: str
-) -> None:
+def keep_reconciling(records: Records, settings: Settings, ended: threading.Event, name: str) -> None:
     """Register and reconcile, now and every few seconds, until `ended` is set; outages are survived."""
     queue = HintQueue(settings.broker_url, settings.reach_s)
-    next_prune = time.monotonic() + settings.reconcile_s
     facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
     pause_s = 0.0
     while not ended.wait(pause_s):
@@ -82,14 +78,27 @@ def keep_reconciling(
         try:
             records.seen(name, facts, ProcessKind.SCHEDULER)
             reconcile(records, queue, settings)
-            if time.monotonic() >= next_prune:
-                pruner.round()
-                next_prune = time.monotonic() + settings.prune_s
         except OutOfReach as exc:
             log.warning("reconciling will be retried: %s", str(exc).splitlines()[0])
         except Exception:
             # A scheduler that stopped reconciling would look alive and lose every trial.
             log.exception("a round of reconcile failed")
+
+
+def keep_pruning(pruner: Pruner, settings: Settings, ended: threading.Event) -> None:
+    """Delete what is no longer needed, every few seconds, until `ended` is set.
+
+    In a thread of its own: artifacts that do not respond for minutes must not delay the end of a lease.
+    """
+    pause_s = settings.reconcile_s
+    while not ended.wait(pause_s):
+        pause_s = settings.prune_s
+        try:
+            pruner.round()
+        except OutOfReach as exc:
+            log.warning("pruning will be retried: %s", str(exc).splitlines()[0])
+        except Exception:
+            log.exception("a round of pruning failed")
 
 
 def main() -> int:
@@ -103,10 +112,10 @@ def main() -> int:
     pruner = Pruner(records, artifacts, ownership, **graces)
     ended = threading.Event()
     name = f"scheduler-{hints.new_sweep_id()[:6]}@{platform.node()}"
-    rounds = threading.Thread(
-        target=keep_reconciling, args=(records, pruner, settings, ended, name), daemon=True
-    )
-    rounds.start()
+    rounds = threading.Thread(target=keep_reconciling, args=(records, settings, ended, name), daemon=True)
+    prunes = threading.Thread(target=keep_pruning, args=(pruner, settings, ended), daemon=True)
+    for thread in (rounds, prunes):
+        thread.start()
     told = without_password(settings.broker_url), without_password(settings.store)
     log.info("%s announces trials through %s, with its records in %s", name, *told)
     app = build_app(records, settings)
@@ -117,10 +126,12 @@ def main() -> int:
         sys.stderr.write(printable(f"error: {exc}\n"))
         return exc.exit_code
     ended.set()
-    rounds.join(_LAST_ROUND_S)
+    for thread in (rounds, prunes):
+        thread.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):
         records.gone(name, ProcessKind.SCHEDULER)
-        pruner.round()  # the last trials may just have ended
+        if not prunes.is_alive():
+            pruner.round()  # the last trials may just have ended
     return 0
 
 

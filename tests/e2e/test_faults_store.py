@@ -113,6 +113,22 @@ def test_a_refusal_of_the_artifacts_is_told_and_waited_out(
     assert trial.digest == digest_of(trial.seed, 2)
 
 
+def test_leases_end_while_the_artifacts_are_frozen(cluster: Any, refusing: RefusingS3, until: Any) -> None:
+    """Pruning then waits for minutes; nothing else may wait with it."""
+    cluster.scheduler()
+    worker = cluster.stub_worker()
+    sweep = cluster.submit_stub(epochs=200, epoch_s=0.2)
+    until(cluster.reached(sweep, 3), 40)
+    refusing.freeze()
+    try:
+        until(lambda: set(refusing.held) - {"PUT"}, 20, "a request of the scheduler's")
+        psutil.Process(worker.pid).kill()
+        until(cluster.in_state(sweep, TrialState.QUEUED), 20, "the end of the lease")
+        assert "lost its worker" in cluster.logs()
+    finally:
+        refusing.thaw()
+
+
 def test_a_refusal_that_stays_ends_the_trial(cluster: Any, refusing: RefusingS3, until: Any) -> None:
     cluster.scheduler()
     cluster.stub_worker()
