@@ -19,8 +19,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.settings import ARTIFACTS_URL
-
 _PR_SET_PDEATHSIG = 1
 
 
@@ -82,6 +80,10 @@ def forget_the_current_folder() -> None:
 
 
 def _flags(arguments: list[str] | None) -> Any:
+    from kerasweep.jobs.settings import (
+        ARTIFACTS_URL,
+    )  # not above: children that a job spawns execute this module
+
     parser = argparse.ArgumentParser(prog="kerasweep-trainer", description=__doc__)
     parser.add_argument("--in-fd", type=int, required=True, help="orders, JSON lines")
     parser.add_argument("--out-fd", type=int, required=True, help="events, JSON lines")
