@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.queue.hints import encode_metrics, train_queue
-from kerasweep.jobs.trial import FINAL, TrialState
+from kerasweep.jobs.trial import FINAL, Failure, TrialState
 from kerasweep.scheduler.client.objects import Status, Trial, Winner, moment
 
 if TYPE_CHECKING:
@@ -76,9 +76,13 @@ def best_of_status(trial: Trial, variant: Variant | None = None) -> Document:
     }
 
 
+def failure_document(failure: Failure | None) -> Document | None:
+    """Return why a trial or a variant failed; None if it did not."""
+    return {"class": str(failure.cls), "message": failure.message} if failure else None
+
+
 def variant_document(variant: Variant) -> Document:
     """Return a variant: the values of its trials, their mean and sample standard deviation."""
-    failure = variant.failure
     return {
         "variant": variant.number,
         "state": str(variant.state),
@@ -89,13 +93,12 @@ def variant_document(variant: Variant) -> Document:
         "seeds": list(variant.seeds),
         "values": [number(value) for value in variant.values],
         "best_trial": variant.best,
-        "failure": {"class": str(failure.cls), "message": failure.message} if failure else None,
+        "failure": failure_document(variant.failure),
     }
 
 
 def trial_document(trial: Trial) -> Document:
     """Return everything known about a trial."""
-    failure = trial.failure
     return {
         "trial": trial.number,
         "state": str(trial.state),
@@ -105,7 +108,7 @@ def trial_document(trial: Trial) -> Document:
         "epochs": trial.epochs,
         "metrics": encode_metrics(trial.metrics),
         "attempts": trial.attempts,
-        "failure": {"class": str(failure.cls), "message": failure.message} if failure else None,
+        "failure": failure_document(trial.failure),
         "digest": trial.digest,
         "seed": trial.seed,
         "worker": trial.worker,

@@ -11,6 +11,7 @@ import pytest
 from staged import JOB, SWEEP, Stage
 from typer.testing import CliRunner
 
+from kerasweep.jobs.store.records import Records
 from kerasweep.scheduler.cli.entry import app
 
 
@@ -26,6 +27,20 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     made = Stage(home)
     yield made
     made.records.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where `records` are."""
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def records(file: Path) -> Iterator[Records]:
+    """Records in a file, without trials."""
+    found = Records(f"sqlite:///{file}")
+    yield found
+    found.close()
 
 
 @pytest.fixture

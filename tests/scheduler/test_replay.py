@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,6 @@ from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.deciding.by_hand import add
 
 SWEEP = "abcd1234"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
-def records(file: Path) -> Iterator[Records]:
-    found = Records(f"sqlite:///{file}")
-    yield found
-    found.close()
 
 
 def again(records: Records) -> replay.Replay:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,6 @@ from kerasweep.scheduler.samplers import settled
 
 HALVING = {"halving": {"rungs": [1, 3], "cohort": 6}}
 RATE = {"distribution": "log_uniform", "min": 1e-4, "max": 0.1}
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
-def records(file: Path) -> Iterator[Records]:
-    found = Records(f"sqlite:///{file}")
-    yield found
-    found.close()
 
 
 def spec_of(**changes: Any) -> SweepSpec:
