@@ -169,7 +169,8 @@ def every_trial_once(story: Story) -> Iterator[str]:
     for trial in story.rows["trials"]:
         number = trial["number"]
         if trial["state"] not in COUNTED or not trial["digest"] or trial["value"] is None:
-            yield f"trial {number} is {trial['state']} with value {trial['value']}"
+            why = f": {trial['failure_message']}" if trial["failure_message"] else ""
+            yield f"trial {number} is {trial['state']} with value {trial['value']}{why}"
         ends = [row["attempt"] for row in journal[number] if row["state"] in COUNTED]
         if len(ends) != 1:
             yield f"trial {number} was completed {len(ends)} times, by attempts {ends}"
@@ -285,7 +286,7 @@ def nothing_unreferenced(story: Story) -> Iterator[str]:
     known = {row["key"] for row in story.rows["artifacts"]}
     known |= {row["bundle_key"] for row in story.rows["sweeps"]}
     for path in sorted(story.artifacts.rglob("*")):
-        if not path.is_file():
+        if not path.is_file() or path.parent == story.artifacts / "stores":  # the store's own marker
             continue
         key, age_s = path.relative_to(story.artifacts).as_posix(), time.time() - path.stat().st_mtime
         if age_s > story.grace_s and (key not in known or _TEMPORARY.fullmatch(path.name)):

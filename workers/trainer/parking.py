@@ -36,14 +36,12 @@ class Parked:
         session: its session, with the order that it was held under.
         checkpoint: the SHA-256 of the checkpoint that it was held with.
         size: what it takes, in bytes.
-        thread: the trial's own.
         next: the order to continue with, once woken; None to end.
     """
 
     session: Sleeper
     checkpoint: str
     size: int
-    thread: threading.Thread = field(default_factory=threading.current_thread)
     next: Assignment | None = None
     _woken: threading.Event = field(default_factory=threading.Event)
 

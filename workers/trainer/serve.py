@@ -40,7 +40,7 @@ from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
 from kerasweep.workers.trainer.pack.pack_engine import PackEngine
 from kerasweep.workers.trainer.pack.warm_up import warm_up
-from kerasweep.workers.trainer.parking import Parked, Parking, Sleeper
+from kerasweep.workers.trainer.parking import Parking, Sleeper
 from kerasweep.workers.trainer.prepare import Workshop
 from kerasweep.workers.trainer.session import Equipment, Session
 from kerasweep.workers.trainer.state.run import TrialRun
@@ -137,6 +137,8 @@ class Sessions:
         self._prints = Prints()
         self._prints.install()
         self._live: dict[str, Sleeper] = {}
+        #: The newest thread of each trial; it outlives its attempts, whose ends are told before it is over.
+        self._threads: dict[tuple[str, int], threading.Thread] = {}
         self._collected_at_s = time.monotonic()
         self._lock = threading.Lock()
 
@@ -168,9 +170,16 @@ class Sessions:
             self._enlist(assignment, parked.session)
             parked.wake(assignment)
             return
+        if parked is not None:
+            parked.wake(None)
         session = Session(self._equipment, assignment)
         self._enlist(assignment, session)
-        threading.Thread(target=self._work, args=(session, parked), name=order.run, daemon=True).start()
+        trial = (assignment.sweep, assignment.trial)
+        with self._lock:
+            before = self._threads.get(trial)
+            thread = threading.Thread(target=self._work, args=(session, before), name=order.run, daemon=True)
+            self._threads[trial] = thread
+        thread.start()
 
     def _enlist(self, assignment: Assignment, session: Sleeper) -> None:
         with self._lock:
@@ -180,12 +189,12 @@ class Sessions:
         message = f"a bug in kerasweep: an order is invalid: {why}"
         self._equipment.outbox.send(FailedEvent(run, FailureClass.CRASH, message, "", 1))
 
-    def _work(self, session: Session, before: Parked | None) -> None:
+    def _work(self, session: Session, before: threading.Thread | None) -> None:
         """Run a session in its thread.
 
         Args:
             session: the session.
-            before: the same trial as it was parked here; its folder is free once it has ended.
+            before: of the attempt before at the same trial, which may yet tidy the trial's folder.
         """
         if before is not None:
             self._see_off(before, session.order.run)
@@ -199,18 +208,23 @@ class Sessions:
                 session.printed.flush(partial=True)
         finally:
             self._tell_end(session)
+            self._forget_thread(session.order)
         if not self._live and time.monotonic() - self._collected_at_s > _COLLECT_EVERY_S:
             # Models contain reference cycles: without this their memory is only freed when the garbage
             # collector runs.
             gc.collect()
             self._collected_at_s = time.monotonic()
 
-    def _see_off(self, parked: Parked, run: str) -> None:
-        parked.wake(None)
+    def _see_off(self, before: threading.Thread, run: str) -> None:
         pulse = StepPulse(self._equipment.outbox, run)
-        while parked.thread.is_alive():
-            parked.thread.join(_LOOK_S)
+        while before.is_alive():
+            before.join(_LOOK_S)
             pulse.beat(0)
+
+    def _forget_thread(self, order: Assignment) -> None:
+        with self._lock:
+            if self._threads.get((order.sweep, order.trial)) is threading.current_thread():
+                del self._threads[order.sweep, order.trial]
 
     def _tell_end(self, session: Session) -> None:
         end, session.end = session.end, None

@@ -170,3 +170,61 @@ def test_only_the_same_trial_at_the_same_checkpoint_continues(bundle: Path) -> N
     assert not one.is_meant_by(order("s/2/2", "abc"))
     assert not one.is_meant_by(order("s/1/2", "abc", seed=5))
     assert not one.is_meant_by(order("s/1/2", "abc", bundle=Path("/elsewhere")))
+
+
+SLOW_TO_LEAVE = """
+import pathlib
+import time
+import keras
+import numpy as np
+
+def load_data():
+    return {"train": (np.zeros((16, 2), "f4"), np.zeros((16, 1), "f4"))}
+
+def build_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+def watch(seconds, stop):
+    until = time.monotonic() + seconds
+    while not stop() and time.monotonic() < until:
+        time.sleep(0.01)
+
+class Leaving(keras.callbacks.Callback):
+    def __init__(self, other_is_here):
+        super().__init__()
+        self.other_is_here = other_is_here
+
+    def on_epoch_end(self, epoch, logs=None):
+        print("leaving")
+        watch(2, pathlib.Path(self.other_is_here).exists)
+
+class Working(Leaving):
+    def on_train_begin(self, logs=None):
+        pathlib.Path(self.other_is_here).touch()
+        watch(1, lambda: not pathlib.Path("train.py").exists())
+        pathlib.Path("train.py").read_bytes()
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+def callbacks(trial, other_is_here=""):
+    return [Leaving(other_is_here) if trial.attempt == 1 else Working(other_is_here)]
+"""
+
+
+def test_an_attempt_waits_for_the_one_before_which_tidies_the_same_folder(peer: Peer, tmp_path: Path) -> None:
+    """A thawed worker may get a trial again whose last attempt, no longer its holder, has yet to leave."""
+    (tmp_path / "train.py").write_text(SLOW_TO_LEAVE)
+    signal = tmp_path.parent / f"{tmp_path.name}-is-here"
+    order = {
+        "params": {"other_is_here": str(signal)},
+        "spec": {"metric": {"name": "loss", "goal": "minimize"}},
+    }
+    peer.send(**make_order(tmp_path, "left/0/1", **order))
+    peer.wait(lambda event: event["ev"] in ("log", "failed"))
+    peer.send(op="stop", run="left/0/1", why="stale")
+    peer.send(**make_order(tmp_path, "left/0/2", **order))
+    end = peer.end("left/0/2")
+    assert (end["ev"], end.get("epochs")) == ("done", 3), end
