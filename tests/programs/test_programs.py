@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(300)]
 #: Programs whose state lies in unusual places: these are resumed in `make test` too.
 RESUMED_QUICKLY = (
     "callback_at_import",
+    "compiled_at_the_start",
     "draws_of_keras",
     "generated_rows",
     "generator_at_import",
@@ -92,6 +93,7 @@ def test_a_trial_resumed_after_its_first_epoch_by_another_trainer_is_the_same(
     engine = "fit" if names().index(name) % 2 else "auto"
     [again] = begin(other, program, attempt=2, engine=engine, resume=first, only=len(program.params) - 1)
     found = result(other, again)
+    assert not [event for event in other.of(again, "log") if "refused" in event["text"]]
     assert found["digest"] == undisturbed["digest"]
     assert found["history"] == {key: row[1:] for key, row in undisturbed["history"].items()}
 

@@ -135,7 +135,7 @@ class Session:
     def _open(self) -> TrialRun:
         pulse = StepPulse(self._equipment.outbox, self.order.run)
         run = self._equipment.workshop.open(self.order, self.stop, pulse)
-        run.callbacks.train_begin()
+        run.begin()
         return run
 
     def _train_run(self, run: TrialRun) -> bool:

@@ -52,7 +52,6 @@ class _Prepared:
 
     bound: Bound
     material: Material
-    compiled_as: object
     step_s: float = 0.0
 
 
@@ -107,7 +106,7 @@ class PackEngine:
 
     def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
         prepared: _Prepared | None = run.prepared
-        if prepared is None or prepared.compiled_as is not run.model._loss_tracker:
+        if prepared is None:
             prepared = self._prepare(run)  # for the first time, or a callback has compiled the model again
             run.start_clock()
         bound, material, model = prepared.bound, prepared.material, run.model
@@ -188,7 +187,7 @@ class PackEngine:
             run.steps.learn("train_step", bound.traced.train.captures)
             run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
         run.notes.extend(note for note in bound.notes if note not in run.notes)
-        run.prepared = prepared = _Prepared(bound, material, run.model._loss_tracker)
+        run.prepared = prepared = _Prepared(bound, material)
         return prepared
 
     @contextmanager

@@ -185,6 +185,11 @@ class TrialRun:
             return True
         return self.seconds - (now_s - self._started_at_s) > STOP_WITHIN_S
 
+    def begin(self) -> None:
+        """Begin the training. What a callback compiles here, it compiles in every attempt."""
+        self.callbacks.train_begin()
+        self._follow_compiling()
+
     def begin_epoch(self) -> None:
         """Begin the next epoch."""
         self.start_clock()
@@ -192,21 +197,24 @@ class TrialRun:
         self._notice_compiling()
 
     def _notice_compiling(self) -> None:
-        """Let the steps of a model that a callback has compiled again be traced as they are now."""
-        if self._compiled is (present := getattr(self.model, "_compile_config", None)):
-            return
-        self._compiled = present
-        build_optimizer(self.model)
-        self.model.train_function = self.model.test_function = None  # traced where the run listens
-        for traced in (self.steps, self.draws, self.attributes):
-            if traced is not None:
-                traced.forget_traces()
-        if not self.compiled_again:
+        if self._follow_compiling() and not self.compiled_again:
             self.compiled_again = True
             self.notes.append(
                 "a callback compiled the model again, which no checkpoint holds: a resumed trial is trained "
                 "again from its last checkpoint before that, or from the beginning"
             )
+
+    def _follow_compiling(self) -> bool:
+        """Let the steps of a model that a callback has compiled be traced as they are now; tell if it has."""
+        if self._compiled is (present := getattr(self.model, "_compile_config", None)):
+            return False
+        self._compiled = present
+        build_optimizer(self.model)
+        self.prepared = self.model.train_function = self.model.test_function = None
+        for traced in (self.steps, self.draws, self.attributes):
+            if traced is not None:
+                traced.forget_traces()
+        return True
 
     def start_clock(self) -> None:
         """Count the epoch's time from now on."""
