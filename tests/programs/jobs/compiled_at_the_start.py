@@ -1,4 +1,4 @@
-"""A callback that compiles the model for its own optimizer when the training begins, in every attempt alike."""
+"""A callback that compiles the model for its own optimizer when the training begins, in every attempt."""
 
 import keras
 import numpy as np
