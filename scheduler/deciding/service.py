@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Callable
 
 from celery import Celery, bootsteps
 
@@ -68,37 +69,33 @@ def build_app(records: Records, settings: Settings) -> Celery:
     return app
 
 
-def keep_reconciling(records: Records, settings: Settings, ended: threading.Event, name: str) -> None:
-    """Register and reconcile, now and every few seconds, until `ended` is set; outages are survived."""
-    queue = HintQueue(settings.broker_url, settings.reach_s)
-    facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
-    pause_s = 0.0
-    while not ended.wait(pause_s):
-        pause_s = settings.reconcile_s
-        try:
-            records.seen(name, facts, ProcessKind.SCHEDULER)
-            reconcile(records, queue, settings)
-        except OutOfReach as exc:
-            log.warning("reconciling will be retried: %s", str(exc).splitlines()[0])
-        except Exception:
-            # A scheduler that stopped reconciling would look alive and lose every trial.
-            log.exception("a round of reconcile failed")
+def start_rounds(
+    what: str, do_round: Callable[[], object], every_s: float, ended: threading.Event
+) -> threading.Thread:
+    """Start a thread that does a round now and every few seconds until `ended` is set; outages are survived.
 
-
-def keep_pruning(pruner: Pruner, settings: Settings, ended: threading.Event) -> None:
-    """Delete what is no longer needed, every few seconds, until `ended` is set.
-
-    In a thread of its own: artifacts that do not respond for minutes must not delay the end of a lease.
+    Args:
+        what: what the rounds do, for the log.
+        do_round: one round.
+        every_s: the pause between two, in seconds.
+        ended: ends the thread.
     """
-    pause_s = settings.reconcile_s
-    while not ended.wait(pause_s):
-        pause_s = settings.prune_s
-        try:
-            pruner.round()
-        except OutOfReach as exc:
-            log.warning("pruning will be retried: %s", str(exc).splitlines()[0])
-        except Exception:
-            log.exception("a round of pruning failed")
+
+    def keep() -> None:
+        pause_s = 0.0
+        while not ended.wait(pause_s):
+            pause_s = every_s
+            try:
+                do_round()
+            except OutOfReach as exc:
+                log.warning("%s will be retried: %s", what, str(exc).splitlines()[0])
+            except Exception:
+                # A scheduler that stopped reconciling would look alive and lose every trial.
+                log.exception("a round of %s failed", what)
+
+    thread = threading.Thread(target=keep, name=what, daemon=True)
+    thread.start()
+    return thread
 
 
 def main() -> int:
@@ -112,10 +109,16 @@ def main() -> int:
     pruner = Pruner(records, artifacts, ownership, **graces)
     ended = threading.Event()
     name = f"scheduler-{hints.new_sweep_id()[:6]}@{platform.node()}"
-    rounds = threading.Thread(target=keep_reconciling, args=(records, settings, ended, name), daemon=True)
-    prunes = threading.Thread(target=keep_pruning, args=(pruner, settings, ended), daemon=True)
-    for thread in (rounds, prunes):
-        thread.start()
+    queue = HintQueue(settings.broker_url, settings.reach_s)
+    facts = {"host": platform.node(), "pid": os.getpid(), "process": process_mark()}
+
+    def reconcile_once() -> None:
+        records.seen(name, facts, ProcessKind.SCHEDULER)
+        reconcile(records, queue, settings)
+
+    # Two threads: artifacts that do not respond for minutes must not delay the end of a lease.
+    reconciling = start_rounds("reconciling", reconcile_once, settings.reconcile_s, ended)
+    pruning = start_rounds("pruning", pruner.round, settings.prune_s, ended)
     told = without_password(settings.broker_url), without_password(settings.store)
     log.info("%s announces trials through %s, with its records in %s", name, *told)
     app = build_app(records, settings)
@@ -126,11 +129,11 @@ def main() -> int:
         sys.stderr.write(printable(f"error: {exc}\n"))
         return exc.exit_code
     ended.set()
-    for thread in (rounds, prunes):
+    for thread in (reconciling, pruning):
         thread.join(_LAST_ROUND_S)
     with contextlib.suppress(OutOfReach):
         records.gone(name, ProcessKind.SCHEDULER)
-        if not prunes.is_alive():
+        if not pruning.is_alive():
             pruner.round()  # the last trials may just have ended
     return 0
 
