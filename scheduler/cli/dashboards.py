@@ -72,8 +72,8 @@ def dashboard(
         tls=tls_cert is not None,
     )
     listening.expect_safe(access)
-    for file in filter(None, (tls_cert, tls_key)):
-        _read(file)
+    if tls_cert and tls_key:
+        listening.expect_pair(tls_cert, tls_key)
     expect_free(address, port)
     say(f"the page is at {listening.url_of(access)}")
     if access.password and not access.tls:

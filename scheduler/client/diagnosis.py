@@ -122,12 +122,12 @@ def _redis(client: Client) -> Iterator[Finding]:
             yield _out_of_reach("redis", exc)
             return
         yield Finding("redis", Health.OK, f"responds at {without_password(url)}")
-        yield _scheduler(url)
+        yield _scheduler(client, url)
         return
     running = client.broker_url()
     if running:
         yield Finding("redis", Health.OK, f"the embedded one responds under {redis_folder(client.settings)}")
-        yield _scheduler(running)
+        yield _scheduler(client, running)
     else:
         yield _redis_binary()
 
@@ -144,17 +144,31 @@ def _redis_binary() -> Finding:
     )
 
 
-def _scheduler(url: str) -> Finding:
+def _scheduler(client: Client, url: str) -> Finding:
     from kerasweep.jobs.queue.broker import new_app
 
     try:
         replies = new_app(url).control.ping(timeout=_PING_S)
     except Exception as exc:  # noqa: BLE001 - any error of Celery is one line of the report
-        return Finding("scheduler", Health.NOTE, f"did not respond: {exc}", "Try again.")
+        return _scheduler_on_record(client, exc)
     names = sorted(name for reply in replies for name in reply if name.startswith("scheduler-"))
     if names:
         return Finding("scheduler", Health.OK, ", ".join(names))
     return Finding("scheduler", Health.NOTE, "none responds", "Start one: kerasweep scheduler")
+
+
+def _scheduler_on_record(client: Client, exc: Exception) -> Finding:
+    """Report the schedulers' heartbeats: a Redis user may not be allowed to ask for an answer."""
+    try:
+        names = sorted(one.id for one in client.schedulers()) if client.has_store() else []
+    except OutOfReach:
+        names = []  # the store is reported by another check
+    if names:
+        return Finding("scheduler", Health.OK, f"{', '.join(names)} (its heartbeat; asking it failed: {exc})")
+    remedy = "Start one: kerasweep scheduler"
+    return Finding(
+        "scheduler", Health.NOTE, f"none has a heartbeat on record, and asking failed: {exc}", remedy
+    )
 
 
 def _artifacts(client: Client) -> Finding:

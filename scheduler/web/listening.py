@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,23 @@ def expect_safe(access: Access) -> None:
             f"the page needs a password if others can reach it, got --address {access.address} without one\n"
             "Set KERASWEEP_DASHBOARD_PASSWORD, or name a file with --password-file, or listen on 127.0.0.1"
         )
+
+
+def expect_pair(certificate: Path, key: Path) -> None:
+    """Check that a certificate and its key are PEM files that belong together, without a passphrase.
+
+    Raises:
+        InputError: they cannot.
+    """
+    try:
+        # The passphrase is asked for at the terminal unless one is given.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError, ValueError) as exc:
+        raise InputError(
+            "TLS needs a certificate and its key as PEM files without a passphrase, "
+            f"got {certificate} and {key} ({exc})\n"
+            "Name the two that belong together; `openssl rsa` removes a passphrase"
+        ) from exc
 
 
 def url_of(access: Access) -> str:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
+import shutil
+import ssl
+import subprocess
+import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +25,11 @@ from guarded_redis import DOC, PASSWORD, QUOTED, TlsFront, start_guarded
 from refusing_s3 import Policy, RefusingS3
 from servers import S3Server, free_port
 
-from kerasweep.jobs.errors import Damaged, OutOfReach
+from kerasweep.jobs.errors import Damaged, InputError, OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue, new_app
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.scheduler.cli.processes import flower_command, flower_environ
+from kerasweep.scheduler.web.listening import expect_pair
 
 
 @pytest.fixture
@@ -97,6 +105,55 @@ def test_the_acl_is_enough_for_each_and_tls_with_a_private_ca_works(
             line.connect()
     front.close()
     impostor.close()
+
+
+@pytest.fixture
+def tls_recipe(tmp_path: Path) -> list[str]:
+    """The document's commands about TLS, for 127.0.0.1; those before the server's have run in `tmp_path`."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl")
+    [section] = re.findall(r"## TLS with a private CA\n(.*?)\n## ", DOC.read_text(encoding="utf-8"), re.S)
+    text = "".join(re.findall(r"```sh\n(.*?)```", section, re.S)).replace("10.0.0.5", "127.0.0.1")
+    commands = text.replace("\\\n", "").splitlines()
+    server = next(n for n, command in enumerate(commands) if command.startswith("redis-server"))
+    script = "set -e\n" + "\n".join(commands[:server])
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    return commands
+
+
+def test_the_page_is_served_with_a_certificate_of_the_recipe(
+    tls_recipe: list[str], tmp_path: Path, until: Any
+) -> None:
+    [command] = [one for one in tls_recipe if one.startswith("kerasweep dashboard")]
+    (tmp_path / "secret.txt").write_text("hush\n")
+    port = free_port()
+    program = str(Path(sys.executable).parent / "kerasweep")
+    words = [program, *shlex.split(command)[1:], f"--port={port}", f"--home={tmp_path / 'home'}"]
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    trusting.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 does by default
+    page = urllib.request.Request(
+        f"https://127.0.0.1:{port}/sweeps", headers={"Authorization": "Basic eDpodXNo"}
+    )
+
+    def served() -> bool:
+        assert process.poll() is None
+        ask = partial(urllib.request.urlopen, page, timeout=10, context=trusting)
+        with contextlib.suppress(urllib.error.URLError), ask() as answer:
+            return b"<html" in answer.read()
+        return False
+
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(served, 60)
+            with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+                urllib.request.urlopen(page, timeout=10)
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(page.full_url, timeout=10, context=trusting)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    with pytest.raises(InputError, match=r"redis.crt and \S+ca.key"):
+        expect_pair(tmp_path / "redis.crt", tmp_path / "ca.key")
 
 
 def test_the_acl_is_no_more_than_is_needed(guarded: Any, until: Any) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.kernel import ProcessKind
@@ -256,6 +257,22 @@ def test_doctor_knows_the_workers_and_what_waits(stage: Any, shell: Any) -> None
     assert "worker-7@here: 1 trainer of 8 slots (cpu)" in details["worker"]
     assert "asks for 4 GPUs" in details["waiting"]
     assert shell.code == 0
+
+
+def test_doctor_knows_a_scheduler_that_its_redis_user_may_not_ask(
+    stage: Any, shell: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise redis.exceptions.NoPermissionError("this user has no permissions to run the 'srem' command")
+
+    monkeypatch.setattr("celery.app.control.Control.ping", refuse)
+    for state in ("note", "ok"):
+        found = json.loads(shell("doctor", "--broker", redis_server.url, "-o", "json"))
+        [one] = [one for one in found if one["check"] == "scheduler"]
+        assert one["state"] == state
+        assert "'srem'" in one["detail"]
+        stage.records.seen("scheduler-7@here", {}, ProcessKind.SCHEDULER)
+    assert "scheduler-7@here" in one["detail"]
 
 
 def test_doctor_sees_a_redis_that_runs_and_a_scheduler_that_does_not(
