@@ -13,7 +13,7 @@ from kerasweep.jobs.store.models import AttemptRecord, JournalEntry, TrialRecord
 from kerasweep.jobs.store.presence import ALIVE_S
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
-from kerasweep.jobs.store.sql.rows import attempt_of, journal_of, sweep_of, trial_of
+from kerasweep.jobs.store.sql.rows import ATTEMPT, attempt_of, journal_of, sweep_of, trial_of
 from kerasweep.jobs.trial import TrialState
 
 #: The keys of marks that belong to no sweep.
@@ -205,16 +205,17 @@ class OverviewRecords:
             fresh = {mark[0] for mark in conn.execute(looked_at) if tuple(mark) not in known}
             if len(fresh) <= _MOST_NUMBERS:
                 query = query.where(t.trials.c.number.in_(sorted(fresh)))
-            rows = conn.execute(query) if fresh else ()
-            return [trial_of(row) for row in rows if row.number in fresh], newest_id
+            found = map(trial_of, conn.execute(query)) if fresh else ()
+            return [one for one in found if one.number in fresh], newest_id
 
     def attempts_at(self, sweep: str, trials: Collection[int]) -> list[AttemptRecord]:
         """Return the attempts at trials of these numbers, in the order in which they began."""
-        query = select(t.attempts).where(t.attempts.c.sweep == sweep).order_by(t.attempts.c.started_at)
+        query = select(*ATTEMPT).where(t.attempts.c.sweep == sweep).order_by(t.attempts.c.started_at)
         if len(trials) <= _MOST_NUMBERS:
             query = query.where(t.attempts.c.trial.in_(sorted(trials)))
         with self._db.reading() as conn:
-            return [attempt_of(row) for row in conn.execute(query) if row.trial in trials] if trials else []
+            found = map(attempt_of, conn.execute(query)) if trials else ()
+            return [one for one in found if one.trial in trials]
 
     def resumed_after(self, sweep: str, trials: Collection[int]) -> Mapping[tuple[int, int], int]:
         """Return the epoch after which each attempt began, by trial and attempt; without those before their

@@ -26,6 +26,7 @@ from kerasweep.jobs.store.ranking import ranked
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import (
+    ATTEMPT,
     artifact_of,
     attempt_of,
     journal_of,
@@ -182,7 +183,7 @@ class RecordReads:
     def attempts(self, sweep: str, trial: int | None = None) -> list[AttemptRecord]:
         """Return the attempts at a sweep's trials, or at one, by trial and number."""
         query = (
-            select(t.attempts)
+            select(*ATTEMPT)
             .where(t.attempts.c.sweep == sweep)
             .order_by(t.attempts.c.trial, t.attempts.c.number)
         )
