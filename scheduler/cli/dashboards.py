@@ -75,10 +75,11 @@ def dashboard(
     if tls_cert and tls_key:
         listening.expect_pair(tls_cert, tls_key)
     expect_free(address, port)
-    say(f"the page is at {listening.url_of(access)}")
     if access.password and not access.tls:
         say("note: without --tls-cert the password travels in the clear; put a TLS proxy in front of it")
-    listening.serve(client, access, tls_cert, tls_key)
+    listening.serve(
+        client, access, lambda: say(f"the page is at {listening.url_of(access)}"), tls_cert, tls_key
+    )
 
 
 @contextmanager

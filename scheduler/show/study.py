@@ -120,7 +120,7 @@ class _Axis:
 
     def label(self, value: Any) -> Any:
         """Return the label of a value on the axis."""
-        return self._labels.get(identity(value), value)
+        return self._labels.get(identity(value), value) if self._labels else value
 
     def _new_label(self, value: Any) -> Any:
         if isinstance(value, int | float):

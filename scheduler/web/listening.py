@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,24 @@ def url_of(access: Access) -> str:
     return f"http{'s' if access.tls else ''}://{host}:{access.port}"
 
 
-def serve(client: Client, access: Access, certificate: Path | None = None, key: Path | None = None) -> None:
+def serve(
+    client: Client,
+    access: Access,
+    told: Callable[[], None],
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> None:
     """Serve the page until a signal asks to stop.
 
     Args:
         client: connections to the store.
         access: where it listens, and who may see it.
+        told: called once it listens.
         certificate: its certificate, for TLS.
         key: the certificate's key.
     """
-    server = _server(client, access, certificate, key)
+    server = _server(client, access, certificate, key, alone=True)
+    server.told = told
     # uvicorn raises the signal once more when it has shut down; a requested stop is not a failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run()
@@ -112,6 +120,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
         self._site = site
+        self.told: Callable[[], None] = lambda: None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin."""
+        await super().startup(sockets)
+        if self.started:
+            self.told()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End."""
@@ -144,9 +159,14 @@ class _Hurried(H11Protocol):
 
 
 def _server(
-    client: Client, access: Access, certificate: Path | None = None, key: Path | None = None
+    client: Client,
+    access: Access,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    *,
+    alone: bool = False,
 ) -> _Server:
-    site = Site(client, access)
+    site = Site(client, access, alone=alone)
     config = uvicorn.Config(
         site.application(),
         host=access.address,

@@ -6,7 +6,7 @@ import gzip
 import io
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +52,7 @@ class OptunaMount:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._app: Any = None
+        self._storage: Any = None
         self._script = b""
         self._turn = threading.RLock()
 
@@ -76,6 +77,16 @@ class OptunaMount:
         if path == "/static/bundle.js":
             return self._bundle(request)
         return _packed(request, self._ask(path, request.url.query))
+
+    def prepare(self) -> Iterator[None]:
+        """Load the dashboard, if it is installed, and the newest sweep's trials."""
+        if not self.is_installed():
+            return
+        self._dashboard()
+        yield
+        for study in self._storage.get_all_studies()[:1]:
+            self._storage.get_all_trials(study._study_id, deepcopy=False)
+            yield
 
     def _bundle(self, request: Request) -> Response:
         """Return the front end, rewritten and compressed once."""
@@ -118,7 +129,8 @@ class OptunaMount:
 
                 from kerasweep.scheduler.web.optuna_storage import SweepStorage
 
-                self._app = optuna_dashboard.wsgi(SweepStorage(self._shelf))
+                self._storage = SweepStorage(self._shelf)
+                self._app = optuna_dashboard.wsgi(self._storage)
             return self._app
 
 

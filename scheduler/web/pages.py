@@ -7,7 +7,7 @@ import gzip
 import io
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ _JOURNAL, _LOG_LINES = 20, 400
 _CHUNK = 1 << 18
 #: How many pages of sweeps are kept as they were drawn, and their charts, which do not change with the order.
 _MOST_DRAWN, _MOST_CHARTS = 64, 32
+#: How many sweeps are read before anybody asks for them: the newest.
+_MOST_AHEAD = 3
 #: How many threads draw at a time; more would only keep each other, and those who answer, waiting.
 _DRAWERS = 2
 #: How often it is measured how long a sweep trains, in seconds.
@@ -98,10 +100,29 @@ class Pages:
             Cache(_MOST_CHARTS),
         )
 
-    def prepare(self) -> None:
-        """Compile the templates, so that the first viewer does not wait for it."""
+    def prepare(self) -> Iterator[None]:
+        """Compile the templates and read the newest sweeps, step by step; then the first viewer need not wait
+        for it.
+        """
         for name in self._templates.env.list_templates():
             self._templates.env.get_template(name)
+        yield
+        for sweep in self._newest(_MOST_DRAWN):
+            self._row(sweep)
+            yield
+        for sweep in self._newest(_MOST_AHEAD):
+            self._charts_of(sweep, Wanted())
+            yield
+
+    def prepare_importances(self) -> Iterator[None]:
+        """Load what computes importances, and compute the newest sweep's."""
+        for sweep in self._newest(1):
+            self._importances_of(sweep, Wanted())
+            yield
+
+    def _newest(self, most: int) -> Iterator[Sweep]:
+        for sweep in self._shelf.client.sweeps()[:most]:
+            yield self._shelf.sweep(sweep.id)
 
     def draw(self, request: Request, template: str, /, code: int = 200, **facts: Any) -> Response:
         """Return a page."""
@@ -206,12 +227,13 @@ class Pages:
         """Show how much each parameter explains."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
+        return self.draw(request, "importances.html", sweep=sweep, found=self._importances_of(sweep, wanted))
 
+    def _importances_of(self, sweep: Sweep, wanted: Wanted) -> dict[str, Any]:
         def weighed() -> dict[str, Any]:
             return figures.importances(sweep, self._selected(sweep, wanted).ranked)
 
-        found = self._shelf.kept(sweep.id, ("importances", wanted.cut), weighed)
-        return self.draw(request, "importances.html", sweep=sweep, found=found)
+        return self._shelf.kept(sweep.id, ("importances", wanted.cut), weighed)
 
     def table(self, request: Request) -> Response:
         """Return the requested trials as CSV."""

@@ -1,21 +1,30 @@
-"""Caches what was read from the records until it changes: one read for all viewers."""
+"""Caches what was read from the records until it changes: one read for all viewers, the first one ahead."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from starlette.concurrency import run_in_threadpool
+
+from kerasweep.jobs.errors import KerasweepError
 from kerasweep.jobs.store.overview import LOGS, PACE, PROCESSES
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _FRESH_S = 0.5
 _MOST_KEPT = 512
+#: How long a page waits with opening until the records are read, and with closing, in seconds.
+_OPENING_S, _CLOSING_S = 10.0, 2.0
 
 
 class Cache:
@@ -93,3 +102,41 @@ class Shelf:
         """Return one mark for sweeps' ids or the keys of other marks."""
         marks = self.marks()
         return "|".join(marks.get(key, "") for key in keys)
+
+
+class Opening:
+    """Does some work in a thread of its own as the page opens. The page waits for some of it, so that
+    its first viewer need not; the rest is done while it is open already.
+
+    Args:
+        first: the steps to wait for.
+        then: the steps not to wait for.
+    """
+
+    def __init__(self, first: Callable[[], Iterator[None]], then: Callable[[], Iterator[None]]) -> None:
+        self._steps = (first, then)
+        self._ready, self._closed = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        """Do it while the context lasts; a step that has begun is completed."""
+        thread = threading.Thread(target=self._run, name="opening", daemon=True)
+        thread.start()
+        await run_in_threadpool(self._ready.wait, _OPENING_S)
+        try:
+            yield
+        finally:
+            self._closed.set()
+            await run_in_threadpool(thread.join, _CLOSING_S)
+
+    def _run(self) -> None:
+        try:
+            for steps in self._steps:
+                for _ in steps():
+                    if self._closed.is_set():
+                        return
+                self._ready.set()
+        except KerasweepError as exc:  # whoever asks for it will be told
+            log.debug("could not read ahead: %s", exc)
+        finally:
+            self._ready.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from urllib.parse import parse_qs
 import anyio
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
@@ -32,7 +31,7 @@ from kerasweep.scheduler.web.optuna_mount import PREFIX, OptunaMount
 from kerasweep.scheduler.web.orders import ORDERS, Orders
 from kerasweep.scheduler.web.pages import Pages
 from kerasweep.scheduler.web.pulse import MOST_VIEWERS, Pulse
-from kerasweep.scheduler.web.shelf import Shelf
+from kerasweep.scheduler.web.shelf import Opening, Shelf
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +44,16 @@ class Site:
     Args:
         client: connections to the store.
         access: who may see it.
+        alone: whether the process is there for the page alone; then it also loads large libraries ahead.
     """
 
-    def __init__(self, client: Client, access: Access) -> None:
+    def __init__(self, client: Client, access: Access, *, alone: bool = False) -> None:
         self.access, self.shelf = access, Shelf(client)
         self.pulse, self.exposition = Pulse(self.shelf), Exposition(client)
         self.pages = Pages(self.shelf, Jinja2Templates(env=environment()), read_only=access.read_only)
         self._optuna = OptunaMount(self.shelf)
         self.orders = Orders(self.shelf, self.pages, read_only=access.read_only)
+        self._opening = Opening(self.pages.prepare, self._load if alone else lambda: iter(()))
 
     def application(self) -> Starlette:
         """Return the application to serve."""
@@ -151,9 +152,12 @@ class Site:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        await run_in_threadpool(self.pages.prepare)
-        async with self.pulse.beating():
+        async with self._opening.under_way(), self.pulse.beating():
             yield
+
+    def _load(self) -> Iterator[None]:
+        yield from self.pages.prepare_importances()
+        yield from self._optuna.prepare()
 
     async def _problem(self, request: Request, exc: Exception) -> Response:
         status = 404 if isinstance(exc, NotFound) else 400 if isinstance(exc, InputError) else 500

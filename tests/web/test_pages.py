@@ -9,10 +9,15 @@ from html.parser import HTMLParser
 from urllib.parse import urlencode
 
 import pytest
-from shown import Show
+from shown import Browser, Show
 
+from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.store.models import Progress
+from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Failure, FailureClass
+from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.web import listening
+from kerasweep.scheduler.web.gate import Access
 
 
 def test_every_page_is_there_and_nothing_that_a_value_holds_becomes_markup(show: Show) -> None:
@@ -145,3 +150,30 @@ def test_values_logs_and_reasons_stay_text_wherever_they_stand(show: Show, hosti
         markup.feed(page.text)
         assert page.status in (200, 400), path
         assert markup.found == [], path
+
+
+def test_the_first_viewer_finds_the_trials_read(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, sweep = list[str](), show.stage.sweep(name="newest")
+    show.stage.complete(sweep, 0, (0.9, 0.5))
+    changed = Records.changed_trials
+    monkeypatch.setattr(Records, "changed_trials", lambda *given: read.append(given[1]) or changed(*given))
+    port = listening.free_port(0)
+    with Client(home=str(show.stage.home)) as client, listening.beside(client, Access(port=port)):
+        assert sweep in read
+        read.clear()
+        page = Browser(port).get(f"/sweeps/{sweep}")
+    assert page.status == 200
+    assert not read
+
+
+def test_a_page_opens_although_the_records_cannot_be_read(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OutOfReach("the store", "sqlite:///there", "start it")
+
+    monkeypatch.setattr(Client, "sweeps", refuse)
+    port = listening.free_port(0)
+    with Client(home=str(show.stage.home)) as client, listening.beside(client, Access(port=port)):
+        assert Browser(port).get(f"/sweeps/{show.wide}").status == 200
+        assert Browser(port).get("/sweeps").status == 503

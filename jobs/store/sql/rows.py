@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -97,7 +97,7 @@ def journal_of(row: Row[tuple[object, ...]]) -> JournalEntry:
 
 def attempt_of(row: Row[Any]) -> AttemptRecord:
     """Read a row of the columns `ATTEMPT`."""
-    return AttemptRecord(*row)
+    return AttemptRecord(*cast("tuple[Any, ...]", row))
 
 
 def read_sweep(conn: Connection, sweep: str, *, lock: bool = False) -> SweepRecord:
