@@ -65,13 +65,17 @@ class Cluster:
             TimeoutError: it took too long.
         """
         begun_s = time.time()
-        sweep = submit(file, records=self.records, artifacts=self._artifacts, queue=self._queue).sweep
+        sweep = self.submit(file)
         submit_s = time.time() - begun_s
         self._until(lambda: self.records.sweep(sweep.id).state.final, f"the end of {sweep.name}")
         trials = self.records.trials(sweep.id)
         if any(str(trial.state) != "completed" for trial in trials):
             raise RuntimeError(f"trials must all be completed, got {self.records.counts(sweep.id)}")
         return Ran(sweep, trials, submit_s, max(trial.finished_at or 0.0 for trial in trials) - begun_s)
+
+    def submit(self, file: Path) -> SweepRecord:
+        """Submit a sweep."""
+        return submit(file, records=self.records, artifacts=self._artifacts, queue=self._queue).sweep
 
     def trainer_bytes(self) -> list[int]:
         """Return the memory of each of the worker's trainers, in bytes."""

@@ -29,15 +29,13 @@ def record(job: str) -> Path:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         sweep = next(iter(Client(home=home).sweeps()))
         name, length = sweep.spec.metric.name, sweep.spec.training_for({}).epochs
-        trials = sweep.trial_documents()
+        trials = sweep.trial_records()
         epochs = sweep.client.records.epochs(sweep.id)
         curves = np.full((len(trials), length), math.nan, np.float32)
         for trial in trials:
-            for epoch in epochs.get(trial["trial"], []):
-                curves[trial["trial"], epoch.epoch - 1] = epoch.metrics[name]
-        columns = {
-            param: np.array([trial["params"][param] for trial in trials]) for param in trials[0]["params"]
-        }
+            for epoch in epochs.get(trial.number, []):
+                curves[trial.number, epoch.epoch - 1] = epoch.metrics[name]
+        columns = {param: np.array([trial.params[param] for trial in trials]) for param in trials[0].params}
     target = HERE / f"{job.removeprefix('search_')}.npz"
     np.savez_compressed(target, curves=curves, **columns)
     return target

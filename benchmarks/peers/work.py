@@ -41,7 +41,7 @@ class Work:
         if self._data is None:
             self._data = self.job.load_data()
         keras.utils.set_random_seed(self.plan["seed"])
-        model = self.job.build_model(**_taken(self.job.build_model, params))
+        model = self.job.build_model(**taken(self.job.build_model, params))
         (x, y), validation = self._data["train"], self._data["validation"]
         history = model.fit(
             x,
@@ -49,7 +49,7 @@ class Work:
             batch_size=self.plan["batch_size"],
             epochs=self.plan["epochs"],
             validation_data=validation,
-            callbacks=[*self.job.callbacks(**_taken(self.job.callbacks, params)), *more_callbacks],
+            callbacks=[*self.job.callbacks(**taken(self.job.callbacks, params)), *more_callbacks],
             verbose=0,
         )
         return float(min(history.history["val_loss"]))
@@ -60,5 +60,6 @@ def report(values: list[float]) -> None:
     sys.stdout.write(json.dumps({"values": values}) + "\n")
 
 
-def _taken(function: Any, params: dict[str, Any]) -> dict[str, Any]:
+def taken(function: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Return those parameters that a function takes."""
     return {name: value for name, value in params.items() if name in inspect.signature(function).parameters}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
@@ -52,6 +53,14 @@ class Halving(Block):
             rung *= self.factor
         return tuple(found)
 
+    def expected_epochs(self, last: int) -> float:
+        """Return how many of `last` epochs a trial trains on average."""
+        rungs, total = self.epochs_at(last), 0.0
+        for skipped in range(self.brackets):
+            ends = pairwise((0, *rungs[skipped:], last))
+            total += sum((end - start) / self.factor**level for level, (start, end) in enumerate(ends))
+        return total / self.brackets
+
 
 class Median(Block):
     """Stops a trial whose best value so far is worse than the median of earlier trials at the same epoch.
@@ -68,6 +77,10 @@ class Median(Block):
     def epochs_at(self, last: int) -> tuple[int, ...]:
         """Return the epochs before `last` at which trials are compared."""
         return tuple(range(self.min_epochs, last, self.every or self.min_epochs))
+
+    def expected_epochs(self, last: int) -> float:
+        """Return how many of `last` epochs a trial trains on average, if half end when first compared."""
+        return (self.min_epochs + last) / 2
 
 
 class Stopping(Block):
@@ -86,6 +99,11 @@ class Stopping(Block):
                 "trials can be stopped by only one rule, got halving and median", "remove one of the two"
             )
         return self
+
+    def expected_epochs(self, last: int) -> float:
+        """Return how many of `last` epochs a trial trains on average."""
+        rule = self.halving or self.median
+        return float(last) if rule is None else rule.expected_epochs(last)
 
     def check(self, last: int) -> None:
         """Check the rungs against the epochs.

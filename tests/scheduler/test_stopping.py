@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recorded_curves import NAMES, Simulation, best_so_far
 
-from kerasweep.jobs.sweepfile.stopping import Halving, Median
+from kerasweep.jobs.sweepfile.stopping import Halving, Median, Stopping
 from kerasweep.scheduler.stopping import StoppingRule, Track
 from kerasweep.scheduler.stopping.halving import HalvingRule
 from kerasweep.scheduler.stopping.median import MedianRule
@@ -110,6 +110,15 @@ def test_brackets_take_turns_and_begin_later() -> None:
     assert [one.rungs for one in cohorts] == [(1, 3, 9), (3, 9), (9,), (1, 3, 9)]
     assert [one.stop - one.start for one in cohorts] == [27, 12, 6, 27]
     assert [rule.cohort_of(number).index for number in (0, 26, 27, 44, 45, 71, 72)] == [0, 0, 1, 2, 3, 3, 4]
+
+
+def test_what_a_trial_trains_on_average_is_known_beforehand() -> None:
+    assert Halving().expected_epochs(27) == 1 + 2 / 3 + 6 / 9 + 18 / 27
+    assert Halving(rungs=[2, 4], factor=4).expected_epochs(8) == 2 + 2 / 4 + 4 / 16
+    assert Halving(brackets=2).expected_epochs(9) == ((1 + 2 / 3 + 6 / 9) + (3 + 6 / 3)) / 2
+    assert Halving(min_epochs=5).expected_epochs(4) == 4
+    assert Median(min_epochs=2).expected_epochs(10) == 6
+    assert Stopping(patience=3).expected_epochs(10) == 10
 
 
 def test_the_median_of_lower_numbers_decides() -> None:

@@ -168,13 +168,14 @@ class PackEngine:
             told=lambda graph: self._company.tell(sweep, run.order.run, graph),
             tracing=run.tracing,
         )
-        trials = run.order.spec.planned_trials()
+        trials, stopping = run.order.spec.planned_trials(), run.order.spec.stopping
+        epochs = run.training.epochs if stopping is None else stopping.expected_epochs(run.training.epochs)
         choose = XlaChoice(
             run.training.xla,
             lambda key: self._decisions.find(run, key),
             lambda key, value, reason: bool(self._decisions.decide(run, key, value, reason)),
             Plan(
-                run.training.epochs * material.train_cut.steps,
+                max(1, round(epochs * material.train_cut.steps)),
                 trials,
                 lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
             ),

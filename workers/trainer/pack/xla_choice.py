@@ -44,7 +44,7 @@ class Plan:
     """How much a sweep has to train.
 
     Args:
-        steps: of one trial.
+        steps: of one trial, on average: a stopping rule ends some before their last epoch.
         trials: of the sweep.
         sharers: returns approximately how many of these have one graph; takes the number that is enough to
             know, and what is called while it waits.
