@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.printable import printable
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client import wording
+from kerasweep.scheduler.show.plotpage import escape, styled
 from kerasweep.scheduler.show.scales import AxisScale
-from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, LINE, QUIET, RED, Scene, across, in_lines
+from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, RED, Scene, across, in_lines
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
@@ -23,6 +22,8 @@ _MARKS: Mapping[TrialState, Mapping[str, Any]] = {
     TrialState.STOPPED: {"symbol": "square-open", "color": BLUE, "size": 8},
 }
 _COLUMNS, _ROW, _HEIGHT = 4, 260, 420
+#: The least room for an axis of parallel coordinates, in pixels; where it is not there, the view scrolls.
+_AXIS = 110
 
 
 class Interactive:
@@ -44,7 +45,7 @@ class Interactive:
             "slice": self._slices,
             "importances": self._importances,
         }
-        figure = styled(drawers[view](), self._scene.title(view))
+        figure = styled(drawers[view](), self._scene.title(view), self._note() if view == "parallel" else "")
         if view == "slice":  # its parameters' names stand above it
             figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
         if view == "importances":
@@ -89,7 +90,7 @@ class Interactive:
                 self._scatter(figure, state, x, some, showlegend=index == 0, legendgroup=str(state), **place)
             figure.update_xaxes(**_ticks(scale), **place)
         figure.update_yaxes(title=self._scene.metric, col=1)
-        figure.update_layout(height=160 + _ROW * rows)
+        figure.update_layout(height=160 + _ROW * rows, meta={"narrow": _stacked(list(names.values()))})
         return figure
 
     def _scatter(
@@ -115,16 +116,19 @@ class Interactive:
         best = [float(one.number == scene.best.number) for one in shown]
         shades = [[0, "#5b8fc4"], [0.999, "#5b8fc4"], [1, GREEN]]
         line = {"color": best, "colorscale": shades, "cmin": 0, "cmax": 1}
-        figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT, "margin": {"t": 110, "l": 110}})
+        layout = {
+            "height": _HEIGHT,
+            "margin": {"t": 70, "l": 110, "r": 60},
+            "meta": {"least": _AXIS * len(dimensions)},
+        }
+        figure = _plotly("graph_objects").Figure(layout=layout)
         figure.add_parcoords(dimensions=dimensions, line=line, labelfont={"color": INK, "size": 13})
-        told = (
-            f"Green: the best, {scene.what} {scene.best.number}: {escape(wording.params(scene.best.params))}."
-        )
-        told += "<br>Drag along an axis to select."
-        figure.add_annotation(
-            text=told, x=0, y=-0.22, xref="paper", yref="paper", showarrow=False, align="left"
-        )
         return figure
+
+    def _note(self) -> str:
+        best, what = self._scene.best, self._scene.what
+        told = f"Green: the best, {what} {best.number}: {escape(wording.params(best.params))}."
+        return f"{told} Drag along an axis to select."
 
     def _importances(self) -> Any:
         shares = self._scene.shares()
@@ -134,7 +138,7 @@ class Interactive:
         bars = {"marker_color": BLUE, "textposition": "outside", "cliponaxis": False}
         figure.add_bar(x=[shares[name] for name in names], y=names, orientation="h", text=texts, **bars)
         figure.update_xaxes(
-            title="share of what the parameters explain (PED-ANOVA)",
+            title="share of what the parameters<br>explain (PED-ANOVA)",
             range=[0, 1.08 * max([*shares.values(), 0.1])],
         )
         if not names:
@@ -146,32 +150,17 @@ class Interactive:
 _NUMBERS = {state: number for number, state in enumerate(_MARKS)}
 
 
-def escape(text: str) -> str:
-    """Escape text for a page: plotly would treat tags in labels as markup."""
-    return html.escape(printable(text))
-
-
-def styled(figure: Any, title: str) -> Any:
-    """Give a figure the look of our pictures: a title of ours, and numbers without exponents."""
-    figure.update_layout(
-        title={"text": f"<b>{title}</b>", "x": 0.01, "font": {"size": 17, "color": INK}},
-        template="plotly_white",
-        font={"family": "system-ui, sans-serif", "color": INK},
-        colorway=[BLUE, RED, GREEN, "#7a4d00", "#6a2c91", "#00606b"],
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        paper_bgcolor="#fff",
-        plot_bgcolor="#fff",
+def _stacked(titles: Sequence[str]) -> dict[str, Any]:
+    """Return what of a layout is different where the subplots stand one below the other."""
+    figure = _plotly("subplots").make_subplots(
+        rows=max(1, len(titles)), cols=1, subplot_titles=titles, vertical_spacing=0.3 / max(1, len(titles))
     )
-    look = {
-        "exponentformat": "none",
-        "minexponent": 9,
-        "gridcolor": LINE,
-        "linecolor": QUIET,
-        "zeroline": False,
-    }
-    figure.update_xaxes(**look)
-    figure.update_yaxes(**look)
-    return figure
+    layout = figure.layout.to_plotly_json()
+    axes = {name: {"domain": one["domain"]} for name, one in layout.items() if "axis" in name}
+    shown = {name: {**one, "showticklabels": True} for name, one in axes.items() if name.startswith("y")}
+    height = 160 + _ROW * len(titles)
+    changes = {"annotations": layout["annotations"], "height": height, "legend": {"y": -60 / height}}
+    return {**axes, **shown, **changes}
 
 
 def _ticks(scale: AxisScale) -> dict[str, Any]:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from kerasweep.jobs.printable import printable
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.show.scales import AxisScale, plain
-from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, LINE, QUIET, RED, Scene, across, in_lines
+from kerasweep.scheduler.show.scene import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    INK,
+    LINE,
+    QUIET,
+    RED,
+    Scene,
+    across,
+    in_lines,
+)
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
@@ -21,7 +32,7 @@ THEME: Mapping[str, Any] = {
     "axes.edgecolor": QUIET,
     "axes.grid": True,
     "axes.labelcolor": QUIET,
-    "axes.prop_cycle": "cycler('color', ['#0b57a4', '#a8201a', '#1b6e33', '#7a4d00', '#6a2c91', '#00606b'])",
+    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",

@@ -18,10 +18,11 @@ from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.printable import printable
 from kerasweep.jobs.variants import condensed
 from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
-from kerasweep.scheduler.show.interactive import Interactive, escape, styled
+from kerasweep.scheduler.show.interactive import Interactive
 from kerasweep.scheduler.show.pictures import THEME, Pictures, plain_numbers
+from kerasweep.scheduler.show.plotpage import escape, page_of, styled
 from kerasweep.scheduler.show.race import AXES, draw_race, race_of
-from kerasweep.scheduler.show.scene import BLUE, RED
+from kerasweep.scheduler.show.scene import BLUE, QUIET, RED
 from kerasweep.scheduler.show.study import counts
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
 _TITLE_CHARS = 95
 _INCHES, _DPI = (9.0, 5.0), 120
-_PAGE = (
-    "<!doctype html><html><head><meta charset='utf-8'><title>{title}</title></head><body>{body}</body></html>"
-)
 
 
 def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequence[str], target: Path) -> None:
@@ -63,7 +61,7 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
         warnings.simplefilter("ignore")  # Optuna marks parts of itself as experimental
         if ending == ".html":
             drawn = Interactive(sweep, trials)
-            _write_page(target, sweep.name, [drawn.draw(view) for view in views])
+            _write(target, page_of(sweep.name, [drawn.draw(view) for view in views]).encode())
         else:
             with _theme():
                 pictures = Pictures(sweep, trials)
@@ -85,7 +83,8 @@ def plot_comparison(shown: Comparison, target: Path) -> None:
     if shown.note:
         raise KerasweepError(f"nothing is drawn: {shown.note}")
     if ending == ".html":
-        _write_page(target, " and ".join(one.name for one in shown.sides), [_plotly_race(shown)])
+        title = " and ".join(one.name for one in shown.sides)
+        _write(target, page_of(title, [_plotly_race(shown)]).encode())
     else:
         with _theme():
             _write_pictures(target, [draw_race(shown)])
@@ -124,7 +123,7 @@ def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None
         raise KerasweepError("a plot of a trial needs epochs, and this one has none yet; try again later")
     panels = [[curves[name] for name in pair] for pair in pair_up(list(curves))]
     if ending == ".html":
-        _write_page(target, title, [_plotly_curves(title, panels, best_epoch)])
+        _write(target, page_of(title, [_plotly_curves(title, panels, best_epoch)]).encode())
     else:
         with _theme():
             _write_pictures(target, [_matplotlib_curves(printable(title), panels, best_epoch)])
@@ -194,19 +193,10 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
                 x=epochs, y=values, name=escape(curve.name), mode="lines+markers", row=row, col=1
             )
         if best_epoch is not None:
-            figure.add_vline(best_epoch, line_dash="dash", line_color="gray", row=row, col=1)
+            figure.add_vline(best_epoch, line_dash="dash", line_color=QUIET, row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
     figure.update_layout(height=120 + 300 * len(panels))
     return styled(figure, escape(title))
-
-
-def _write_page(target: Path, title: str, figures: Sequence[Any]) -> None:
-    """Write plotly figures into one page that needs no network."""
-    parts = [
-        figure.to_html(full_html=False, include_plotlyjs=not index, config={"responsive": True})
-        for index, figure in enumerate(figures)
-    ]
-    _write(target, _PAGE.format(title=escape(title), body="\n".join(parts)).encode())
 
 
 def _write_pictures(target: Path, figures: Sequence[Any]) -> None:

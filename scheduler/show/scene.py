@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 
 BLUE, GREEN, RED, QUIET, LINE, INK = "#0b57a4", "#1b6e33", "#a8201a", "#52606f", "#c8d0d9", "#1b2430"
+GROUND = "#ffffff"
+#: The colours of curves, in order.
+COLOURS = (BLUE, RED, GREEN, "#7a4d00", "#6a2c91", "#00606b")
 _MOST_AXES = 12
 #: Longer labels are broken into lines of about this many characters.
 _LINE_CHARS = 16

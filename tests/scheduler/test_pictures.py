@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.show.interactive import Interactive
 from kerasweep.scheduler.show.pictures import THEME, Pictures
+from kerasweep.scheduler.show.plotpage import page_of
 from kerasweep.scheduler.show.scales import AxisScale, plain
 from kerasweep.scheduler.show.scene import in_lines
 
@@ -103,4 +105,22 @@ def test_stopped_trials_are_drawn_as_such_in_pages_too(
     ended = drawn.draw("parallel").data[0].dimensions[-1]
     assert ended.label == "ended as"
     assert sorted(ended["values"]) == [0, 0, 0, 0, 0, 1]
-    assert drawn.draw("importances").layout.title.text.startswith("<b>mlp: what explains val_loss")
+    assert drawn.draw("importances").layout.title.text.startswith("mlp: what explains val_loss")
+
+
+def test_a_page_of_plots_fits_phones_and_follows_the_dark_theme(
+    recorded: tuple[SweepRecord, list[TrialRecord]],
+) -> None:
+    drawn = Interactive(*recorded)
+    slices = drawn.draw("slice")
+    page = page_of("a & b", [slices, drawn.draw("parallel")])
+    assert "<title>a &amp; b</title>" in page
+    assert '<meta name="viewport"' in page
+    assert "prefers-color-scheme: dark" in page
+    assert page.count("<h2>mlp: ") == 2, "titles are text, which is broken into lines"
+    assert "Green: the best, trial 0: " in page
+    assert 'src="http' not in page
+    narrow = slices.layout.meta["narrow"]
+    domains = [narrow[f"yaxis{number or ''}"]["domain"] for number in ("", 2, 3)]
+    assert domains == sorted(domains, reverse=True), "one below the other"
+    assert all(low[1] < high[0] for high, low in pairwise(domains))
