@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, func, or_, select
 from sqlalchemy.sql.selectable import CTE
 
+from kerasweep.jobs.store.models import TrialRecord
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.database import Database
 from kerasweep.jobs.store.sql.rows import trial_of
@@ -17,24 +19,50 @@ from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 
 #: A shorter pause between two attempts is queueing time, and counts as training.
 _GAP_S = 2.0
-#: The minimum time over which speed is measured, and the number of trials that ended last to use.
-_WINDOW_S, _SAMPLE = 5.0, 64
+#: Speed is measured over this many epochs of a trial, and at least this long.
+_WINDOW_EPOCHS, _WINDOW_S = 3, 5.0
+#: So many trials that ended last tell how long a trial is.
+_SAMPLE = 64
 _LOST = f"failed: {FailureClass.LOST}"
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a sweep's trials train.
+class Underway:
+    """A running trial.
 
     Args:
-        epochs_each: the average number of epochs of a finished trial.
-        planned_each: the average number that it might have taken.
-        epochs_per_s: the speed of one running trial, including waiting and compiling.
+        planned: the number of epochs that it may take.
+        epochs: those that it has trained.
+        age_s: the seconds since its last epoch, or since its start.
+        late: whether it started when another had already ended.
     """
 
-    epochs_each: float
-    planned_each: float
-    epochs_per_s: float
+    planned: int
+    epochs: int
+    age_s: float
+    late: bool
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a sweep's trials have trained recently.
+
+    Args:
+        epoch_s: the seconds between two epochs of a trial.
+        width: how many trials ran at once, on average.
+        first_starts: how long each of the first trials took from its start to its first epoch, in seconds;
+            those are first that started before any had ended.
+        starts: the same of later trials.
+        lengths: the epochs that each trial might have taken and those that it took, of those that ended last.
+        running: the running trials.
+    """
+
+    epoch_s: float
+    width: float
+    first_starts: Sequence[float]
+    starts: Sequence[float]
+    lengths: Sequence[tuple[int, int]]
+    running: Sequence[Underway]
 
 
 class TimeRecords:
@@ -52,28 +80,71 @@ class TimeRecords:
     def pace(self, sweep: str, planned: Callable[[Mapping[str, Any]], int | None]) -> Pace | None:
         """Return the recent speed of training; None if it is not known yet.
 
-        It is measured over about the length of one trial, since a sweep's first trials are slower: they load
+        It is measured over about three epochs of a trial, and without first epochs: before those, trials load
         the data and compile the programs.
 
         Args:
             sweep: its id.
             planned: returns how many epochs a trial with these parameters may take.
         """
-        ended = select(t.trials).where(t.trials.c.sweep == sweep, t.trials.c.state.in_(COUNTED))
-        newest = ended.order_by(t.trials.c.finished_at.desc()).limit(_SAMPLE)
         with self._db.reading() as conn:
             now = self._db.now(conn)
-            trials = [trial_of(row) for row in conn.execute(newest)]
-            plans = [planned(trial.params) or trial.epochs for trial in trials]
-            if not trials or not sum(plans):
+            ended = [trial_of(row) for row in conn.execute(_ENDED, {"of_sweep": sweep})]
+            running = [trial_of(row) for row in conn.execute(_RUNNING, {"of_sweep": sweep})]
+            since = _since(now, ended, running)
+            window = {"of_sweep": sweep, "now": now, "since": since}
+            steps = conn.execute(_STEPS, window).all()
+            count = sum(row.epochs - 1 for row in steps)
+            if not running or not count or count < len(running) / 2:
                 return None
-            lasted_s = mean((one.finished_at or now) - (one.started_at or now) for one in trials)
-            window = {"of_sweep": sweep, "now": now, "since": now - max(_WINDOW_S, lasted_s)}
-            epochs = int(conn.execute(_NEW_EPOCHS, window).scalar_one())
-            seconds = float(conn.execute(_SLOT_SECONDS, window).scalar() or 0.0)
-        if not epochs or seconds <= 0.0:
-            return None
-        return Pace(mean(one.epochs for one in trials), mean(plans), epochs / seconds)
+            slot_s = float(conn.execute(_SLOT_SECONDS, window).scalar() or 0.0)
+            first_starts, starts = _starts(conn, sweep, [*ended, *running])
+            first_end = _first_end(conn, sweep)
+        last_at = {row.trial: row.last for row in steps}
+        typical = round(mean(one.epochs for one in ended)) if ended else 0
+        return Pace(
+            sum(row.last - row.first for row in steps) / count,
+            slot_s / (now - since),
+            first_starts,
+            starts,
+            [(planned(one.params) or one.epochs, one.epochs) for one in ended],
+            [_underway(one, planned(one.params) or typical, now, last_at, first_end) for one in running],
+        )
+
+
+def _starts(
+    conn: Connection, sweep: str, trials: Sequence[TrialRecord]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return how long trials took to their first epoch, in seconds: first and later trials."""
+    first_end = _first_end(conn, sweep)
+    rows = conn.execute(_FIRST_EPOCHS, {"of_sweep": sweep, "of": [one.number for one in trials]})
+    at = {row.trial: row.at for row in rows}
+    found = [(one.started_at, at[one.number]) for one in trials if one.started_at and one.number in at]
+    first = [until - since for since, until in found if since < first_end]
+    return first, [until - since for since, until in found if since >= first_end]
+
+
+def _first_end(conn: Connection, sweep: str) -> float:
+    return float(conn.execute(_FIRST_END, {"of_sweep": sweep}).scalar() or math.inf)
+
+
+def _since(now: float, ended: Sequence[TrialRecord], running: Sequence[TrialRecord]) -> float:
+    """Return the beginning of the time over which speed is measured."""
+    since = min((one.started_at or now for one in (*ended, *running)), default=now)
+    epochs = sum(one.epochs for one in ended)
+    if not epochs:
+        return since
+    lasted_s = sum((one.finished_at or now) - (one.started_at or now) for one in ended)
+    return max(since, now - max(_WINDOW_S, _WINDOW_EPOCHS * lasted_s / epochs))
+
+
+def _underway(
+    trial: TrialRecord, planned: int, now: float, last_at: Mapping[int, float], first_end: float
+) -> Underway:
+    started_at = trial.started_at or now
+    return Underway(
+        planned, trial.epochs, now - last_at.get(trial.number, started_at), started_at >= first_end
+    )
 
 
 def spans(now: ColumnElement[Any]) -> Select[Any]:
@@ -139,14 +210,32 @@ def _slot_seconds() -> Select[Any]:
 
 
 _SPENT, _SLOT_SECONDS = _spent(), _slot_seconds()
+_OF_SWEEP = t.trials.c.sweep == bindparam("of_sweep")
 _OF_TRIAL = and_(t.epochs.c.sweep == t.trials.c.sweep, t.epochs.c.trial == t.trials.c.number)
-_NEW_EPOCHS = (
-    select(func.count())
+_RUNNING = select(t.trials).where(_OF_SWEEP, t.trials.c.state == TrialState.RUNNING)
+_COUNTED = select(t.trials).where(_OF_SWEEP, t.trials.c.state.in_(COUNTED))
+_ENDED = _COUNTED.order_by(t.trials.c.finished_at.desc()).limit(_SAMPLE)
+_FIRST_END = select(func.min(t.trials.c.finished_at)).where(_OF_SWEEP, t.trials.c.state.in_(COUNTED))
+_FIRST_EPOCHS = select(t.epochs.c.trial, t.epochs.c.at).where(
+    t.epochs.c.sweep == bindparam("of_sweep"),
+    t.epochs.c.trial.in_(bindparam("of", expanding=True)),
+    t.epochs.c.epoch == 1,
+)
+#: Each attempt for itself: between two there may be a pause.
+_STEPS = (
+    select(
+        t.epochs.c.trial,
+        func.count().label("epochs"),
+        func.min(t.epochs.c.at).label("first"),
+        func.max(t.epochs.c.at).label("last"),
+    )
     .select_from(t.trials.join(t.epochs, _OF_TRIAL))
     .where(
-        t.trials.c.sweep == bindparam("of_sweep"),
+        _OF_SWEEP,
         # Only these may have new ones, and they are few; epochs are not indexed by time.
         or_(t.trials.c.state == TrialState.RUNNING, t.trials.c.finished_at >= bindparam("since")),
         t.epochs.c.at > bindparam("since"),
     )
+    .group_by(t.epochs.c.trial, t.epochs.c.attempt)
+    .order_by(t.epochs.c.trial, t.epochs.c.attempt)
 )

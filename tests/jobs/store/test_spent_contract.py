@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from recorded import LEASE_S, FakeClock, claim, progress, put_sweep, result
 
 from kerasweep.jobs.kernel import ProcessKind, process_mark
 from kerasweep.jobs.store.records import Records
-from kerasweep.jobs.store.spent import Pace
+from kerasweep.jobs.store.spent import Pace, Underway
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client.forecast import seconds_left
 
@@ -58,30 +63,96 @@ class TestTheTimeSpent:
 
 
 class TestThePace:
-    def test_is_that_of_the_last_trials(self, records: Records, clock: FakeClock) -> None:
+    def test_leaves_out_what_comes_before_first_epochs(self, records: Records, clock: FakeClock) -> None:
         put_sweep(records, 4)
-        slow = claim(records, trial=0)
+        assert records.pace(SWEEP, nine_epochs) is None
+        first = [claim(records, trial=number) for number in (0, 1)]
         clock.pass_s(60)  # data and programs
-        records.finish(slow.key, result(epochs=3), progress(slow.key, 1, 2, 3))
-        assert records.pace(SWEEP, lambda _: 9) == Pace(3, 9, 3 / 60)
-        clock.pass_s(1000)  # nothing runs
-        assert records.pace(SWEEP, lambda _: 9) is None
-        both = [claim(records, trial=number) for number in (1, 2)]
-        for second in range(1, 7):
-            clock.pass_s(2)
-            records.record([progress(one.key, second) for one in both], LEASE_S)
-        records.finish(both[0].key, result(epochs=6))
-        pace = records.pace(SWEEP, lambda _: 9)
+        records.record([progress(one.key, 1) for one in first], LEASE_S)
+        assert records.pace(SWEEP, nine_epochs) is None  # no epoch has been timed
+        clock.pass_s(10)
+        records.record([progress(one.key, 2) for one in first], LEASE_S)
+        clock.pass_s(4)
+        running = [Underway(9, 2, 4, late=False)] * 2
+        assert records.pace(SWEEP, nine_epochs) == Pace(10, 2, [60, 60], [], [], running)
+        clock.pass_s(6)
+        records.finish(first[0].key, result(epochs=3), progress(first[0].key, 3))
+        clock.pass_s(1)
+        late = claim(records, trial=2)
+        clock.pass_s(3)
+        pace = records.pace(SWEEP, nine_epochs)
         assert pace is not None
-        assert (pace.epochs_each, pace.planned_each, pace.epochs_per_s) == (4.5, 9, 0.5)
+        assert pace.lengths == [(9, 3)]
+        assert pace.running == [Underway(9, 2, 14, late=False), Underway(9, 0, 3, late=True)]
+        clock.pass_s(2)
+        records.record([progress(late.key, 1)], LEASE_S)
+        pace = records.pace(SWEEP, nine_epochs)
+        assert pace is not None
+        assert (pace.epoch_s, pace.first_starts, pace.starts) == (10, [60, 60], [5])
+        assert (
+            pace.width == 2 - 1 / 80
+        )  # three epochs as of the ended trial are 80 s; a slot was free for one
+
+    def test_is_unknown_once_no_epoch_ends(self, records: Records, clock: FakeClock) -> None:
+        put_sweep(records, 2)
+        one = claim(records, trial=0)
+        clock.pass_s(6)
+        records.finish(one.key, result(epochs=3), progress(one.key, 1, 2, 3))
+        claim(records, trial=1)
+        clock.pass_s(25)
+        assert records.pace(SWEEP, nine_epochs) is None
 
 
-def test_the_rest_is_what_is_left_at_that_pace() -> None:
-    pace = Pace(epochs_each=6, planned_each=9, epochs_per_s=0.5)
-    assert seconds_left(pace, 2, [(9, 2), (9, 4)], waiting=3) == (4 + 2 + 3 * 6) / (0.5 * 2)
-    assert seconds_left(pace, 2, [(9, 8)], waiting=0) == 1
-    assert seconds_left(pace, 2, [], waiting=3) is None
-    assert seconds_left(pace, 3, [(9, 0)] * 8, waiting=3) is None
+def nine_epochs(params: Mapping[str, Any]) -> int:
+    return 9
+
+
+def pace_of(running: Sequence[Underway], **changes: Any) -> Pace:
+    """Return the pace of trials whose epochs take 2 s, two at once."""
+    return replace(Pace(2.0, 2.0, [30.0, 30.0], [], [], running), **changes)
+
+
+HALFWAY = Underway(planned=9, epochs=5, age_s=1.0, late=False)
+
+
+def test_the_rest_is_every_epoch_and_start_still_to_come_at_that_pace() -> None:
+    pace = pace_of([HALFWAY, HALFWAY], starts=[5.0, 5.0], lengths=[(9, 9)] * 4)
+    epochs_s = 2 * (4 * 2 - 1)
+    assert seconds_left(pace, 0) == epochs_s / 2
+    assert seconds_left(pace, 3) == (epochs_s + 3 * (5 - 2 + 9 * 2)) / 2
+    assert seconds_left(replace(pace, epoch_s=4.0, width=4.0), 0) == pytest.approx(2 * (4 * 4 - 1) / 4)
+    ending = replace(HALFWAY, epochs=9)
+    assert seconds_left(pace_of([ending]), 0) == 0.25 * 2 / 2
+
+
+def test_a_start_that_is_not_over_counts_as_longer_than_those_that_are() -> None:
+    starting = Underway(planned=9, epochs=0, age_s=10.0, late=True)
+    pace = pace_of([HALFWAY, starting], starts=[4.0], lengths=[(9, 9)])
+    start_s = 4 + 10 - 2
+    rest_s = (4 * 2 - 1) + (start_s + 9 * 2 - 0.7 * 10)
+    assert seconds_left(pace, 0) == rest_s / 2
+
+
+def test_the_first_starts_tell_the_rest_only_where_they_hardly_matter() -> None:
+    assert seconds_left(pace_of([HALFWAY, HALFWAY]), 0) == 7
+    assert seconds_left(pace_of([HALFWAY, HALFWAY]), 8) is None  # each may take 28 s to start, or nothing
+    quick = pace_of([HALFWAY, HALFWAY], first_starts=[4.0, 6.0])
+    assert seconds_left(quick, 8) == (7 + 8 * 9) + 8 * 3 / 2 / 2
+    assert seconds_left(pace_of([HALFWAY], first_starts=[]), 8) is None
+    assert (
+        seconds_left(pace_of([HALFWAY, HALFWAY], starts=[5.0], width=8.0), 8) is None
+    )  # the quickest of eight
+
+
+def test_early_stopping_shortens_the_rest_and_short_trials_that_end_first_do_not_mislead() -> None:
+    going = [replace(HALFWAY, planned=10, epochs=done, age_s=0.0) for done in (6, 6, 6)]
+    pace = pace_of(going, lengths=[(10, 4)])
+    assert seconds_left(pace, 0) == 3 * 4 * 2 / 2  # none that got so far has stopped
+    fresh = replace(going[0], epochs=1)
+    expected = 3 + 0.75 * 6  # at epoch 4 one of four ended
+    assert seconds_left(replace(pace, running=[*going, fresh]), 0) == (3 * 4 + expected) * 2 / 2
+    both = pace_of([fresh], lengths=[(10, 4), (10, 8), (10, 10)])
+    assert seconds_left(both, 0) == pytest.approx(3 + (2 / 3) * 4 + (2 / 3) * (1 / 2) * 2)
 
 
 def test_a_run_is_told_from_a_scheduler(records: Records, clock: FakeClock) -> None:
