@@ -98,34 +98,26 @@ class TimeRecords:
             if not running or not count or count < len(running) / 2:
                 return None
             slot_s = float(conn.execute(_SLOT_SECONDS, window).scalar() or 0.0)
-            first_starts, starts = _starts(conn, sweep, [*ended, *running])
-            first_end = _first_end(conn, sweep)
+            first_end = float(conn.execute(_FIRST_END, window).scalar() or math.inf)
+            starts = _starts(conn, sweep, [*ended, *running])
         last_at = {row.trial: row.last for row in steps}
         typical = round(mean(one.epochs for one in ended)) if ended else 0
         return Pace(
             sum(row.last - row.first for row in steps) / count,
             slot_s / (now - since),
-            first_starts,
-            starts,
+            [took_s for started_at, took_s in starts if started_at < first_end],
+            [took_s for started_at, took_s in starts if started_at >= first_end],
             [(planned(one.params) or one.epochs, one.epochs) for one in ended],
             [_underway(one, planned(one.params) or typical, now, last_at, first_end) for one in running],
         )
 
 
-def _starts(
-    conn: Connection, sweep: str, trials: Sequence[TrialRecord]
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return how long trials took to their first epoch, in seconds: first and later trials."""
-    first_end = _first_end(conn, sweep)
+def _starts(conn: Connection, sweep: str, trials: Sequence[TrialRecord]) -> list[tuple[float, float]]:
+    """Return when trials started, and how long each took to its first epoch, in seconds."""
     rows = conn.execute(_FIRST_EPOCHS, {"of_sweep": sweep, "of": [one.number for one in trials]})
     at = {row.trial: row.at for row in rows}
     found = [(one.started_at, at[one.number]) for one in trials if one.started_at and one.number in at]
-    first = [until - since for since, until in found if since < first_end]
-    return first, [until - since for since, until in found if since >= first_end]
-
-
-def _first_end(conn: Connection, sweep: str) -> float:
-    return float(conn.execute(_FIRST_END, {"of_sweep": sweep}).scalar() or math.inf)
+    return [(started_at, first_at - started_at) for started_at, first_at in found]
 
 
 def _since(now: float, ended: Sequence[TrialRecord], running: Sequence[TrialRecord]) -> float:

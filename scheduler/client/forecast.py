@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord
     from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.store.spent import Pace, Underway
+    from kerasweep.jobs.sweepfile.stopping import Stopping
 
 #: A trial that has reached its last epoch still has this much of an epoch to do.
 _LAST_EPOCHS = 0.25
@@ -43,10 +44,16 @@ def times_of(
     """
     pace = records.pace(sweep.id, planned) if sweep.state is SweepState.RUNNING else None
     left_s = None
-    if pace is not None:
+    if pace is not None and not _undecided(sweep.spec.stopping, pace):
         ended = sum(count for state, count in records.counts(sweep.id).items() if state in FINAL)
         left_s = seconds_left(pace, max(0, sweep.max_trials - ended - len(pace.running)))
     return Times(records.spent_s(sweep.id), left_s)
+
+
+def _undecided(rules: Stopping | None, pace: Pace) -> bool:
+    """Whether the scheduler will stop trials and has stopped none yet: how many continue is not known."""
+    stops = rules is not None and (rules.halving is not None or rules.median is not None)
+    return stops and all(epochs >= planned for planned, epochs in pace.lengths)
 
 
 def seconds_left(pace: Pace, waiting: int) -> float | None:

@@ -12,8 +12,9 @@ from recorded import LEASE_S, FakeClock, claim, progress, put_sweep, result
 from kerasweep.jobs.kernel import ProcessKind, process_mark
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.spent import Pace, Underway
+from kerasweep.jobs.sweepfile.stopping import Halving, Stopping
 from kerasweep.jobs.trial import TrialState
-from kerasweep.scheduler.client.forecast import seconds_left
+from kerasweep.scheduler.client.forecast import Times, seconds_left, times_of
 
 SWEEP = "abcd1234"
 
@@ -101,6 +102,19 @@ class TestThePace:
         claim(records, trial=1)
         clock.pass_s(25)
         assert records.pace(SWEEP, nine_epochs) is None
+
+    def test_tells_the_rest_unless_how_many_will_be_stopped_is_not_known(
+        self, records: Records, clock: FakeClock
+    ) -> None:
+        sweep = replace(put_sweep(records, 2), max_trials=2)
+        both = [claim(records, trial=number) for number in (0, 1)]
+        for epoch in (1, 2):
+            clock.pass_s(10)
+            records.record([progress(one.key, epoch) for one in both], LEASE_S)
+        assert times_of(records, sweep, nine_epochs) == Times(20, 7 * 10)
+        stopping = Stopping(halving=Halving(min_epochs=3))
+        halved = replace(sweep, spec=sweep.spec.model_copy(update={"stopping": stopping}))
+        assert times_of(records, halved, nine_epochs) == Times(20, None)
 
 
 def nine_epochs(params: Mapping[str, Any]) -> int:
