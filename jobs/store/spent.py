@@ -21,6 +21,8 @@ from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 _GAP_S = 2.0
 #: Speed is measured over this many epochs of a trial, and at least this long.
 _WINDOW_EPOCHS, _WINDOW_S = 3, 5.0
+#: So many epochs for each running trial must have been trained: the first are not representative.
+_FEWEST_EPOCHS = 3
 #: So many trials that ended last tell how long a trial is.
 _SAMPLE = 64
 _LOST = f"failed: {FailureClass.LOST}"
@@ -95,20 +97,26 @@ class TimeRecords:
             window = {"of_sweep": sweep, "now": now, "since": since}
             steps = conn.execute(_STEPS, window).all()
             count = sum(row.epochs - 1 for row in steps)
-            if not running or not count or count < len(running) / 2:
+            trained = sum(one.epochs for one in (*ended, *running))
+            if not running or not count or trained < _FEWEST_EPOCHS * len(running):
                 return None
             slot_s = float(conn.execute(_SLOT_SECONDS, window).scalar() or 0.0)
             first_end = float(conn.execute(_FIRST_END, window).scalar() or math.inf)
             starts = _starts(conn, sweep, [*ended, *running])
-        last_at = {row.trial: row.last for row in steps}
+        last_at = {one.number: since for one in running if one.epochs} | {
+            row.trial: row.last for row in steps
+        }
         typical = round(mean(one.epochs for one in ended)) if ended else 0
+        underway = [
+            _underway(one, planned(one.params) or typical, now, last_at, first_end) for one in running
+        ]
         return Pace(
             sum(row.last - row.first for row in steps) / count,
             slot_s / (now - since),
             [took_s for started_at, took_s in starts if started_at < first_end],
             [took_s for started_at, took_s in starts if started_at >= first_end],
             [(planned(one.params) or one.epochs, one.epochs) for one in ended],
-            [_underway(one, planned(one.params) or typical, now, last_at, first_end) for one in running],
+            underway,
         )
 
 

@@ -73,18 +73,21 @@ class TestThePace:
         assert records.pace(SWEEP, nine_epochs) is None  # no epoch has been timed
         clock.pass_s(10)
         records.record([progress(one.key, 2) for one in first], LEASE_S)
+        assert records.pace(SWEEP, nine_epochs) is None  # of three epochs each
+        clock.pass_s(10)
+        records.record([progress(one.key, 3) for one in first], LEASE_S)
         clock.pass_s(4)
-        running = [Underway(9, 2, 4, late=False)] * 2
+        running = [Underway(9, 3, 4, late=False)] * 2
         assert records.pace(SWEEP, nine_epochs) == Pace(10, 2, [60, 60], [], [], running)
         clock.pass_s(6)
-        records.finish(first[0].key, result(epochs=3), progress(first[0].key, 3))
+        records.finish(first[0].key, result(epochs=4), progress(first[0].key, 4))
         clock.pass_s(1)
         late = claim(records, trial=2)
         clock.pass_s(3)
         pace = records.pace(SWEEP, nine_epochs)
         assert pace is not None
-        assert pace.lengths == [(9, 3)]
-        assert pace.running == [Underway(9, 2, 14, late=False), Underway(9, 0, 3, late=True)]
+        assert pace.lengths == [(9, 4)]
+        assert pace.running == [Underway(9, 3, 14, late=False), Underway(9, 0, 3, late=True)]
         clock.pass_s(2)
         records.record([progress(late.key, 1)], LEASE_S)
         pace = records.pace(SWEEP, nine_epochs)
@@ -108,13 +111,13 @@ class TestThePace:
     ) -> None:
         sweep = replace(put_sweep(records, 2), max_trials=2)
         both = [claim(records, trial=number) for number in (0, 1)]
-        for epoch in (1, 2):
+        for epoch in (1, 2, 3):
             clock.pass_s(10)
             records.record([progress(one.key, epoch) for one in both], LEASE_S)
-        assert times_of(records, sweep, nine_epochs) == Times(20, 7 * 10)
+        assert times_of(records, sweep, nine_epochs) == Times(30, 6 * 10)
         stopping = Stopping(halving=Halving(min_epochs=3))
         halved = replace(sweep, spec=sweep.spec.model_copy(update={"stopping": stopping}))
-        assert times_of(records, halved, nine_epochs) == Times(20, None)
+        assert times_of(records, halved, nine_epochs) == Times(30, None)
 
 
 def nine_epochs(params: Mapping[str, Any]) -> int:
