@@ -11,13 +11,30 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import TrialRecord
     from kerasweep.jobs.sweepfile.spec import SweepSpec
+
+
+class Repeated(Protocol):
+    """What is needed of a trial, whether it is a record or what a client returns."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> TrialState: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def failure(self) -> Failure | None: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class Variant:
     failure: Failure | None
 
     @classmethod
-    def of(cls, number: int, trials: Sequence[TrialRecord], *, maximize: bool) -> Variant:
+    def of(cls, number: int, trials: Sequence[Repeated], *, maximize: bool) -> Variant:
         """Assemble a variant from its trials."""
         state, failure = _state_of(trials)
         values = tuple(one.value if one.state in COUNTED else None for one in trials)
@@ -75,7 +92,7 @@ class Variant:
         )
 
 
-def variants_of(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[Variant]:
+def variants_of(spec: SweepSpec, trials: Sequence[Repeated]) -> list[Variant]:
     """Return the variants of a sweep, by number.
 
     Args:
@@ -89,7 +106,7 @@ def variants_of(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[Variant]
     ]
 
 
-def ranked_variants(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[Variant]:
+def ranked_variants(spec: SweepSpec, trials: Sequence[Repeated]) -> list[Variant]:
     """Return the variants that have a value, best first; ties by lower number."""
     sign = -1.0 if spec.metric.goal == "maximize" else 1.0
     known = [(one.value, one) for one in variants_of(spec, trials) if one.value is not None]
@@ -122,7 +139,7 @@ def seed_of(spec: SweepSpec, trial: int) -> int:
     return spec.repeats[trial % spec.times]
 
 
-def _state_of(trials: Sequence[TrialRecord]) -> tuple[TrialState, Failure | None]:
+def _state_of(trials: Sequence[Repeated]) -> tuple[TrialState, Failure | None]:
     """Return the state of several trials together, and why they failed, if they did."""
     open_ = [one.state for one in trials if not one.state.final]
     if open_:

@@ -12,7 +12,9 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import TrialState
+from kerasweep.jobs.variants import Variant, ranked_variants, variants_of
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.web.roster import Roster
@@ -223,6 +225,13 @@ class Wanted:
         if isinstance(given, int | float):
             return (0, float(given), "", trial.number) if math.isfinite(given) else None
         return None if given is None else (1, 0.0, str(given), trial.number)
+
+
+def variants_best_first(spec: SweepSpec, trials: Sequence[Trial]) -> list[Variant]:
+    """Return the variants of a sweep, best first; those without a value come last."""
+    ranked = ranked_variants(spec, trials)
+    have = {one.number for one in ranked}
+    return [*ranked, *(one for one in variants_of(spec, trials) if one.number not in have)]
 
 
 def _label(value: Any) -> str:

@@ -19,6 +19,7 @@ from kerasweep.jobs.errors import InputError, NotFound
 from kerasweep.jobs.printable import as_cell
 from kerasweep.jobs.store.overview import LOGS, PROCESSES
 from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.jobs.variants import Variant
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.forecast import Times
 from kerasweep.scheduler.client.objects import Status, Trial
@@ -27,8 +28,8 @@ from kerasweep.scheduler.evidence.comparison import Comparison
 from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
-from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted
-from kerasweep.scheduler.web.roster import Rosters
+from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted, variants_best_first
+from kerasweep.scheduler.web.roster import Roster, Rosters
 from kerasweep.scheduler.web.shelf import Cache, Shelf
 from kerasweep.scheduler.web.timeline import Timeline, timeline
 
@@ -194,15 +195,28 @@ class Pages:
             chosen=len(selection.chosen),
             ranked=len(selection.framed),
             busy=len({one.worker for one in roster.trials if one.state is TrialState.RUNNING}),
+            variants=self._variants_of(sweep, roster, selection),
             rows=wanted.ordered(selection, goal)[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
             page=page,
             pages=pages,
+            most=PAGE_ROWS,
             states=list(TrialState),
             charts=self._charts_of(sweep, wanted),
             journal=self._shelf.kept(
                 sweep.id, "journal", lambda: sweep.client.records.newest_journal(sweep.id, _JOURNAL)
             ),
         )
+
+    def _variants_of(self, sweep: Sweep, roster: Roster, selection: Selection) -> list[Variant]:
+        """Return the variants of the selected trials, best first; none without repeats."""
+        if sweep.spec.times == 1:
+            return []
+
+        def ordered() -> list[Variant]:
+            return variants_best_first(sweep.spec, roster.trials)
+
+        chosen = {one.number // sweep.spec.times for one in selection.chosen}
+        return [one for one in self._shelf.kept(sweep.id, "variants", ordered) if one.number in chosen]
 
     def _charts_of(self, sweep: Sweep, wanted: Wanted) -> Charts:
         def drawn() -> Charts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from html.parser import HTMLParser
 from urllib.parse import urlencode
 
@@ -56,6 +57,23 @@ def test_trials_are_filtered_and_sorted_on_the_server(show: Show) -> None:
     assert "No matching trials" in browser.get(f"/sweeps/{show.sweep}?q=nowhere").text
     within = browser.get(f"/sweeps/{show.sweep}/trials.csv?within=value:0.05:0.25")
     assert [row["trial"] for row in csv.DictReader(io.StringIO(within.text))] == ["2", "4"]
+
+
+def test_trials_under_several_seeds_are_shown_as_variants_best_first(show: Show) -> None:
+    sweep = show.stage.sweep(name="repeated", repeats=2)
+    for trial, loss in enumerate([0.1, 0.5, 0.2, 0.3]):
+        show.stage.complete(sweep, trial, (0.9, loss))
+    page = show.browser.get(f"/sweeps/{sweep}").text
+    table = page[page.index('id="variants"') : page.index('id="trials"')]
+    rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in table.split("<tr>")[2:]]
+    assert rows[0].startswith("1 completed")
+    assert rows[0].endswith("0.25000 0.071 0.20000 0.30000 #2 #3")
+    assert rows[1].endswith("0.30000 0.28 0.10000 0.50000 #0 #1")
+    assert rows[2].startswith("2 queued")
+    assert "0.25000 ± 0.071 over 2 seeds" in page
+    few = show.browser.get(f"/sweeps/{sweep}?q=%230").text
+    assert '<small class="quiet">1</small>' in few[few.index('id="variants"') :]
+    assert 'id="variants"' not in show.browser.get(f"/sweeps/{show.sweep}").text
 
 
 @pytest.mark.parametrize(
