@@ -22,8 +22,9 @@ _MARKS: Mapping[TrialState, Mapping[str, Any]] = {
     TrialState.STOPPED: {"symbol": "square-open", "color": BLUE, "size": 8},
 }
 _COLUMNS, _ROW, _HEIGHT = 4, 260, 420
-#: The least room for an axis of parallel coordinates, in pixels; where it is not there, the view scrolls.
-_AXIS = 110
+#: The least room for an axis of parallel coordinates, and for a character of its labels, in pixels; where it
+#: is not there, the view scrolls.
+_AXIS, _CHAR = 110, 7
 
 
 class Interactive:
@@ -116,10 +117,11 @@ class Interactive:
         best = [float(one.number == scene.best.number) for one in shown]
         shades = [[0, "#5b8fc4"], [0.999, "#5b8fc4"], [1, GREEN]]
         line = {"color": best, "colorscale": shades, "cmin": 0, "cmax": 1}
+        longest = max(len(text) for one in dimensions for text in one["ticktext"])
         layout = {
             "height": _HEIGHT,
             "margin": {"t": 70, "l": 110, "r": 60},
-            "meta": {"least": _AXIS * len(dimensions)},
+            "meta": {"least": max(_AXIS, _CHAR * longest) * len(dimensions)},
         }
         figure = _plotly("graph_objects").Figure(layout=layout)
         figure.add_parcoords(dimensions=dimensions, line=line, labelfont={"color": INK, "size": 13})
@@ -153,7 +155,7 @@ _NUMBERS = {state: number for number, state in enumerate(_MARKS)}
 def _stacked(titles: Sequence[str]) -> dict[str, Any]:
     """Return what of a layout is different where the subplots stand one below the other."""
     figure = _plotly("subplots").make_subplots(
-        rows=max(1, len(titles)), cols=1, subplot_titles=titles, vertical_spacing=0.3 / max(1, len(titles))
+        rows=max(1, len(titles)), cols=1, subplot_titles=titles, vertical_spacing=0.4 / max(1, len(titles))
     )
     layout = figure.layout.to_plotly_json()
     axes = {name: {"domain": one["domain"]} for name, one in layout.items() if "axis" in name}
