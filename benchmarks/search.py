@@ -140,7 +140,7 @@ class Race:
         """Return the sweep file that `docs/search.md` advises for some hundred trials."""
         content = self.content | {"method": "auto", "seed": self.seed, "job": str(self.job / "train.py")}
         content["budget"] = {"max_trials": 10_000}  # the peers do not end before the target either
-        content["stopping"] = {"halving": {"min_epochs": 1, "factor": 3, "cohort": 27}}
+        content["stopping"] = {"halving": {"min_epochs": 3}}
         file = self.folder / "sweep.yaml"
         file.write_text(yaml.safe_dump(content))
         return file
@@ -207,7 +207,7 @@ def summarize(job: str, aims: dict[str, float], times: dict[str, list[dict[str, 
 
 def _told(seconds: float) -> float | None:
     """Return a figure as JSON has it: null for what was not reached."""
-    return seconds if math.isfinite(seconds) else None
+    return round(seconds, 2) if math.isfinite(seconds) else None
 
 
 @contextmanager
