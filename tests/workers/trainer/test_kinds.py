@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.pack.graphs import Family, Graph, Kinds, TracedSteps
 from kerasweep.workers.trainer.pack.stepping import Cut, trace_step
-from kerasweep.workers.trainer.pack.xla_choice import Plan, XlaChoice
+from kerasweep.workers.trainer.pack.xla_choice import Plan, Stopwatch, XlaChoice
 
 pytestmark = pytest.mark.tf
 
@@ -55,3 +56,12 @@ def test_a_kind_that_xla_refused_is_not_tried_again(on_record: bool) -> None:
     [(key, value, reason)] = made
     assert (key, value) == ("xla:a", False)
     assert "not tried again" in reason
+
+
+def test_a_moment_without_a_core_does_not_decide() -> None:
+    stalls = iter([0.2])
+
+    def run(steps: int) -> None:
+        time.sleep(next(stalls, 0.0) + 0.0001 * steps)
+
+    assert Stopwatch(run, most=256).per_step() < 0.05

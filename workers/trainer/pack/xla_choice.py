@@ -160,7 +160,7 @@ def _record_of(kind: Kind) -> str:
 
 
 def _time(
-    copies: _Copies, plain_s: float, plain_watch: _Stopwatch, graph: Graph, material: Material
+    copies: _Copies, plain_s: float, plain_watch: Stopwatch, graph: Graph, material: Material
 ) -> Timing:
     started_s = time.perf_counter()
     try:
@@ -191,7 +191,7 @@ def _forced(graph: Graph, material: Material) -> Loops:
         raise JobError(FailureClass.USER, f"{rule}; XLA cannot compile it: {_line(exc)}") from exc
 
 
-class _Stopwatch:
+class Stopwatch:
     """Times a loop.
 
     Args:
@@ -208,18 +208,26 @@ class _Stopwatch:
         self._run(1)
 
     def per_step(self) -> float:
-        """Return seconds per step, over enough steps for a reliable timing."""
+        """Return seconds per step, over enough steps for a reliable timing.
+
+        The best of two timings: a moment in which another process has the core must not decide.
+        """
         while True:
-            started_s = time.perf_counter()
-            self._run(self._steps)
-            spent_s = time.perf_counter() - started_s
+            spent_s = self._timed_s()
+            if spent_s > _TIMED_S / 2 or self._steps >= self._most:
+                spent_s = min(spent_s, self._timed_s())
             if spent_s > _TIMED_S / 2 or self._steps >= self._most:
                 return spent_s / self._steps
             wanted = int(self._steps * _TIMED_S / max(spent_s, 1e-6))
             self._steps = min(self._most, max(self._steps * 2, wanted))
 
+    def _timed_s(self) -> float:
+        started_s = time.perf_counter()
+        self._run(self._steps)
+        return time.perf_counter() - started_s
 
-def _race(plain_s: float, plain: _Stopwatch, xla: _Stopwatch) -> tuple[float, float]:
+
+def _race(plain_s: float, plain: Stopwatch, xla: Stopwatch) -> tuple[float, float]:
     """Time both alternately until one clearly wins; return the best seconds per step of each."""
     xla_s = xla.per_step()
     for _ in range(_ROUNDS - 1):
@@ -244,10 +252,10 @@ class _Copies:
         self._handles = [self._copy(capture) for capture in graph.steps.captures]
         self._material = material
 
-    def stopwatch(self, loops: Loops) -> _Stopwatch:
+    def stopwatch(self, loops: Loops) -> Stopwatch:
         """Return a stopwatch for the training loop."""
         loop = loops.train
-        return _Stopwatch(lambda steps: self._run_train(loop, 0, steps), loop.cut.whole)
+        return Stopwatch(lambda steps: self._run_train(loop, 0, steps), loop.cut.whole)
 
     def try_out(self, loops: Loops) -> None:
         """Make the first and the last step of each loop, compiling them at the same time if necessary.
