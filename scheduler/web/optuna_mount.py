@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -13,9 +14,10 @@ from urllib.parse import urlsplit
 from wsgiref.util import setup_testing_defaults
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from kerasweep.jobs.errors import InputError
+from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ _MOVED = {
     ),
 }
 _SHORTEST_GZIP = 1 << 10
+#: The largest of its requests: a study with its trials.
+_STUDY = re.compile(r"/api/studies/([0-9]{1,10})\?(?:after=([0-9]{1,9}))?")
 
 
 class OptunaMount:
@@ -47,12 +51,14 @@ class OptunaMount:
 
     Args:
         shelf: reads the records.
+        rosters: reads the trials.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf, rosters: Rosters) -> None:
+        self._shelf, self._rosters = shelf, rosters
         self._app: Any = None
         self._storage: Any = None
+        self._details: Any = None
         self._script = b""
         self._turn = threading.RLock()
 
@@ -76,7 +82,9 @@ class OptunaMount:
             return PlainTextResponse("Each sweep's own page has its trials as CSV.", 404)
         if path == "/static/bundle.js":
             return self._bundle(request)
-        return _packed(request, self._ask(path, request.url.query))
+        if study := _STUDY.fullmatch(f"{path}?{request.url.query}"):
+            return _packed(request, self._detail(int(study[1]), int(study[2] or 0)))
+        return _packed(request, self._ask(self._dashboard(), path, request.url.query))
 
     def prepare(self) -> Iterator[None]:
         """Load the dashboard, if it is installed, and the newest sweep's trials."""
@@ -84,22 +92,32 @@ class OptunaMount:
             return
         self._dashboard()
         yield
-        for study in self._storage.get_all_studies()[:1]:
-            self._storage.get_all_trials(study._study_id, deepcopy=False)
+        for sweep in self._shelf.client.sweeps()[:1]:
+            self._details.of(sweep.id)
             yield
+
+    def _detail(self, study: int, after: int) -> Response:
+        self._dashboard()
+        try:
+            sweep = self._storage.sweep(study)
+        except KeyError:
+            return JSONResponse({"reason": f"study_id={study} is not found"}, 404)
+        return Response(self._details.of(sweep.id, after), media_type="application/json")
 
     def _bundle(self, request: Request) -> Response:
         """Return the front end, rewritten and compressed once."""
         with self._turn:
             if not self._script:
-                self._script = gzip.compress(bytes(self._ask("/static/bundle.js", "").body), 6)
+                found = self._ask(self._dashboard(), "/static/bundle.js", "")
+                self._script = gzip.compress(bytes(found.body), 6)
         packed = _takes_gzip(request)
         headers = {"Vary": "Accept-Encoding", "Cache-Control": "private, max-age=3600"}
         headers |= {"Content-Encoding": "gzip"} if packed else {}
         body = self._script if packed else gzip.decompress(self._script)
         return Response(body, headers=headers, media_type="text/javascript")
 
-    def _ask(self, path: str, query: str) -> Response:
+    @staticmethod
+    def _ask(app: Any, path: str, query: str) -> Response:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": path.encode().decode("latin-1"),
@@ -113,7 +131,7 @@ class OptunaMount:
         def start(status: str, headers: Iterable[tuple[str, str]], _: object = None) -> None:
             head["status"], head["headers"] = status, {name.lower(): value for name, value in headers}
 
-        answer = self._dashboard()(environ, start)
+        answer = app(environ, start)
         try:
             body = b"".join(answer)
         finally:
@@ -127,9 +145,10 @@ class OptunaMount:
             if self._app is None:
                 import optuna_dashboard
 
-                from kerasweep.scheduler.web.optuna_storage import SweepStorage
+                from kerasweep.scheduler.web.optuna_storage import Details, SweepStorage
 
-                self._storage = SweepStorage(self._shelf)
+                self._storage = SweepStorage(self._shelf, self._rosters)
+                self._details = Details(self._storage, lambda *asked: bytes(self._ask(*asked).body))
                 self._app = optuna_dashboard.wsgi(self._storage)
             return self._app
 

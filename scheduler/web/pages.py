@@ -86,13 +86,16 @@ class Pages:
 
     Args:
         shelf: reads the records.
+        rosters: reads the trials.
         templates: the templates.
         read_only: whether the pages offer no changes.
     """
 
-    def __init__(self, shelf: Shelf, templates: Jinja2Templates, *, read_only: bool) -> None:
-        self._shelf, self._templates, self._read_only = shelf, templates, read_only
-        self._rosters = Rosters(shelf)
+    def __init__(
+        self, shelf: Shelf, rosters: Rosters, templates: Jinja2Templates, *, read_only: bool
+    ) -> None:
+        self._shelf, self._rosters = shelf, rosters
+        self._templates, self._read_only = templates, read_only
         self._drawers = threading.Semaphore(_DRAWERS)
         self._times, self._packed = Cache(_MOST_DRAWN), Cache(_MOST_DRAWN)
         self._drawn, self._charts, self._selections = (

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -16,7 +14,7 @@ from kerasweep.jobs.store.models import AttemptRecord
 from kerasweep.jobs.store.overview import TrialMark
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
-from kerasweep.scheduler.web.shelf import Cache, Shelf
+from kerasweep.scheduler.web.shelf import Cache, Shelf, uncollected
 
 #: How many sweeps' trials are kept, and how often every trial is looked at, in seconds.
 _MOST_SWEEPS, _WHOLE_S = 16, 30.0
@@ -97,24 +95,11 @@ class Rosters:
         last: list[Roster] = self._known.get(sweep.id, str, lambda: [Roster()])
 
         def read() -> Roster:
-            with _uncollected():
+            with uncollected():
                 last[0] = last[0].refreshed(sweep, time.monotonic())
             return last[0]
 
         return self._shelf.kept(sweep.id, "roster", read)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Let the garbage collector wait: of the thousands of objects that are made at once, all stay."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _mark_of(trial: Trial) -> TrialMark:

@@ -31,6 +31,7 @@ from kerasweep.scheduler.web.optuna_mount import PREFIX, OptunaMount
 from kerasweep.scheduler.web.orders import ORDERS, Orders
 from kerasweep.scheduler.web.pages import Pages
 from kerasweep.scheduler.web.pulse import MOST_VIEWERS, Pulse
+from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Opening, Shelf
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,9 @@ class Site:
     def __init__(self, client: Client, access: Access, *, alone: bool = False) -> None:
         self.access, self.shelf = access, Shelf(client)
         self.pulse, self.exposition = Pulse(self.shelf), Exposition(client)
-        self.pages = Pages(self.shelf, Jinja2Templates(env=environment()), read_only=access.read_only)
-        self._optuna = OptunaMount(self.shelf)
+        rosters, templates = Rosters(self.shelf), Jinja2Templates(env=environment())
+        self.pages = Pages(self.shelf, rosters, templates, read_only=access.read_only)
+        self._optuna = OptunaMount(self.shelf, rosters)
         self.orders = Orders(self.shelf, self.pages, read_only=access.read_only)
         self._opening = Opening(self.pages.prepare, self._load if alone else lambda: iter(()))
 

@@ -6,16 +6,24 @@ import json
 from typing import Any
 
 import optuna
+import optuna_dashboard
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from shown import Show
 
 from kerasweep.scheduler.client.client import Client
-from kerasweep.scheduler.web.optuna_storage import SweepStorage, study_id_of
+from kerasweep.scheduler.web.optuna_mount import OptunaMount
+from kerasweep.scheduler.web.optuna_storage import Details, SweepStorage, study_id_of
+from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Shelf
 
 WRITES = {name for name in BaseStorage.__abstractmethods__ if not name.startswith("get_")}
+
+
+def storage_of(client: Client) -> SweepStorage:
+    shelf = Shelf(client)
+    return SweepStorage(shelf, Rosters(shelf))
 
 
 def read(show: Show, path: str) -> Any:
@@ -26,7 +34,7 @@ def read(show: Show, path: str) -> Any:
 
 def test_optuna_loads_a_sweep_as_a_study(show: Show) -> None:
     with Client(home=str(show.stage.home)) as client:
-        storage = SweepStorage(Shelf(client))
+        storage = storage_of(client)
         study = optuna.load_study(study_name=f"mlp ({show.sweep})", storage=storage)
         assert study.direction is optuna.study.StudyDirection.MINIMIZE
         assert study.metric_names == ["val_loss"]
@@ -50,7 +58,7 @@ def test_optuna_loads_a_sweep_as_a_study(show: Show) -> None:
 def test_nothing_can_be_written_through_it(show: Show) -> None:
     assert len(WRITES) == 10
     with Client(home=str(show.stage.home)) as client:
-        storage = SweepStorage(Shelf(client))
+        storage = storage_of(client)
         for name in WRITES:
             with pytest.raises(StorageInternalError, match="cannot be changed"):
                 getattr(storage, name)(1, "x", 2)
@@ -77,6 +85,30 @@ def test_the_released_dashboard_shows_it(show: Show) -> None:
     assert "data" in json.loads(json.dumps(read(show, f"/studies/{wide}/plot/slice")))
     assert show.browser.get(f"/optuna/csv/{wide}").status == 404, "its cells may be formulas"
     assert show.browser.get("/optuna/api/studies/1?after=0").status == 404
+
+
+def test_a_study_is_told_as_the_dashboard_tells_it_and_only_changed_trials_are_converted_again(
+    show: Show,
+) -> None:
+    sweep, converted = show.stage.sweep(name="changing"), list[int]()
+    query = f"/api/studies/{study_id_of(sweep)}", "after=0"
+
+    def ask(*asked: Any) -> bytes:
+        body = bytes(OptunaMount._ask(*asked).body)
+        converted.append(len(json.loads(body)["trials"]))
+        return body
+
+    with Client(home=str(show.stage.home)) as client:
+        storage = storage_of(client)
+        details = Details(storage, ask)
+        for losses in ((0.9, 0.4), (), (0.7,)):
+            if losses:
+                show.stage.complete(sweep, len(losses), losses)
+            storage.shelf.marks(fresh=True)
+            plain = json.loads(OptunaMount._ask(optuna_dashboard.wsgi(storage), *query).body)
+            assert json.loads(details.of(sweep)) == plain
+            assert json.loads(details.of(sweep, 2))["trials"] == plain["trials"][2:]
+    assert converted == [8, 1, 0]
 
 
 def test_its_front_end_is_told_where_it_lies(show: Show) -> None:
