@@ -140,7 +140,7 @@ class Race:
         """Return the sweep file that `docs/search.md` advises for some hundred trials."""
         content = self.content | {"method": "auto", "seed": self.seed, "job": str(self.job / "train.py")}
         content["budget"] = {"max_trials": 10_000}  # the peers do not end before the target either
-        content["stopping"] = {"halving": {"min_epochs": 3}}
+        content["stopping"] = {"halving": {}}
         file = self.folder / "sweep.yaml"
         file.write_text(yaml.safe_dump(content))
         return file

@@ -20,7 +20,10 @@ class Halving(Block):
     (2018).
     """
 
-    min_epochs: Count | None = Field(default=None, description="The first rung; 1 by default")
+    min_epochs: Count | None = Field(
+        default=None,
+        description="The first rung; by default epochs / factor², or lower where brackets need more rungs",
+    )
     factor: Factor = Field(default=3, description="One in this many continues; also the ratio between rungs")
     cohort: Count = Field(default=27, description="The number of trials that are compared with each other")
     brackets: Count = Field(
@@ -43,8 +46,15 @@ class Halving(Block):
             raise RuleError(rule, f"write a cohort of {self.factor**3}, or a lower factor", ("cohort",))
         return self
 
+    def settled(self, last: int) -> Halving:
+        """Return it with the first rung that it has by default, as it is recorded."""
+        if self.rungs is not None or self.min_epochs is not None:
+            return self
+        first = -(-last // self.factor ** max(2, self.brackets))
+        return self.model_copy(update={"min_epochs": first})
+
     def epochs_at(self, last: int) -> tuple[int, ...]:
-        """Return the rungs below the last epoch."""
+        """Return the rungs below the last epoch; from 1 where the first was left open, as it once was."""
         if self.rungs is not None:
             return tuple(rung for rung in self.rungs if rung < last)
         found, rung = [], self.min_epochs or 1
@@ -104,6 +114,12 @@ class Stopping(Block):
         """Return how many of `last` epochs a trial trains on average."""
         rule = self.halving or self.median
         return float(last) if rule is None else rule.expected_epochs(last)
+
+    def settled(self, last: int) -> Stopping:
+        """Return it with nothing left open, as it is recorded."""
+        if self.halving is None:
+            return self
+        return self.model_copy(update={"halving": self.halving.settled(last)})
 
     def check(self, last: int) -> None:
         """Check the rungs against the epochs.

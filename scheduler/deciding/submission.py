@@ -66,7 +66,7 @@ def submit(
             says that this is unknown. Once the sweep is recorded, an outage is only logged.
     """
     spec, lines = _read(source, name)
-    spec = settled(spec)
+    spec = _settled(spec)
     job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
     packed = pack_job(spec, job, lines)
     earlier, origin = _earlier(spec, warm_from, source_of(job))
@@ -74,6 +74,14 @@ def submit(
         queue.ping()
     sweep = _record(spec, packed, origin, engine, records, artifacts, earlier)
     return Submitted(sweep, begin(records, queue, sweep))
+
+
+def _settled(spec: SweepSpec) -> SweepSpec:
+    """Return a sweep that leaves nothing open, as it is recorded."""
+    spec = settled(spec)
+    if spec.stopping is None:
+        return spec
+    return spec.model_copy(update={"stopping": spec.stopping.settled(spec.most_epochs())})
 
 
 def _earlier(

@@ -14,8 +14,8 @@ from kerasweep.scheduler.stopping.halving import HalvingRule
 from kerasweep.scheduler.stopping.median import MedianRule
 from kerasweep.scheduler.stopping.patience import exhausted_at
 
-HALVING = HalvingRule(Halving(), 27, maximize=False)
-LATER = HalvingRule(Halving(min_epochs=3), 27, maximize=False)
+HALVING = HalvingRule(Halving().settled(27), 27, maximize=False)
+EARLY = HalvingRule(Halving(min_epochs=1), 27, maximize=False)
 MEDIAN = MedianRule(Median(min_epochs=9), 27, maximize=False)
 SEEDS = 50
 
@@ -26,7 +26,7 @@ def order(seed: int, trials: int = 256) -> list[int]:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [*((name, LATER) for name in NAMES), *((name, HALVING) for name in NAMES if name != "wide")],
+    [*((name, HALVING) for name in NAMES), *((name, EARLY) for name in NAMES if name != "wide")],
 )
 def test_halving_finds_one_of_the_best_with_few_epochs(name: str, rule: HalvingRule) -> None:
     """The curves of `wide` cross after their first epoch, so they are compared from the third on."""
@@ -43,7 +43,7 @@ def test_halving_finds_one_of_the_best_with_few_epochs(name: str, rule: HalvingR
         assert median(found) <= curves[best, -1], epochs
 
 
-@pytest.mark.parametrize("rule", [HALVING, MEDIAN, HalvingRule(Halving(cohort=9, brackets=2), 27, False)])
+@pytest.mark.parametrize("rule", [EARLY, MEDIAN, HalvingRule(Halving(cohort=9, brackets=2), 27, False)])
 def test_neither_slots_nor_speed_show_in_the_decisions(rule: StoppingRule) -> None:
     curves, trials = best_so_far("mlp"), order(3, 60)
     runs = [
@@ -115,6 +115,18 @@ def test_brackets_take_turns_and_begin_later() -> None:
     assert [one.rungs for one in cohorts] == [(1, 3, 9), (3, 9), (9,), (1, 3, 9)]
     assert [one.stop - one.start for one in cohorts] == [27, 12, 6, 27]
     assert [rule.cohort_of(number).index for number in (0, 26, 27, 44, 45, 71, 72)] == [0, 0, 1, 2, 3, 3, 4]
+
+
+def test_trials_are_compared_twice_by_default() -> None:
+    assert Halving().settled(27) == Halving(min_epochs=3)
+    assert Halving().settled(100).epochs_at(100) == (12, 36)
+    assert Halving(factor=4).settled(64).epochs_at(64) == (4, 16)
+    assert Halving().settled(5).epochs_at(5) == (1, 3)
+    assert Halving(brackets=3).settled(27).epochs_at(27) == (1, 3, 9)
+    assert Halving(rungs=[2]).settled(27) == Halving(rungs=[2])
+    assert Halving(min_epochs=2).settled(27) == Halving(min_epochs=2)
+    assert Stopping(halving=Halving()).settled(27).halving == Halving(min_epochs=3)
+    assert Stopping(patience=3).settled(27) == Stopping(patience=3)
 
 
 def test_what_a_trial_trains_on_average_is_known_beforehand() -> None:

@@ -1,4 +1,4 @@
-"""The state after something stops responding in the middle of a submission, and its error message."""
+"""What a submission records, also if something stops responding in the middle of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kerasweep import Client
 from kerasweep.jobs.errors import OutOfReach, ProgramError
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.method import AutoMethod
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.deciding import submission
 from kerasweep.scheduler.deciding.advance import advance
@@ -76,3 +78,15 @@ def test_the_line_of_a_key_is_reported_if_the_job_is_elsewhere(folder: Path, tmp
     with pytest.raises(ProgramError, match=r"learning_rate.* \(line 1 of the sweep file\)"):
         Client().submit("sweep.yaml", job_folder=tmp_path / "elsewhere")
     assert Client().sweeps() == []
+
+
+def test_what_the_file_leaves_open_is_recorded(folder: Path) -> None:
+    """So a later version with other defaults decides the sweep as this one did."""
+    content = yaml.safe_load(Path("sweep.yaml").read_text())
+    content |= {"method": "auto", "stopping": {"halving": {"cohort": 9}}, "training": {"epochs": 27}}
+    spec = Client().submit(content).spec
+    assert spec.stopping is not None
+    assert spec.stopping.halving is not None
+    assert spec.stopping.halving.min_epochs == 3
+    assert isinstance(spec.method, AutoMethod)
+    assert spec.method.then is not None
