@@ -60,6 +60,7 @@ def watch(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE)
     "kerasweep run sweep.yaml",
     "kerasweep run sweep.yaml --gpus 0,1",
     "kerasweep run sweep.yaml --dashboard",
+    "kerasweep run sweep.yaml --keep-warm 60",
     "kerasweep run --resume mlp",
     "kerasweep run sweep.yaml -o json > winner.json",
     "kerasweep run wider.yaml --warm-from mlp",
@@ -90,11 +91,23 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Also show it in a browser while it runs.")
     ] = False,
+    keep_warm: Annotated[
+        float,
+        typer.Option(
+            "--keep-warm",
+            metavar="SECONDS",
+            min=0,
+            envvar="KERASWEEP_KEEP_WARM",
+            help="Let the worker wait this long for the next run in this folder, which then starts at once.",
+            show_default=False,
+        ),
+    ] = 0,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Run a whole sweep on this machine.
 
-    It starts everything needed, shows the trials, ends with the winner, and leaves nothing running.
+    It starts everything needed, shows the trials, ends with the winner, and leaves nothing running, unless
+    `--keep-warm` says for how long.
 
     Ctrl-C stops it cleanly: finished work is kept, and `--resume` continues from there.
     A second Ctrl-C stops it at once.
@@ -108,7 +121,7 @@ def run(
     if resume is not None and warm_from is not None:
         raise InputError("--warm-from is for a new sweep, got it with --resume; leave it out")
     expect_keras()
-    with _site(client, (*worker.words, f"--engine={engine}")) as site:
+    with _site(client, (*worker.words, f"--engine={engine}"), keep_warm) as site:
         if file is not None:
             sweep = _submit(client, site.local, file_in(file), name, engine, warm_from)
         else:
@@ -153,13 +166,23 @@ class _Site:
 
 
 @contextmanager
-def _site(client: Client, worker_flags: tuple[str, ...]) -> Iterator[_Site]:
+def _site(client: Client, worker_flags: tuple[str, ...], keep_s: float = 0.0) -> Iterator[_Site]:
     """Yield a site that has started nothing yet, and stop what it has started; a second signal kills it."""
-    from kerasweep.scheduler.local.embedded import Local
-
-    local = Local(client.settings, worker_flags)
+    local = _local(client, worker_flags, keep_s)
     with _interrupts(local.kill) as interrupts, closing(local):
         yield _Site(local, interrupts)
+
+
+def _local(client: Client, worker_flags: tuple[str, ...], keep_s: float) -> Local:
+    """Return what runs everything, for the life of this command or for longer."""
+    from kerasweep.scheduler.local import embedded
+
+    # A plain file name: most runs need no more of it.
+    if not keep_s and not (client.settings.home_path / "warm").exists():
+        return embedded.Local(client.settings, worker_flags)
+    from kerasweep.scheduler.local.kept import KeptLocal
+
+    return KeptLocal(client.settings, worker_flags, keep_s, say)
 
 
 def train_here(
@@ -216,7 +239,9 @@ def _follow(
 
         shown = here.sweep(sweep.id)
         live.follow(view_of(shown, output, kept=True), tick, over=lambda: shown.state.final)
-        if site.interrupts:
+        if not site.interrupts:
+            local.keep()
+        else:
             say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
 
 

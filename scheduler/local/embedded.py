@@ -73,6 +73,14 @@ class Local:
             if child.poll() is not None:
                 raise InputError(child.last_error())
 
+    @property
+    def pids(self) -> set[int | None]:
+        """The process numbers of the worker and the scheduler."""
+        return {child.pid for child in self._children}
+
+    def keep(self) -> None:
+        """Learn that the sweep has ended as it should; here `close` stops everything all the same."""
+
     def kill(self) -> None:
         """Kill the worker and the scheduler at once, without a grace period."""
         for child in self._children:

@@ -58,6 +58,9 @@ class LocalStandIn:
         if self.rounds:
             self.rounds.pop(0)(self)
 
+    def keep(self) -> None:
+        pass
+
     def kill(self) -> None:
         self.killed = True
 
