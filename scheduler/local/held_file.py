@@ -30,6 +30,22 @@ class HeldFile:
         return False
 
     @property
+    def lent(self) -> int:
+        """The descriptor by which a child process holds the file too, until both have released it.
+
+        Raises:
+            ValueError: it is not held here.
+        """
+        if self._held is None:
+            raise ValueError(f"a file must be held to be lent, got {self.path}")
+        return self._held
+
+    def adopt(self, descriptor: int) -> None:
+        """Hold the file by a descriptor that the parent process lent."""
+        os.set_inheritable(descriptor, False)
+        self._held = descriptor
+
+    @property
     def held(self) -> bool:
         """Whether any process, this one included, holds it."""
         if self._held is not None:

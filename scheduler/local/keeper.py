@@ -1,6 +1,6 @@
 """Keeps Redis, the scheduler and the worker of `kerasweep run --keep-warm` for the next run of the folder.
 
-Run as `python -m kerasweep.scheduler.local.keeper`, in a session of its own, with the worker's flags. Two
+Run as `python -m kerasweep.scheduler.local.keeper DESCRIPTOR [WORKER_FLAG…]`, in a session of its own. Two
 files in the home folder, each held through a lock that ends with its holder (`HeldFile`), say who is there:
 
     warm/keeper   held by this process; its text is the `KeeperState` that runs read
@@ -35,7 +35,11 @@ from kerasweep.scheduler.local.embedded import Local
 from kerasweep.scheduler.local.held_file import HeldFile
 from kerasweep.scheduler.local.surroundings import surroundings
 
+log = logging.getLogger(__name__)
+
 _POLL_S = 0.1
+#: The pause between two looks at what its worker trains.
+_LOOK_S = 1.0
 #: How long a run may take to read why this process failed.
 _TOLD_S = 10.0
 
@@ -94,13 +98,16 @@ class Keeper:
     Args:
         settings: where things are.
         worker_flags: the worker's flags.
+        descriptor: the keeper's file, held by the run that started this process.
     """
 
-    def __init__(self, settings: Settings, worker_flags: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, worker_flags: Sequence[str], descriptor: int) -> None:
         self._settings, self._flags = settings, list(worker_flags)
         self._own, self._guest = keeper_file(settings.home_path), guest_file(settings.home_path)
+        self._own.adopt(descriptor)
         self._local = Local(settings, worker_flags)
         self._asked: list[int] = []
+        self._busy_until = 0.0
 
     def serve(self) -> None:
         """Start everything, and end it once no run has come for as long as the last one said.
@@ -108,8 +115,6 @@ class Keeper:
         Raises:
             KerasweepError: something does not start or keeps dying; the run was told.
         """
-        if not self._own.hold():
-            return  # another keeper was faster
         try:
             self._keep()
         except KerasweepError as exc:
@@ -149,7 +154,14 @@ class Keeper:
         until = stay_until(text)
         if until is None:
             return text in (Order.END, Order.KILL) or self._is_left()
-        return time.monotonic() > until and not self._trains() and self._is_left()
+        if time.monotonic() <= max(until, self._busy_until):
+            return False
+        if not self._trains():
+            return self._is_left()
+        if not self._busy_until:
+            log.info("staying: a sweep is being trained that was submitted meanwhile")
+        self._busy_until = time.monotonic() + _LOOK_S
+        return False
 
     def _is_left(self) -> bool:
         """Take the guest's file, unless a run holds it or has just said how long to stay."""
@@ -199,13 +211,13 @@ class Keeper:
 def main(argv: Sequence[str]) -> int:
     """Keep everything until no run needs it; return the exit code."""
     log_to_stderr("%(message)s")
-    keeper = Keeper(from_env(), argv)
+    keeper = Keeper(from_env(), argv[1:], int(argv[0]))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, keeper.note)
     try:
         keeper.serve()
     except KerasweepError as exc:
-        logging.getLogger(__name__).error("%s", exc)
+        log.error("%s", exc)
         return 1
     return 0
 

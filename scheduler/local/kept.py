@@ -25,6 +25,15 @@ from kerasweep.scheduler.local.surroundings import differences, surroundings
 
 log = logging.getLogger(__name__)
 
+KEEPER = [sys.executable, "-P", "-m", "kerasweep.scheduler.local.keeper"]
+#: Runs the command after it and leaves it to the system, so that it is no zombie when it ends.
+_DETACHED = [
+    sys.executable,
+    "-I",
+    "-S",
+    "-c",
+    "import os, sys; os.fork() or os.execv(sys.argv[1], sys.argv[1:])",
+]
 _POLL_S = 0.05
 _READY_S = 60.0
 #: Beyond the grace period of the worker.
@@ -55,7 +64,6 @@ class KeptLocal(Local):
         self._keeper, self._guest = keeper_file(settings.home_path), guest_file(settings.home_path)
         self._log_path = settings.home_path / "logs" / "keeper.log"
         self._environ = {**os.environ, **to_env(settings)}
-        self._started: subprocess.Popen[bytes] | None = None
         self._starts = self._read_bytes = 0
         self._staying = self._ended_well = False
 
@@ -92,7 +100,7 @@ class KeptLocal(Local):
         state = KeeperState.parse(self._keeper.read())
         if state is not None and state.error:
             raise _error_of(state, self.settings.broker_url)
-        if not self._is_alive():
+        if not self._keeper.held:
             log.warning("the processes of this run were killed; starting them again")
             self._launch()
 
@@ -109,7 +117,7 @@ class KeptLocal(Local):
     def close(self) -> None:
         """Leave everything to the next run if it is to stay, and end it otherwise."""
         if self._staying:
-            if self._ended_well and self._keep_s and self._is_alive():
+            if self._ended_well and self._keep_s and self._keeper.held:
                 self._guest.write(str(time.monotonic() + self._keep_s))
                 self._guest.release()
             else:
@@ -172,21 +180,26 @@ class KeptLocal(Local):
         if self._starts > _MOST_STARTS:
             raise Halted(f"the processes of this run were killed {_MOST_STARTS} times; see {self._log_path}")
         self._guest.write(Order.STAY)
-        self._keeper.path.unlink(missing_ok=True)  # a keeper that was killed leaves it
+        if self._keeper.hold():
+            self._keeper.write("")
+            self._start_keeper()
+            self._keeper.release()
+
+    def _start_keeper(self) -> None:
+        """Start the keeper as nobody's child, holding its file from the beginning."""
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         self._read_bytes = 0
         with self._log_path.open("wb") as output:
-            self._started = subprocess.Popen(
-                [sys.executable, "-P", "-m", "kerasweep.scheduler.local.keeper", *self._worker_flags],
+            subprocess.run(
+                [*_DETACHED, *KEEPER, str(self._keeper.lent), *self._worker_flags],
                 env=self._environ,
                 start_new_session=True,
+                pass_fds=[self._keeper.lent],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                check=True,
             )
-
-    def _is_alive(self) -> bool:
-        return self._keeper.held if self._started is None else self._started.poll() is None
 
     def _is_ready(self) -> bool:
         self.check()
@@ -198,7 +211,7 @@ class KeptLocal(Local):
         if self._guest.read() != Order.KILL:
             self._guest.write(Order.END)
         deadline = time.monotonic() + self.settings.grace_s + _SPARE_S
-        while self._is_alive() or self._keeper.held:
+        while self._keeper.held:
             if time.monotonic() > deadline:
                 log.warning("what was kept warm does not end; its log is %s", self._log_path)
                 return

@@ -12,7 +12,7 @@ import resource
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 from kerasweep.jobs.kernel import process_mark
@@ -23,6 +23,7 @@ _OF_THE_TERMINAL = {
     *("GPG_TTY", "STY", "TMUX", "TMUX_PANE", "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "XDG_SESSION_ID"),
     *("ITERM_SESSION_ID", "TERM_SESSION_ID", "VTE_VERSION", "WINDOWID", "WT_SESSION"),
 }
+_MOST_FILES = 5000
 _LIMITS = tuple(sorted(name for name in vars(resource) if name.startswith("RLIMIT_")))
 
 
@@ -39,7 +40,7 @@ def surroundings(worker_flags: Sequence[str], environ: Mapping[str, str], salt: 
         "worker options": repr(list(worker_flags)),
         "current folder": str(Path.cwd()),
         "Python": f"{sys.executable} {sys.version}",
-        "installed packages": repr(list(_package_times())),
+        "installed packages": repr(list(_package_times(environ))),
         "limits": repr(_limits()),
         "machine": repr((process_mark() or "").split("/")[:2]),
     }
@@ -51,16 +52,35 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def _package_times() -> Iterator[tuple[str, int]]:
-    """Yield when packages were last installed or removed, and when our own code last changed, in ns."""
-    for name in ("purelib", "platlib"):
-        folder = Path(sysconfig.get_paths()[name])
-        if folder.is_dir():
-            yield str(folder), folder.stat().st_mtime_ns
-    for package in ("jobs", "scheduler", "workers"):
-        found = find_spec(f"kerasweep.{package}")
-        for path in (found.submodule_search_locations or []) if found else []:
-            yield path, max(file.stat().st_mtime_ns for file in Path(path).rglob("*.py"))
+def _package_times(environ: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield when packages were last installed, and when code elsewhere on the path last changed, in ns."""
+    installed = Path(sysconfig.get_paths()["purelib"])
+    named = [*environ.get("PYTHONPATH", "").split(os.pathsep), *_editable(), *_linked(installed)]
+    for path in [installed, *map(Path, filter(None, named))]:
+        if path.name.endswith("-packages") and path.exists():
+            yield str(path), path.stat().st_mtime_ns
+        elif path.exists():
+            yield str(path), max((file.stat().st_mtime_ns for file in _code_in(path)), default=0)
+
+
+def _editable() -> Iterator[str]:
+    """Yield where packages lie that were installed with `pip install -e`, as setuptools notes it."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__editable__"):
+            yield from getattr(module, "MAPPING", {}).values()
+
+
+def _linked(installed: Path) -> Iterator[str]:
+    """Yield the folders that path files name."""
+    for file in sorted(installed.glob("*.pth")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        yield from (line.strip() for line in lines if Path(line.strip()).is_absolute())
+
+
+def _code_in(path: Path) -> Iterator[Path]:
+    """Yield the Python files of a folder, up to some number, or a single module."""
+    found = (file for file in path.rglob("*.py") if file.is_file()) if path.is_dir() else iter([path])
+    return islice(found, _MOST_FILES)
 
 
 def _limits() -> object:
