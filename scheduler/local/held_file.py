@@ -14,16 +14,22 @@ class HeldFile:
     """A small text that anyone may read, and that belongs to the process that holds the file.
 
     Args:
-        path: the file; its folder is created when the file is first held.
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._held: int | None = None
 
-    def hold(self) -> bool:
-        """Hold the file, creating it if it is missing; return False if another process holds it."""
+    def hold(self, *, create_folder: bool = True) -> bool:
+        """Hold the file; return False if another process holds it.
+
+        Args:
+            create_folder: create its folder if that is missing; otherwise such a file is not held.
+        """
         for _ in range(_TRIES):  # another process may only be looking, or may just have removed it
+            if create_folder:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._held is not None or self._try():
                 return True
             time.sleep(_PAUSE_S)
@@ -93,8 +99,10 @@ class HeldFile:
         self.release()
 
     def _try(self) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # the folder is missing
+            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -165,7 +165,7 @@ class Keeper:
 
     def _is_left(self) -> bool:
         """Take the guest's file, unless a run holds it or has just said how long to stay."""
-        if not self._guest.hold():
+        if not self._guest.hold(create_folder=False):
             return False
         until = stay_until(self._guest.read())
         if until is not None and time.monotonic() <= until:
@@ -175,12 +175,12 @@ class Keeper:
         return True
 
     def _clear(self) -> None:
-        """Remove the files, unless somebody has removed the whole folder, or a run holds its own."""
-        if self._own.in_place and self._guest.hold():
+        """Remove the files, unless a run waits for the end of this process and then does it."""
+        if self._own.in_place and self._guest.hold(create_folder=False):
             self._guest.remove()
-        self._own.remove()
-        with suppress(OSError):
-            self._own.path.parent.rmdir()
+            self._own.remove()
+            with suppress(OSError):
+                self._own.path.parent.rmdir()
 
     def _trains(self) -> bool:
         """Whether its worker trains a sweep that was submitted meanwhile."""
