@@ -3,9 +3,10 @@
     python benchmarks/compare.py mlp|cnn|wide_and_deep [--rounds 3] [--peers loop,optuna,keras_tuner,ray]
                                  [--python PEERS_PYTHON] [--trials N] [--out FILE.json]
 
-kerasweep is timed four ways: cold (from the command to its end), again (the command once more, after a run with
-`--keep-warm`), warm (the worker is running) and compiled (the worker has run a sweep of the same graph before). Peers are timed from the command to its end, in an
-environment of their own (`benchmarks/peers/requirements.txt`), made under `.bench/` where none is given.
+kerasweep is timed cold (from the command to its end), again (the same, after a run with --keep-warm, "kept"),
+warm (the worker is running) and compiled (the worker has run a sweep of the same graph before). Peers are
+timed from the command to its end, in an environment of their own (`benchmarks/peers/requirements.txt`), made
+under `.bench/` where none is given.
 """
 
 from __future__ import annotations

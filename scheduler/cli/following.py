@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kerasweep.scheduler.local.embedded import Local
 
 _NAMED = 5
+_LONGEST_S = 86_400.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -97,6 +98,7 @@ def run(
             "--keep-warm",
             metavar="SECONDS",
             min=0,
+            max=_LONGEST_S,
             envvar="KERASWEEP_KEEP_WARM",
             help="Let the worker wait this long for the next run in this folder, which then starts at once.",
             show_default=False,

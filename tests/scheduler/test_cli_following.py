@@ -38,7 +38,7 @@ class LocalStandIn:
 
     def __init__(self, settings: Settings, worker_flags: tuple[str, ...]) -> None:
         self.settings, self.worker_flags = settings, worker_flags
-        self.killed = self.ended = False
+        self.killed = self.ended = self.kept = False
 
     def __enter__(self) -> LocalStandIn:
         self.start_worker()
@@ -59,7 +59,7 @@ class LocalStandIn:
             self.rounds.pop(0)(self)
 
     def keep(self) -> None:
-        pass
+        self.kept = True
 
     def kill(self) -> None:
         self.killed = True
@@ -97,6 +97,36 @@ def test_run_shows_the_winner_and_how_to_fetch_it(local: type[LocalStandIn], she
     [made] = local.made
     assert made.worker_flags == ("--slots=4", "--gpus=0,1", "--engine=fit")
     assert made.ended
+
+
+def test_what_trains_stays_as_long_as_the_command_says(
+    local: type[LocalStandIn], shell: Any, stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the option, else by the variable; without either, only what is there already is looked for."""
+    asked: list[float] = []
+
+    def keep(settings: Settings, flags: tuple[str, ...], keep_s: float, _: object) -> LocalStandIn:
+        asked.append(keep_s)
+        return LocalStandIn(settings, flags)
+
+    monkeypatch.setattr("kerasweep.scheduler.local.kept.KeptLocal", keep)
+
+    def run(*words: str) -> None:
+        local.rounds.append(LocalStandIn.complete)
+        shell("run", "sweep.yaml", *words)
+        assert (shell.code, local.made[-1].kept) == (0, True), shell.err
+
+    run()
+    run("--keep-warm", "60")
+    monkeypatch.setenv("KERASWEEP_KEEP_WARM", "30")
+    run()
+    run("--keep-warm", "0")
+    assert asked == [60, 30]
+    (stage.home / "warm").mkdir()
+    run("--keep-warm", "0")
+    assert asked == [60, 30, 0]
+    shell("run", "sweep.yaml", "--keep-warm", "-1")
+    assert shell.code == 2
 
 
 def test_while_a_run_starts_status_asks_for_no_worker(
@@ -184,7 +214,7 @@ def test_a_signal_ends_a_run_cleanly(local: type[LocalStandIn], shell: Any, numb
     assert shell.code == 1
     assert "kerasweep run --resume mlp" in shell.err
     [made] = local.made
-    assert (made.ended, made.killed) == (True, False)
+    assert (made.ended, made.killed, made.kept) == (True, False, False)
     assert signal.getsignal(number) is before
 
 
