@@ -4,7 +4,7 @@ Run as `python -m kerasweep.scheduler.local.keeper DESCRIPTOR [WORKER_FLAG…]`,
 files in the home folder, each held through a lock that ends with its holder (`HeldFile`), say who is there:
 
     warm/keeper   held by this process; its text is the `KeeperState` that runs read
-    warm/guest    held by the run that uses it; its text is an `Order`, or the time until which to stay
+    warm/guest    held by the run that uses it; its text is an `GuestOrder`, or the time until which to stay
 
 So no process number is trusted and nothing can be left behind that matters: a run that is killed releases its
 file, and everything here ends with it; if this process is killed, all that it started dies with it.
@@ -44,7 +44,7 @@ _LOOK_S = 1.0
 _TOLD_S = 10.0
 
 
-class Order(StrEnum):
+class GuestOrder(StrEnum):
     """What a run wants of the keeper while it holds the guest's file."""
 
     STAY = "stay"
@@ -142,7 +142,7 @@ class Keeper:
 
     def _obey_impatience(self) -> None:
         """Kill everything if the run says so while it ends cleanly."""
-        while self._guest.read() != Order.KILL:
+        while self._guest.read() != GuestOrder.KILL:
             time.sleep(_POLL_S)
         self._local.kill()
 
@@ -153,7 +153,7 @@ class Keeper:
         text = self._guest.read()
         until = stay_until(text)
         if until is None:
-            return text in (Order.END, Order.KILL) or self._is_left()
+            return text in (GuestOrder.END, GuestOrder.KILL) or self._is_left()
         if time.monotonic() <= max(until, self._busy_until):
             return False
         if not self._trains():
@@ -171,7 +171,7 @@ class Keeper:
         if until is not None and time.monotonic() <= until:
             self._guest.release()
             return False
-        self._guest.write(Order.END)
+        self._guest.write(GuestOrder.END)
         return True
 
     def _clear(self) -> None:
@@ -204,7 +204,7 @@ class Keeper:
         code = 2 if isinstance(exc, InputError) else 3 if isinstance(exc, OutOfReach) else 1
         self._own.write(KeeperState("", error=str(exc), code=code).dump())
         deadline = time.monotonic() + _TOLD_S
-        while self._guest.held and self._guest.read() == Order.STAY and time.monotonic() < deadline:
+        while self._guest.held and self._guest.read() == GuestOrder.STAY and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.scheduler.local.embedded import Local
-from kerasweep.scheduler.local.keeper import KeeperState, Order, guest_file, keeper_file, stay_until
+from kerasweep.scheduler.local.keeper import KeeperState, GuestOrder, guest_file, keeper_file, stay_until
 from kerasweep.scheduler.local.redis_server import RedisServer
 from kerasweep.scheduler.local.surroundings import differences, surroundings
 
@@ -111,7 +111,7 @@ class KeptLocal(Local):
     def kill(self) -> None:
         """Kill the worker and the scheduler at once, without a grace period."""
         if self._staying:
-            self._guest.write(Order.KILL)
+            self._guest.write(GuestOrder.KILL)
         super().kill()
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class KeptLocal(Local):
         """Hold the guest's file; wait for a keeper that is just ending."""
         deadline = time.monotonic() + self.settings.grace_s + _SPARE_S
         while not self._guest.hold():
-            if self._guest.read() not in (Order.END, Order.KILL) or time.monotonic() > deadline:
+            if self._guest.read() not in (GuestOrder.END, GuestOrder.KILL) or time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_S)
         return True
@@ -170,7 +170,7 @@ class KeptLocal(Local):
             self._say(f"ending what was kept warm: it was started with another environment ({told})")
             self._end_keeper()
             return False
-        self._guest.write(Order.STAY)
+        self._guest.write(GuestOrder.STAY)
         self._read_bytes = self._log_path.stat().st_size if self._log_path.exists() else 0
         self._say("using the worker that an earlier run kept warm")
         return True
@@ -179,7 +179,7 @@ class KeptLocal(Local):
         self._starts += 1
         if self._starts > _MOST_STARTS:
             raise Halted(f"the processes of this run were killed {_MOST_STARTS} times; see {self._log_path}")
-        self._guest.write(Order.STAY)
+        self._guest.write(GuestOrder.STAY)
         if self._keeper.hold():
             self._keeper.write("")
             self._start_keeper()
@@ -208,8 +208,8 @@ class KeptLocal(Local):
 
     def _end_keeper(self) -> None:
         """Ask the keeper to end, unless it is told to do so at once, and wait for it."""
-        if self._guest.read() != Order.KILL:
-            self._guest.write(Order.END)
+        if self._guest.read() != GuestOrder.KILL:
+            self._guest.write(GuestOrder.END)
         deadline = time.monotonic() + self.settings.grace_s + _SPARE_S
         while self._keeper.held:
             if time.monotonic() > deadline:
