@@ -19,7 +19,7 @@ from dataclasses import replace
 from kerasweep.jobs.errors import Halted, InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.scheduler.local.embedded import Local
-from kerasweep.scheduler.local.keeper import KeeperState, GuestOrder, guest_file, keeper_file, stay_until
+from kerasweep.scheduler.local.keeper import GuestOrder, KeeperState, guest_file, keeper_file, stay_until
 from kerasweep.scheduler.local.redis_server import RedisServer
 from kerasweep.scheduler.local.surroundings import differences, surroundings
 
