@@ -65,6 +65,16 @@ class Variant:
     best: int | None
     failure: Failure | None
 
+    @property
+    def lowest(self) -> float | None:
+        """The lowest of the values."""
+        return min((value for value in self.values if value is not None), default=None)
+
+    @property
+    def highest(self) -> float | None:
+        """The highest of the values."""
+        return max((value for value in self.values if value is not None), default=None)
+
     @classmethod
     def of(cls, number: int, trials: Sequence[Repeated], *, maximize: bool) -> Variant:
         """Assemble a variant from its trials."""

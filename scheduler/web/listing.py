@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -21,10 +21,15 @@ from kerasweep.scheduler.web.roster import Roster
 
 PAGE_ROWS = 50
 _SORTS = ("trial", "state", "value", "epochs", "attempts")
+_VARIANT_SORTS = ("variant", "state", "value", "std", "lowest", "highest")
+_NUMBERS = {"trial": "number", "variant": "number"}
 _PARAM = "params."
 _MOST_BOUNDS = 20
 #: The same few values occur in thousands of trials.
 _brief = lru_cache(4096, typed=True)(wording.brief)
+
+#: A row of a table.
+Row = TypeVar("Row", Trial, Variant)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,30 @@ class Among:
 
 
 @dataclass(frozen=True)
+class Excerpt(Generic[Row]):
+    """A page of a table.
+
+    Args:
+        rows: its rows.
+        page: its number, from 1.
+        pages: how many there are.
+        count: how many rows all of them have.
+    """
+
+    rows: Sequence[Row]
+    page: int
+    pages: int
+    count: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], page: int) -> Excerpt[Row]:
+        """Return the requested page, or the last one."""
+        pages = max(1, -(-len(rows) // PAGE_ROWS))
+        page = min(page, pages)
+        return cls(rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS], page, pages, len(rows))
+
+
+@dataclass(frozen=True)
 class Selection:
     """The trials that a query selects.
 
@@ -100,7 +129,8 @@ class Wanted:
         among: values to filter by.
         sort: what to sort by.
         descending: whether the order is reversed.
-        page: the page of the table, from 1.
+        page: the page of the trials, from 1.
+        variants: the page of the variants, from 1.
         best: how many curves are drawn.
     """
 
@@ -111,6 +141,7 @@ class Wanted:
     sort: str = "trial"
     descending: bool = False
     page: int = 1
+    variants: int = 1
     best: int = 8
 
     @classmethod
@@ -125,7 +156,7 @@ class Wanted:
             InputError: the query is not valid.
         """
         sort = query.get("sort", "trial")
-        if sort not in _SORTS and sort.removeprefix(_PARAM) not in names:
+        if sort not in (*_SORTS, *_VARIANT_SORTS) and sort.removeprefix(_PARAM) not in names:
             raise InputError(f"trials are sorted by {', '.join(_SORTS)} or a parameter, got {sort!r}")
         return cls(
             states=tuple(_state(one) for one in query.getlist("state") if one),
@@ -135,6 +166,7 @@ class Wanted:
             sort=sort,
             descending=query.get("desc") == "1",
             page=_count(query.get("page", "1"), "page", 1_000_000),
+            variants=_count(query.get("variants", "1"), "variants", 1_000_000),
             best=_count(query.get("best", "8"), "best", 24),
         )
 
@@ -148,6 +180,7 @@ class Wanted:
             "sort": self.sort if self.sort != "trial" else "",
             "desc": "1" if self.descending else "",
             "page": self.page if self.page > 1 else "",
+            "variants": self.variants if self.variants > 1 else "",
             "best": self.best if self.best != Wanted.best else "",
             **changes,
         }
@@ -156,12 +189,12 @@ class Wanted:
     def order(self, column: str) -> str:
         """Return the query that sorts by a column, reversed if it already does."""
         turned = column == self.sort and not self.descending
-        return self.query(sort=column, desc="1" if turned else "", page="")
+        return self.query(sort=column, desc="1" if turned else "", page="", variants="")
 
     @property
     def cut(self) -> str:
         """What decides which trials are shown, in whatever order."""
-        return self.query(sort="", desc="", page="", best="")
+        return self.query(sort="", desc="", page="", variants="", best="")
 
     def select(self, roster: Roster) -> Selection:
         """Return the requested trials."""
@@ -184,13 +217,21 @@ class Wanted:
             valued = selection.ranked if self.descending == (goal != "minimize") else selection.ranked[::-1]
             numbers = {one.number for one in valued}
             return [*valued, *(one for one in chosen if one.number not in numbers)]
-        keyed = [(self._key(trial), trial) for trial in chosen]
+        return chosen if self.sort in _VARIANT_SORTS and self.sort not in _SORTS else self._sorted(chosen)
+
+    def ordered_variants(self, ranked: Sequence[Variant]) -> Sequence[Variant]:
+        """Return variants, given best first, in the requested order if it is one of theirs."""
+        mine = self.sort in _VARIANT_SORTS or self.sort not in _SORTS
+        return self._sorted(ranked) if mine else ranked
+
+    def _sorted(self, some: Sequence[Row]) -> list[Row]:
+        keyed = [(self._key(one), one) for one in some]
         known = sorted(
-            ((key, trial) for key, trial in keyed if key is not None),
+            ((key, one) for key, one in keyed if key is not None),
             key=lambda pair: pair[0],
             reverse=self.descending,
         )
-        return [trial for _, trial in known] + [trial for key, trial in keyed if key is None]
+        return [one for _, one in known] + [one for key, one in keyed if key is None]
 
     def _framed(self, roster: Roster) -> Sequence[Trial]:
         """Return the trials with the requested states and text, within the ranges or not."""
@@ -215,16 +256,17 @@ class Wanted:
         asked = [(one.name, each) for one in self.among for each in one.labels]
         pair = (column, label)
         asked = [one for one in asked if one != pair] if pair in asked else [*asked, pair]
-        return self.query(**{"is": [f"{name}:{each}" for name, each in asked], "page": ""})
+        return self.query(**{"is": [f"{name}:{each}" for name, each in asked], "page": "", "variants": ""})
 
-    def _key(self, trial: Trial) -> tuple[object, ...] | None:
-        """Return a trial's sort key, or None if it has none; numbers before words."""
-        if self.sort in ("epochs", "attempts", "state"):
-            return (getattr(trial, self.sort), trial.number)
-        given = trial.params.get(self.sort.removeprefix(_PARAM))
+    def _key(self, one: Trial | Variant) -> tuple[object, ...] | None:
+        """Return the sort key of a row, or None if it has none; numbers before words."""
+        if self.sort in (*_SORTS, *_VARIANT_SORTS):
+            given = getattr(one, _NUMBERS.get(self.sort, self.sort))
+        else:
+            given = one.params.get(self.sort.removeprefix(_PARAM))
         if isinstance(given, int | float):
-            return (0, float(given), "", trial.number) if math.isfinite(given) else None
-        return None if given is None else (1, 0.0, str(given), trial.number)
+            return (0, float(given), "", one.number) if math.isfinite(given) else None
+        return None if given is None else (1, 0.0, str(given), one.number)
 
 
 def variants_best_first(spec: SweepSpec, trials: Sequence[Trial]) -> list[Variant]:

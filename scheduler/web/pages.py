@@ -28,8 +28,8 @@ from kerasweep.scheduler.evidence.comparison import Comparison
 from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
-from kerasweep.scheduler.web.listing import PAGE_ROWS, Selection, Wanted, variants_best_first
-from kerasweep.scheduler.web.roster import Roster, Rosters
+from kerasweep.scheduler.web.listing import Excerpt, Selection, Wanted, variants_best_first
+from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Cache, Shelf
 from kerasweep.scheduler.web.timeline import Timeline, timeline
 
@@ -186,8 +186,8 @@ class Pages:
         names = self._names(sweep)
         wanted = Wanted.of(request.query_params, list(names))
         roster, selection = self._rosters.of(sweep), self._selected(sweep, wanted)
-        pages = max(1, -(-len(selection.chosen) // PAGE_ROWS))
-        page, goal = min(wanted.page, pages), sweep.spec.metric.goal
+        variants = wanted.ordered_variants(self._variants_of(sweep, selection))
+        trials = wanted.ordered(selection, sweep.spec.metric.goal)
         return self.draw(
             request,
             "sweep.html",
@@ -195,14 +195,10 @@ class Pages:
             status=self._status(sweep),
             wanted=wanted,
             names=names,
-            chosen=len(selection.chosen),
             ranked=len(selection.framed),
             busy=len({one.worker for one in roster.trials if one.state is TrialState.RUNNING}),
-            variants=self._variants_of(sweep, roster, selection),
-            rows=wanted.ordered(selection, goal)[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
-            page=page,
-            pages=pages,
-            most=PAGE_ROWS,
+            variants=Excerpt.of(variants, wanted.variants),
+            trials=Excerpt.of(trials, wanted.page),
             states=list(TrialState),
             charts=self._charts_of(sweep, wanted),
             journal=self._shelf.kept(
@@ -210,13 +206,13 @@ class Pages:
             ),
         )
 
-    def _variants_of(self, sweep: Sweep, roster: Roster, selection: Selection) -> list[Variant]:
+    def _variants_of(self, sweep: Sweep, selection: Selection) -> list[Variant]:
         """Return the variants of the selected trials, best first; none without repeats."""
         if sweep.spec.times == 1:
             return []
 
         def ordered() -> list[Variant]:
-            return variants_best_first(sweep.spec, roster.trials)
+            return variants_best_first(sweep.spec, self._rosters.of(sweep).trials)
 
         chosen = {one.number // sweep.spec.times for one in selection.chosen}
         return [one for one in self._shelf.kept(sweep.id, "variants", ordered) if one.number in chosen]
@@ -237,8 +233,11 @@ class Pages:
         """Return the curves of the best trials requested."""
         sweep = self._sweep(request)
         wanted = Wanted.of(request.query_params, list(self._names(sweep)))
-        best = self._selected(sweep, wanted).best(wanted.best)
-        return JSONResponse(series.sweep_curves(self._shelf, sweep, best))
+        selection = self._selected(sweep, wanted)
+        if sweep.spec.times == 1:
+            return JSONResponse(series.sweep_curves(self._shelf, sweep, selection.best(wanted.best)))
+        variants, trials = self._variants_of(sweep, selection), self._rosters.of(sweep).trials
+        return JSONResponse(series.variant_curves(self._shelf, sweep, variants, trials, wanted.best))
 
     def importances(self, request: Request) -> Response:
         """Show how much each parameter explains."""

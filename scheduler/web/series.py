@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from kerasweep.jobs.store.models import EpochRecord
+from kerasweep.jobs.trial import COUNTED
+from kerasweep.jobs.variants import Variant
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.web.shelf import Shelf
@@ -29,6 +32,44 @@ def sweep_curves(shelf: Shelf, sweep: Sweep, trials: Sequence[Trial]) -> dict[st
         for trial in trials
     ]
     return {"metric": metric, "x": "epoch", "series": series}
+
+
+def variant_curves(
+    shelf: Shelf, sweep: Sweep, variants: Sequence[Variant], trials: Sequence[Trial], best: int
+) -> dict[str, Any]:
+    """Return the metric's mean over each variant's trials, as far as all of those have been trained.
+
+    Args:
+        shelf: reads and caches the epochs.
+        sweep: the sweep.
+        variants: its variants to show, in order; those without any epoch are left out.
+        trials: its trials, by number.
+        best: how many are shown.
+    """
+    metric = sweep.spec.metric.name
+    begun = [
+        (one, [trials[n] for n in one.trials if trials[n].epochs and _counts(trials[n])]) for one in variants
+    ]
+    series = [
+        {
+            "label": f"variant {one.number}",
+            "state": one.state,
+            "points": thin(_mean([points_of(epochs_of(shelf, sweep, trial), metric) for trial in some])),
+        }
+        for one, some in [pair for pair in begun if pair[1]][:best]
+    ]
+    return {"metric": metric, "x": "epoch", "series": series}
+
+
+def _counts(trial: Trial) -> bool:
+    return not trial.state.final or trial.state in COUNTED
+
+
+def _mean(curves: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, float]]:
+    """Return the mean at each epoch that all curves have."""
+    values = [dict(curve) for curve in curves]
+    shared = sorted(set.intersection(*map(set, values)))
+    return [(epoch, fmean(one[epoch] for one in values)) for epoch in shared]
 
 
 def trial_curves(shelf: Shelf, sweep: Sweep, trial: Trial) -> dict[str, Any]:

@@ -74,6 +74,26 @@ def test_trials_under_several_seeds_are_shown_as_variants_best_first(show: Show)
     few = show.browser.get(f"/sweeps/{sweep}?q=%230").text
     assert '<small class="quiet">1</small>' in few[few.index('id="variants"') :]
     assert 'id="variants"' not in show.browser.get(f"/sweeps/{show.sweep}").text
+    falling = show.browser.get(f"/sweeps/{sweep}?sort=std&desc=1").text
+    assert re.findall(r'<th scope="row">(\d+)</th>', falling)[:3] == ["0", "1", "2"], "those without one last"
+    curves = json.loads(show.browser.get(f"/sweeps/{sweep}/curves.json?best=1").text)["series"]
+    assert [(one["label"], one["points"]) for one in curves] == [("variant 1", [[1, 0.9], [2, 0.25]])]
+
+
+def test_every_variant_can_be_reached_page_by_page(show: Show) -> None:
+    many = {"units": {"values": list(range(1, 121))}}
+    sweep = show.stage.sweep(
+        name="many", repeats=2, parameters=many, training={"epochs": 2, "batch_size": 16}
+    )
+    found = set[str]()
+    for page, rows in ((1, 50), (2, 10)):
+        text = show.browser.get(f"/sweeps/{sweep}?variants={page}&sort=params.units&desc=1").text
+        shown = re.findall(r'<th scope="row">(\d+)</th>', text)
+        assert len(shown) == rows
+        found |= set(shown)
+        assert ('#variants">next</a>' in text) == (page == 1)
+    assert len(found) == 60
+    assert "page 2 of 2" in show.browser.get(f"/sweeps/{sweep}?variants=99").text
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@
     const labels = JSON.parse(axis.dataset.labels);
     const kind = labels.length ? "is" : "within";
     const others = query.getAll(kind).filter(one => !one.startsWith(axis.dataset.name + ":"));
-    [kind, "page", "axis", "from", "to"].forEach(name => query.delete(name));
+    [kind, "page", "variants", "axis", "from", "to"].forEach(name => query.delete(name));
     others.forEach(one => query.append(kind, one));
     if (labels.length) {
       const at = index => labels.length > 1 ? index / (labels.length - 1) : 0.5;
