@@ -257,7 +257,7 @@ def _in_log(log: Path, aim: float) -> float | None:
 
 def _core_seconds() -> float:
     used = psutil.cpu_times()
-    return float(used.user + used.system)
+    return float(used.user + used.nice + used.system)  # Ray's workers are nice
 
 
 def _flags() -> argparse.Namespace:

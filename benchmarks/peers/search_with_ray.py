@@ -52,6 +52,7 @@ if __name__ == "__main__":
         tune_config=tune.TuneConfig(
             num_samples=TRIALS,
             max_concurrent_trials=2,
+            reuse_actors=True,  # a new process imports TensorFlow for each trial
             scheduler=ASHAScheduler(
                 metric=job.metric, mode="min", max_t=job.epochs, grace_period=1, reduction_factor=3
             ),
