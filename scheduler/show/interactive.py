@@ -11,7 +11,7 @@ from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.show.plotpage import escape, styled
 from kerasweep.scheduler.show.scales import AxisScale
-from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, RED, Scene, across, in_lines
+from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, RED, Scene, across, drawn, in_lines
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
@@ -40,20 +40,17 @@ class Interactive:
 
     def draw(self, view: str) -> Any:
         """Return a view as a figure."""
-        drawers = {
-            "history": self._history,
-            "parallel": self._parallel,
-            "slice": self._slices,
-            "importances": self._importances,
-        }
-        figure = styled(drawers[view](), self._scene.title(view), self._note() if view == "parallel" else "")
+        figure = styled(
+            drawn(self, view), self._scene.title(view), self._note() if view == "parallel" else ""
+        )
         if view == "slice":  # its parameters' names stand above it
             figure.update_layout(legend={"y": -0.2, "yanchor": "top"})
         if view == "importances":
             figure.update_yaxes(showgrid=False)
         return figure
 
-    def _history(self) -> Any:
+    def history(self) -> Any:
+        """Draw the value of each trial, and the best so far."""
         figure = _plotly("graph_objects").Figure(layout={"height": _HEIGHT})
         for state in _MARKS:
             some = [one for one in self._scene.counted if one.state is state]
@@ -75,7 +72,8 @@ class Interactive:
         figure.update_yaxes(title=self._scene.metric)
         return figure
 
-    def _slices(self) -> Any:
+    def slices(self) -> Any:
+        """Draw the value by each parameter."""
         names = self._scene.names
         columns = min(_COLUMNS, max(1, len(names)))
         rows = max(1, math.ceil(len(names) / columns))
@@ -103,7 +101,8 @@ class Interactive:
         values, look = [one.value for one in trials], {"marker": dict(_MARKS[state]), "name": str(state)}
         figure.add_scatter(x=x, y=values, mode="markers", hovertext=told, **look, **given)
 
-    def _parallel(self) -> Any:
+    def parallel(self) -> Any:
+        """Draw a line for each trial through its parameters and its value."""
         scene, shown = self._scene, self._scene.complete
         states = [_NUMBERS[one.state] for one in shown]
         dimensions = [
@@ -132,7 +131,8 @@ class Interactive:
         told = f"Green: the best, {what} {best.number}: {escape(wording.params(best.params))}."
         return f"{told} Drag along an axis to select."
 
-    def _importances(self) -> Any:
+    def importances(self) -> Any:
+        """Draw each parameter's share in explaining the value."""
         shares = self._scene.shares()
         names = sorted(shares, key=lambda name: shares[name])
         figure = _plotly("graph_objects").Figure(layout={"height": 140 + 46 * max(2, len(names))})

@@ -21,6 +21,7 @@ from kerasweep.scheduler.show.scene import (
     RED,
     Scene,
     across,
+    drawn,
     in_lines,
 )
 
@@ -67,13 +68,7 @@ class Pictures:
 
     def draw(self, view: str) -> Any:
         """Return a view as a figure; within a context of THEME."""
-        drawers = {
-            "history": self._history,
-            "parallel": self._parallel,
-            "slice": self._slices,
-            "importances": self._importances,
-        }
-        figure: Any = drawers[view]()
+        figure: Any = drawn(self, view)
         _pyplot().close(figure)
         return figure
 
@@ -82,7 +77,8 @@ class Pictures:
         figure.suptitle(self._scene.title(view), x=0.01, ha="left", weight="bold", size=13)
         return figure, list(axes.flat)
 
-    def _history(self) -> Any:
+    def history(self) -> Any:
+        """Draw the value of each trial, and the best so far."""
         figure, [axis] = self._figure("history", figsize=(self._width, _HEIGHT))
         self._scatter(axis, lambda one: float(one.number))
         self._spread(axis)
@@ -100,7 +96,8 @@ class Pictures:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4)
         return figure
 
-    def _slices(self) -> Any:
+    def slices(self) -> Any:
+        """Draw the value by each parameter."""
         names = self._scene.names
         columns = min(4, max(1, len(names)))
         rows = max(1, math.ceil(len(names) / columns))
@@ -148,7 +145,8 @@ class Pictures:
         axis.set_ylabel(self._scene.metric)
         plain_numbers(axis.yaxis, log=self._scene.up.log)
 
-    def _parallel(self) -> Any:
+    def parallel(self) -> Any:
+        """Draw a line for each trial through its parameters and its value."""
         scene = self._scene
         titles = {**scene.names, "": scene.metric}
         figure, [axis] = self._figure("parallel", figsize=(self._width, _HEIGHT))
@@ -177,7 +175,8 @@ class Pictures:
         axis.set_xlabel(f"thick: the best {scene.what}, {scene.best.number}{stopped}", loc="left")
         return figure
 
-    def _importances(self) -> Any:
+    def importances(self) -> Any:
+        """Draw each parameter's share in explaining the value."""
         shares = self._scene.shares()
         size = (self._width, 1.3 + 0.45 * max(2, len(shares)))
         figure, [axis] = self._figure("importances", figsize=size)

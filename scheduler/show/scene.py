@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasweep.jobs.trial import TrialState
 from kerasweep.jobs.variants import condensed
@@ -22,6 +22,28 @@ COLOURS = (BLUE, RED, GREEN, "#7a4d00", "#6a2c91", "#00606b")
 _MOST_AXES = 12
 #: Longer labels are broken into lines of about this many characters.
 _LINE_CHARS = 16
+
+
+class Views(Protocol):
+    """Draws each view of a sweep as a figure of its library's."""
+
+    def history(self) -> Any: ...
+
+    def parallel(self) -> Any: ...
+
+    def slices(self) -> Any: ...
+
+    def importances(self) -> Any: ...
+
+
+def drawn(views: Views, view: str) -> Any:
+    """Return the figure of a view, by the name that it has on the command line."""
+    return {
+        "history": views.history,
+        "parallel": views.parallel,
+        "slice": views.slices,
+        "importances": views.importances,
+    }[view]()
 
 
 class Scene:

@@ -22,12 +22,16 @@
       if (last < 0) return;
       found.push({ series, x: plot.valToPos(plot.data[0][last], "x", true), y: plot.valToPos(plot.data[index][last], "y", true) });
     });
-    // From the lowest up, each as near to its line's end as those below it let it be.
+    // From the lowest up, each as near to its line's end as those below it let it be; then down from the top.
     const room = 13 * devicePixelRatio;
-    let free = plot.bbox.top + plot.bbox.height;
-    found.sort((a, b) => b.y - a.y).forEach(({ series, x, y }) => {
-      const at = Math.min(y, free);
-      free = at - room;
+    let free = plot.bbox.top + plot.bbox.height, least = room / 2;
+    found.sort((a, b) => b.y - a.y).forEach(one => {
+      one.at = Math.min(one.y, free);
+      free = one.at - room;
+    });
+    found.reverse().forEach(({ series, x, at }) => {
+      at = Math.max(at, least);
+      least = at + room;
       ctx.fillStyle = typeof series._stroke === "string" ? series._stroke : styleOf("--ink");
       ctx.fillText(series.label, x + 5 * devicePixelRatio, at);
     });
