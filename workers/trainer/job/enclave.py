@@ -60,6 +60,8 @@ class Enclave:
         self.source: OwnModules | None = None
         self.lists: dict[str, list[Any]] = {}
         self.environ: dict[Any, Any] | None = None
+        #: What a program may set once.
+        self.once: dict[str, Any] = {}
         #: What the user should know of what the job did while it was loaded.
         self.notes: list[str] = []
         #: Undone in reverse order when the trial leaves.
@@ -110,7 +112,7 @@ class Enclave:
                     handler.close()
         if self.source is not None:
             self.source.forget()
-        self.lists, self.environ, self.source = {}, None, None
+        self.lists, self.environ, self.source, self.once = {}, None, None, {}
 
     @property
     def alone(self) -> bool:
