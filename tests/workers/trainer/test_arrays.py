@@ -59,6 +59,7 @@ def test_text_is_taken_as_inputs_alone() -> None:
         (np.array([1, "a"], dtype=object), r"numbers of one kind, got an array of objects \(int, str\)"),
         (np.float64(1.0), r"got a float64; convert it|must have rows"),
         (None, "got None; convert it with numpy.asarray"),
+        (iter([1, 2]), "got a list_iterator; let a tf.data.Dataset.from_generator"),
         ("words", "got a str; convert it"),
         (42, "got an int; convert it"),
     ],

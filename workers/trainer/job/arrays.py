@@ -18,6 +18,8 @@ _ENCODE = (
     "encode them as numbers, as in numpy.unique(labels, return_inverse=True)[1] or "
     "keras.layers.StringLookup(vocabulary=...)(labels) - 1"
 )
+_FROM_VALUES = "convert it with numpy.asarray"
+_FROM_ROWS = "let a tf.data.Dataset.from_generator or a keras.utils.PyDataset give its batches"
 
 
 def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
@@ -41,9 +43,10 @@ def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
         remedy = "to_tensor()" if isinstance(value, tf.RaggedTensor) else "tf.sparse.to_dense"
         raise wrong(f"{what} must be dense, got a {type(value).__name__}; use {remedy}, or a tf.data.Dataset")
     if isinstance(value, (int, float, str, bytes, type(None))) or not hasattr(value, "__len__"):
+        remedy = _FROM_ROWS if hasattr(value, "__next__") else _FROM_VALUES
         raise wrong(
             f"load_data's {part!r} must be arrays, dicts and tuples of arrays, a tf.data.Dataset or a "
-            f"keras.utils.PyDataset, got {_kind(value)}; convert it with numpy.asarray"
+            f"keras.utils.PyDataset, got {_kind(value)}; {remedy}"
         )
     try:
         array = np.asarray(value)
