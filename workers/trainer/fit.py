@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerasweep.workers.trainer.engine import Interrupted
@@ -84,12 +85,7 @@ class FitEngine:
                     "a dataset of unknown length was read once before the training, to count its "
                     "batches; tf.data.experimental.assert_cardinality declares it"
                 )
-        if run.model.run_eagerly:
-            found.append(
-                "the model runs eagerly, so state of its steps beyond its own variables and those of its "
-                "optimizers cannot be seen: with such state, a resumed trial may end with other bits; "
-                "compile it without run_eagerly"
-            )
+        found.extend(_of_the_model(run.model))
         found.extend(note for part in (run.train, run.validation) if (note := _by_the_side(part)))
         if run.source.draws_from_tensorflow:
             found.append(
@@ -122,6 +118,21 @@ class FitEngine:
             run.notes.append(note)
         _lengthen_calls(run, hooks)
         return hooks.logs
+
+
+def _of_the_model(model: keras.Model) -> Iterator[str]:
+    """Yield notes on a model that runs eagerly, or that replaces Keras' `fit`."""
+    if model.run_eagerly:
+        yield (
+            "the model runs eagerly, so state of its steps beyond its own variables and those of its "
+            "optimizers cannot be seen: with such state, a resumed trial may end with other bits; "
+            "compile it without run_eagerly"
+        )
+    if getattr(model.fit, "__func__", None) is not keras.Model.fit:
+        yield (
+            "the model has a fit of its own, which is called anew for each epoch, with batches: what it "
+            "does besides Keras' fit belongs in build_model (which may take `data`) or in a callback"
+        )
 
 
 def _by_the_side(part: Any) -> str | None:
