@@ -32,7 +32,7 @@ from kerasweep.workers.trainer.assignment import Assignment, read_order
 from kerasweep.workers.trainer.engine import Engine
 from kerasweep.workers.trainer.fit import FitEngine
 from kerasweep.workers.trainer.hardware import Devices
-from kerasweep.workers.trainer.job import fixed_settings, process_owner
+from kerasweep.workers.trainer.job import fixed_settings
 from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
 from kerasweep.workers.trainer.job.prints import Prints
 from kerasweep.workers.trainer.outbox import Outbox, StepPulse, read_orders
@@ -59,7 +59,6 @@ def serve(
     """Train what the host orders, until it says `exit` or its pipe ends."""
     devices = Devices(threads, logical_cpus)
     fixed_settings.install()
-    process_owner.install()
     parse_one_at_a_time()
     _keep_quiet()
     outbox = Outbox(out_fd)
