@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs
 
 import anyio
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -184,7 +186,13 @@ def environment() -> Environment:
     made.globals |= {"orders": ORDERS, "words": wording, "report": report}
     made.filters |= {"metric": wording.metric, "value": wording.value, "brief": wording.brief}
     made.filters |= {"plain": _plain, "duration": wording.duration, "size": wording.size, "when": _when}
+    made.filters["commands"] = _commands
     return made
+
+
+def _commands(text: str) -> Markup:
+    """Return text with the commands in it, which stand between backticks, as code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def _plain(number: float) -> str:

@@ -19,6 +19,7 @@ from kerasweep.jobs.trial import Failure, FailureClass
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.web import listening
 from kerasweep.scheduler.web.gate import Access
+from kerasweep.scheduler.web.site import environment
 
 
 def test_every_page_is_there_and_nothing_that_a_value_holds_becomes_markup(show: Show) -> None:
@@ -215,3 +216,8 @@ def test_a_page_opens_although_the_records_cannot_be_read(
     with Client(home=str(show.stage.home)) as client, listening.beside(client, Access(port=port)):
         assert Browser(port).get(f"/sweeps/{show.wide}").status == 200
         assert Browser(port).get("/sweeps").status == 503
+
+
+def test_commands_between_backticks_are_code_and_nothing_else_is_markup() -> None:
+    template = environment().from_string("{{ told|commands }}")
+    assert template.render(told="<b> `a < b` ends") == "&lt;b&gt; <code>a &lt; b</code> ends"

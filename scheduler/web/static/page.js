@@ -59,7 +59,7 @@
     const plot = new uPlot({
       width: Math.max(280, box.clientWidth), height: 280, padding: [12, room, 0, 0],
       scales: { x: { time: false } },
-      axes: [{ ...axis, label: panel.x, incrs: [1, 2, 5].flatMap(n => [n, 10 * n, 100 * n, 1000 * n]).sort((a, b) => a - b) }, { ...axis, label: panel.metric, size: 70 }],
+      axes: [{ ...axis, label: panel.x, space: 40, incrs: [1, 2, 5].flatMap(n => [n, 10 * n, 100 * n, 1000 * n]).sort((a, b) => a - b) }, { ...axis, label: panel.metric, size: 70 }],
       series: [{ label: panel.x }, ...panel.series.map((one, index) => ({
         label: one.label, stroke: colours[index % colours.length], width: 2, spanGaps: true,
         dash: dashes[Math.floor(index / 2) % dashes.length],
