@@ -13,6 +13,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving import saving_lib
 
+from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.symptoms import is_machine
 
 _COUNTERS = "object_name_uids"
@@ -92,9 +93,10 @@ def _said(exc: BaseException) -> str:
 @contextmanager
 def _names_and_draws_kept() -> Iterator[None]:
     """Leave no trace of layers created on trial: no names counted, no random numbers drawn."""
-    drawn, names = random.getstate(), copy.deepcopy(global_state.get_global_attribute(_COUNTERS))
-    try:
-        yield
-    finally:
-        random.setstate(drawn)
-        global_state.set_global_attribute(_COUNTERS, names)
+    with PROCESS_RANDOM:  # else another trial that builds its model would draw what this one puts back
+        drawn, names = random.getstate(), copy.deepcopy(global_state.get_global_attribute(_COUNTERS))
+        try:
+            yield
+        finally:
+            random.setstate(drawn)
+            global_state.set_global_attribute(_COUNTERS, names)
