@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from kerasweep.workers.trainer.pack import programs
-from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material
+from kerasweep.workers.trainer.pack.graphs import Graph, Kinds, Loops, Material
 from kerasweep.workers.trainer.pack.lifting import Example, differing, explain
 from kerasweep.workers.trainer.pack.programs import Programs
 from kerasweep.workers.trainer.pack.stepping import Cut
@@ -127,11 +127,11 @@ def test_a_family_shares_one_program_with_the_bits_of_programs_of_their_own(
         return trace(one)
 
     monkeypatch.setattr(programs, "_trace", counted)
-    shared = Programs(1 << 30)
+    shared = Programs(1 << 30, Kinds())
     together = [train(shared, build, one) for one in values]
     traces = len(traced)
     for one, (_, bits) in zip(values, together, strict=True):
-        assert bits == train(Programs(1 << 30), build, one)[1], one
+        assert bits == train(Programs(1 << 30, Kinds()), build, one)[1], one
     loops = [bound.train.loop for bound, _ in together]
     assert loops[1] is loops[2] is loops[3]
     assert loops[1] is not loops[0]  # the first one knew of no other

@@ -175,7 +175,7 @@ class Timing:
 
 
 class Kind(Held):
-    """Graphs of the same operations: what XLA does not pay for in one of them is not tried in the others.
+    """Graphs of the same operations: what does not work in one of them is not tried in the others.
 
     Args:
         key: equal in every process.
@@ -184,7 +184,10 @@ class Kind(Held):
     def __init__(self, key: str) -> None:
         super().__init__()
         self.key = key
+        #: Whether XLA did not pay.
         self.spoiled = False
+        #: Whether loops give the bits of single steps; None before that was tried.
+        self.faithful: bool | None = None
 
 
 class Kinds:
@@ -215,8 +218,6 @@ class Family(Held):
         self.key = key
         self.timing: Timing | None = None
         self.lessons = Lessons()
-        #: Whether loops give the bits of single steps; None before that was tried.
-        self.faithful: bool | None = None
         #: Held while something is learned.
         self.learning = Held()
         #: The first graph of the family, and the same graph with the differing constants as arguments.
@@ -295,20 +296,21 @@ class Graph(Held):
         train = Loop(step, material.train, material.train_cut, xla, single)
         return Loops(xla, train, test)
 
-    def faithful_loops(self, loops: Loops, material: Material, handles: Handles) -> Loops:
+    def faithful_loops(self, loops: Loops, material: Material, handles: Handles, kind: Kind) -> Loops:
         """Return loops that give the bits of `fit`: those given, or single steps where they do not."""
-        if loops.xla or self.family.faithful:
+        if loops.xla or kind.faithful:
             return loops
         if self._singles is None:
             self._singles = self._make(False, material, single=True)
         assert self.steps is not None
         if self.steps.own_state:  # which steps on trial would change
             return self._singles
-        if self.family.faithful is None:
-            looped = Computation(loops.train, loops.test, handles)
-            single = Computation(self._singles.train, self._singles.test, handles)
-            self.family.faithful = loop_is_faithful(looped, single, material.train, material.validation)
-        return loops if self.family.faithful else self._singles
+        with kind.held(material.wait):
+            if kind.faithful is None:
+                looped = Computation(loops.train, loops.test, handles)
+                single = Computation(self._singles.train, self._singles.test, handles)
+                kind.faithful = loop_is_faithful(looped, single, material.train, material.validation)
+        return loops if kind.faithful else self._singles
 
     def handles(self, model: keras.Model) -> Handles | None:
         """Return a model's handles in the captures' order; None if only its own trace reveals them."""

@@ -72,8 +72,8 @@ class PackEngine:
         self._company = company
         self._resident = Resident("GPU:0" if gpu else "CPU:0")
         self._gate = measured_gate(gpu)
-        self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS))
         self._kinds = Kinds()
+        self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS), self._kinds)
 
     def refuses(self, run: TrialRun) -> str | None:
         """Return why a run cannot be packed; None if it can."""

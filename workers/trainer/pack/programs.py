@@ -15,7 +15,7 @@ from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.pack.compiled import build_compiled
 from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_note
 from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
-from kerasweep.workers.trainer.pack.graphs import Family, Graph, Loops, Material, TracedSteps
+from kerasweep.workers.trainer.pack.graphs import Family, Graph, Kinds, Loops, Material, TracedSteps
 from kerasweep.workers.trainer.pack.lifting import Constants, Example
 from kerasweep.workers.trainer.pack.sharing import Computation, same_bits
 from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, trace_step
@@ -71,10 +71,12 @@ class Programs:
 
     Args:
         limit_bytes: how much they may keep in all; the newest is always kept.
+        kinds: what is known of graphs of the same operations.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, kinds: Kinds) -> None:
         self._limit_bytes = limit_bytes
+        self._kinds = kinds
         self._lock = threading.Lock()
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
         self._families: WeakValueDictionary[str, Family] = WeakValueDictionary()
@@ -118,7 +120,8 @@ class Programs:
             material.told(key.graph)
             graph = Graph(key.graph, family)
             graph.take(steps, material.model)
-            loops = graph.faithful_loops(choose(graph, material), material, steps.captures)
+            loops = choose(graph, material)
+            loops = graph.faithful_loops(loops, material, steps.captures, self._kinds.of(graph))
             return replace(_bound(graph, loops, steps.captures, material), traced=steps)
         with family.learning.held(material.wait):
             family.lessons.learn(Example(None, steps.constants))
@@ -150,8 +153,7 @@ class Programs:
         """
         family = self._family(key)
         with family.learning.held(material.wait):
-            may_share = family.lessons.fits(constants) and (own is None or family.faithful)
-            shared = family.shared() if may_share else None
+            shared = family.shared() if family.lessons.fits(constants) else None
             apart = bool(family.lessons.places)  # with XLA, where each value has its own program
         material.told(key.graph if apart else family.key)
         if shared is not None:
@@ -165,9 +167,7 @@ class Programs:
             handles = own or graph.handles(material.model)
             if handles is None:
                 return None
-            loops = choose(graph, material)
-            if own is not None:  # Keras' own steps are the same in a loop; a job's may not be
-                loops = graph.faithful_loops(loops, material, handles)
+            loops = graph.faithful_loops(choose(graph, material), material, handles, self._kinds.of(graph))
             return _bound(graph, loops, handles, material)
 
     def _bind_shared(
@@ -195,8 +195,28 @@ class Programs:
             if lessons.proven is None:
                 exact = Graph("", graph.family)
                 exact.take(steps or self._traced(material), material.model)
-                lessons.proven = _proves(exact, graph, loops, material, own)
+                lessons.proven = self._proves(exact, graph, loops, material, own)
             return _bound(graph, loops, handles, material) if lessons.proven else None
+
+    def _proves(
+        self, exact: Graph, lifted: Graph, loops: Loops, material: Material, own: Handles | None
+    ) -> bool:
+        """Tell whether the lifted graph gives the bits of the model's own, made step by step."""
+        bare = replace(material, train_numbers=(), test_numbers=())
+        handles = own or exact.handles(material.model)
+        shared = own or lifted.handles(material.model)
+        assert handles is not None
+        assert shared is not None
+        plain = exact.loops(loops.xla, bare)
+        if exact.faithful_loops(plain, bare, handles, self._kinds.of(exact)) is not plain:
+            return False
+        numbers = material.train_numbers, material.test_numbers
+        return same_bits(
+            Computation(plain.train, plain.test, handles),
+            Computation(loops.train, loops.test, shared, *numbers),
+            material.train,
+            material.validation,
+        )
 
     @staticmethod
     def _traced(material: Material) -> TracedSteps:
@@ -233,23 +253,6 @@ def _bound(graph: Graph, loops: Loops, handles: Handles, material: Material) -> 
     train = BoundLoop(loops.train, handles[:split], material.train_numbers)
     test = None if loops.test is None else BoundLoop(loops.test, handles[split:], material.test_numbers)
     return Bound(loops.xla, train, test, _notes(graph.steps))
-
-
-def _proves(exact: Graph, lifted: Graph, loops: Loops, material: Material, own: Handles | None) -> bool:
-    """Tell whether the lifted graph gives the bits of the model's own."""
-    bare = replace(material, train_numbers=(), test_numbers=())
-    found = exact.loops(loops.xla, bare)
-    handles = own or exact.handles(material.model)
-    shared = own or lifted.handles(material.model)
-    assert handles is not None
-    assert shared is not None
-    numbers = material.train_numbers, material.test_numbers
-    return same_bits(
-        Computation(found.train, found.test, handles),
-        Computation(loops.train, loops.test, shared, *numbers),
-        material.train,
-        material.validation,
-    )
 
 
 def _trace(material: Material) -> TracedSteps:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from kerasweep.workers.trainer.pack.lifting import Constants, Example, differing, explain
 from kerasweep.workers.trainer.pack.stepping import Handles, Loop
 
 log = logging.getLogger(__name__)
 
-#: How many steps must give the same bits with lifted constants as without.
-_STEPS = 3
+#: How many steps are compared from one state of the variables, and from how many states: where TensorFlow
+#: rewrites operations, few numbers are rounded otherwise, and in a small model there may be none at first.
+_STEPS, _STATES = 3, 64
+#: A comparison ends about here: in a model whose steps take longer, many numbers are rounded.
+_COMPARED_S = 0.4
 #: More traces add nothing new.
 _EXAMPLES_KEPT = 64
 
@@ -78,42 +84,61 @@ class Computation:
     train_numbers: Sequence[tf.Tensor] = ()
     test_numbers: Sequence[tf.Tensor] = ()
 
-    def outcome(self, train: Any, validation: Any, noise: bool = False) -> dict[int, bytes]:
-        """Make a few steps on copies of the variables; return the bytes of each afterwards.
+    def outcomes(self, train: Any, validation: Any, states: int | None = None) -> list[list[bytes]]:
+        """Make a few steps on copies of the variables from each of several states, the first as they are.
 
         Args:
             train: all training rows, as tensors.
             validation: all validation rows, or None.
-            noise: add noise to the copies first, because zeros and ones may hide a difference.
+            states: how many; by default as many as are worth comparing.
+
+        Returns:
+            the bytes of each variable afterwards, by state; after the last, also those after the last batch.
         """
         copies = {id(handle): copy_variable(handle) for handle in self.handles}
-        if noise:
-            _add_noise([copy for copy in copies.values() if copy is not None])
+        variables = [copy for copy in copies.values() if copy is not None]
         handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
-        split, steps = self.train.captures, self.train.cut.steps
-        order = tf.constant(np.arange(self.train.cut.rows))
-        self.train.run(handles[:split], train, order, 0, min(_STEPS, steps), self.train_numbers)
-        self.train.run(handles[:split], train, order, steps - 1, steps, self.train_numbers)
+        before, found = [variable.numpy() for variable in variables], list[list[bytes]]()
+        until_s = math.inf
+        while len(found) < (states or _STATES) and (states or time.perf_counter() < until_s):
+            if found:
+                _add_noise(variables, before, len(found))
+            self._run(handles, train, validation, len(found) * _STEPS)
+            if not found:  # the first call compiles
+                until_s = time.perf_counter() + _COMPARED_S
+            found.append(_bytes_of(variables))
+        self._run(handles, train, validation, -1)  # the last batches may be smaller
+        return [*found, _bytes_of(variables)]
+
+    def _run(self, handles: Handles, train: Any, validation: Any, place: int) -> None:
+        """Make some steps of training and one of validation, from a place in an endless row of batches."""
+        split, cut = self.train.captures, self.train.cut
+        start, order = place % cut.steps, tf.constant(np.arange(cut.rows))
+        stop = min(cut.steps, start + _STEPS)
+        self.train.run(handles[:split], train, order, start, stop, self.train_numbers)
         if self.test is not None:
-            last = self.test.cut.steps
-            self.test.run(handles[split:], validation, None, last - 1, last, self.test_numbers)
-        return {key: copy.numpy().tobytes() for key, copy in copies.items() if copy is not None}
+            at = place % self.test.cut.steps
+            self.test.run(handles[split:], validation, None, at, at + 1, self.test_numbers)
 
 
-def _add_noise(variables: Sequence[tf.Variable]) -> None:
-    """Add the same noise to variables each time."""
-    rng = np.random.default_rng(0)
-    for variable in variables:
+def _bytes_of(variables: Sequence[tf.Variable]) -> list[bytes]:
+    return [variable.numpy().tobytes() for variable in variables]
+
+
+def _add_noise(variables: Sequence[tf.Variable], before: Sequence[NDArray[Any]], seed: int) -> None:
+    """Set variables to what they were before, with noise: zeros and ones may hide a difference, and so may
+    losses far from those of a training, therefore of several strengths.
+    """
+    rng, strength = np.random.default_rng(seed), 0.3 ** (seed % 4)
+    for variable, value in zip(variables, before, strict=True):
         if variable.dtype.is_floating:
-            variable.assign_add(tf.cast(rng.normal(0.3, 0.1, variable.shape), variable.dtype))
+            value = value + (strength * rng.normal(0.3, 0.1, value.shape)).astype(value.dtype)
+        variable.assign(value)
 
 
 def loop_is_faithful(looped: Computation, single: Computation, train: Any, validation: Any) -> bool:
     """Tell whether a loop gives the bits of the same steps in calls of their own, as `fit` makes them."""
-    faithful = all(
-        looped.outcome(train, validation, noise) == single.outcome(train, validation, noise)
-        for noise in (False, True)
-    )
+    faithful = _same(single, looped, train, validation)
     if not faithful:
         log.info("steps of a graph are called one by one: a loop rounds otherwise")
     return faithful
@@ -124,10 +149,15 @@ def same_bits(exact: Computation, lifted: Computation, train: Any, validation: A
 
     TensorFlow may rewrite operations on a constant, such as a division by one.
     """
-    same = exact.outcome(train, validation) == lifted.outcome(train, validation)
+    same = _same(exact, lifted, train, validation)
     if not same:
         log.info("the constants of a family are not lifted: lifted ones gave different bits")
     return same
+
+
+def _same(one: Computation, other: Computation, train: Any, validation: Any) -> bool:
+    found = one.outcomes(train, validation)
+    return other.outcomes(train, validation, len(found) - 1) == found
 
 
 def copy_variable(capture: tf.Tensor) -> tf.Variable | None:

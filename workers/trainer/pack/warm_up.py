@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
-from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material
+from kerasweep.workers.trainer.pack.graphs import Graph, Kinds, Loops, Material
 from kerasweep.workers.trainer.pack.programs import Programs
 from kerasweep.workers.trainer.pack.resident import Resident
 from kerasweep.workers.trainer.pack.stepping import Cut
@@ -40,7 +40,9 @@ def _train_tiny_model(resident: Resident) -> None:
     rows = np.zeros((_ROWS, 1), np.float32)
     data = resident.tensors(Arrays(rows, rows, None, _ROWS))
     train, test = Cut(_ROWS, 2, ordered=True), Cut(_ROWS, 2, ordered=False)
-    Programs(0).bind(Material(model, lambda: None, lambda: None, data, train, data, test), _Compiling())
+    Programs(0, Kinds()).bind(
+        Material(model, lambda: None, lambda: None, data, train, data, test), _Compiling()
+    )
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
         model.save(Path(folder) / "model.keras")
 
