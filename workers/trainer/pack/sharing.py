@@ -18,10 +18,12 @@ from kerasweep.workers.trainer.pack.stepping import Handles, Loop
 
 log = logging.getLogger(__name__)
 
-#: How many steps are compared from one state of the variables, and from how many states: where TensorFlow
-#: rewrites operations, few numbers are rounded otherwise, and in a small model there may be none at first.
-_STEPS, _STATES = 3, 64
-#: A comparison ends about here: in a model whose steps take longer, many numbers are rounded.
+#: How many steps are compared from one state of the variables.
+_STEPS = 3
+#: How many numbers are compared in all, and from how many states at most. Where TensorFlow rewrites
+#: operations, few numbers are rounded otherwise; in a small model, or its loss, perhaps none at first.
+_NUMBERS, _STATES = 3_000_000, 64
+#: A comparison of several states ends about here.
 _COMPARED_S = 0.4
 #: More traces add nothing new.
 _EXAMPLES_KEPT = 64
@@ -84,7 +86,7 @@ class Computation:
     train_numbers: Sequence[tf.Tensor] = ()
     test_numbers: Sequence[tf.Tensor] = ()
 
-    def outcomes(self, train: Any, validation: Any, states: int | None = None) -> list[list[bytes]]:
+    def outcomes(self, train: Any, validation: Any, states: int | None = None) -> list[list[int]]:
         """Make a few steps on copies of the variables from each of several states, the first as they are.
 
         Args:
@@ -93,22 +95,23 @@ class Computation:
             states: how many; by default as many as are worth comparing.
 
         Returns:
-            the bytes of each variable afterwards, by state; after the last, also those after the last batch.
+            the hash of each variable's bytes afterwards, by state; last, those after the last batch.
         """
         copies = {id(handle): copy_variable(handle) for handle in self.handles}
         variables = [copy for copy in copies.values() if copy is not None]
         handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
-        before, found = [variable.numpy() for variable in variables], list[list[bytes]]()
+        before, found = [variable.numpy() for variable in variables], list[list[int]]()
+        most = states or min(_STATES, math.ceil(_NUMBERS / max(1, sum(value.size for value in before))))
         until_s = math.inf
-        while len(found) < (states or _STATES) and (states or time.perf_counter() < until_s):
+        while len(found) < most and (states or time.perf_counter() < until_s):
             if found:
                 _add_noise(variables, before, len(found))
             self._run(handles, train, validation, len(found) * _STEPS)
             if not found:  # the first call compiles
                 until_s = time.perf_counter() + _COMPARED_S
-            found.append(_bytes_of(variables))
+            found.append(_hashes_of(variables))
         self._run(handles, train, validation, -1)  # the last batches may be smaller
-        return [*found, _bytes_of(variables)]
+        return [*found, _hashes_of(variables)]
 
     def _run(self, handles: Handles, train: Any, validation: Any, place: int) -> None:
         """Make some steps of training and one of validation, from a place in an endless row of batches."""
@@ -121,8 +124,8 @@ class Computation:
             self.test.run(handles[split:], validation, None, at, at + 1, self.test_numbers)
 
 
-def _bytes_of(variables: Sequence[tf.Variable]) -> list[bytes]:
-    return [variable.numpy().tobytes() for variable in variables]
+def _hashes_of(variables: Sequence[tf.Variable]) -> list[int]:
+    return [hash(variable.numpy().tobytes()) for variable in variables]
 
 
 def _add_noise(variables: Sequence[tf.Variable], before: Sequence[NDArray[Any]], seed: int) -> None:
