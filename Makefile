@@ -28,6 +28,8 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --co
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Where it is set, as in many containers, each of the many processes that tests start compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test thorough lint check bench gpu chaos docs install lock clean
 
 help:  ## list the targets

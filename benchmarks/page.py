@@ -62,7 +62,7 @@ def measure(home: Path, given: argparse.Namespace) -> dict[str, Any]:
     page = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
     try:
         wait_for(port)
-        begun, first_ms = time.monotonic(), ask(port, f"/sweeps/{sweep}")
+        begun, (first_ms, _) = time.monotonic(), ask(port, f"/sweeps/{sweep}")
         audience = Audience(port, sweep)
         ended = _work_beside(home, sweep, given.seconds, given.rate)
         audience.watch(given.viewers, given.seconds)

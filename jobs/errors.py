@@ -8,6 +8,7 @@
     │   └── DestinationError  a folder that must not be overwritten
     ├── OutOfReach            broker, store or artifacts do not respond: retried; the CLI exits with 3
     ├── GaveUp                Celery stopped by itself: a supervisor restarts the process, without limit
+    ├── NoResult              there is no result or model yet, or none was kept; the CLI exits with 1
     ├── Halted                the sweep itself failed: final; the CLI exits with 1
     ├── StaleAttempt          the attempt no longer holds its trial: final for this attempt
     ├── IllegalMove           a state transition that is not allowed: final
@@ -75,6 +76,10 @@ class GaveUp(KerasweepError):
     """Celery stopped without being told to; the process exits with `exit_code` so that it is restarted."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class NoResult(KerasweepError):
+    """The sweep has no trial with a value yet, or the trial has no model."""
 
 
 class Halted(KerasweepError):

@@ -47,7 +47,8 @@ def find_entry(name: str) -> Entry:
     near = get_close_matches(name, entries, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise InputError(
-        f"the gallery's entries are {', '.join(entries)}, got {name!r}\n{hint}`kerasweep init` lists them"
+        f"the gallery's entries are {', '.join(entries)}, got {name!r}\n{hint}`kerasweep init` lists them; "
+        "`kerasweep init mlp` is a first one"
     )
 
 

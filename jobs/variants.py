@@ -11,17 +11,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.models import TrialRecord
     from kerasweep.jobs.sweepfile.spec import SweepSpec
 
 
 class Repeated(Protocol):
     """What is needed of a trial, whether it is a record or what a client returns."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def number(self) -> int: ...
@@ -35,6 +36,10 @@ class Repeated(Protocol):
     def value(self) -> float | None: ...
     @property
     def failure(self) -> Failure | None: ...
+
+
+#: A trial of one kind.
+_Trial = TypeVar("_Trial", bound=Repeated)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def ranked_variants(spec: SweepSpec, trials: Sequence[Repeated]) -> list[Variant
     return [one for _, one in sorted(known, key=lambda pair: (sign * pair[0], pair[1].number))]
 
 
-def condensed(spec: SweepSpec, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def condensed(spec: SweepSpec, trials: Sequence[_Trial]) -> list[_Trial]:
     """Return one trial for each variant: the best of it, with the variant's number, state and mean value."""
     if spec.times == 1:
         return list(trials)

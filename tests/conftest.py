@@ -35,11 +35,14 @@ def until() -> Until:
     """Return a function that waits until a condition holds, and fails the test if it does not in time."""
 
     def wait(condition: Callable[[], object], within_s: float = 20.0, what: str = "the condition") -> None:
-        deadline = time.monotonic() + within_s
+        began = time.monotonic()
+        deadline = began + within_s
         while not condition():
             if time.monotonic() > deadline:
                 pytest.fail(f"{what} did not hold within {within_s:g} s")
-            time.sleep(0.01)
+            # One that starts a process or asks a store must not take the core from what it waits for.
+            time.sleep(min(0.25, max(0.01, 4 * (time.monotonic() - began))))
+            began = time.monotonic()
 
     return wait
 

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -19,6 +20,9 @@ DOC = Path(__file__).parents[1] / "docs" / "security.md"
 PASSWORD, QUOTED = "p@ss:w/rd#%25", "p%40ss%3Aw%2Frd%23%2525"
 
 
+_SSL_REQUEST = 80_877_103
+
+
 class TlsFront:
     """Terminates TLS in front of a server that cannot.
 
@@ -27,12 +31,20 @@ class TlsFront:
         authority: the CA that signs its certificate.
         address: the address to listen on.
         port: the port; by default a free one.
+        name: the host in its certificate; by default the address.
     """
 
-    def __init__(self, behind: int, authority: trustme.CA, address: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        behind: int,
+        authority: trustme.CA,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        name: str | None = None,
+    ) -> None:
         self._behind = behind
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(address).configure_cert(self._context)
+        authority.issue_cert(name or address).configure_cert(self._context)
         self._listener = socket.create_server((address, port))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,10 +61,44 @@ class TlsFront:
 
     def _serve(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line:
+            self._greet(line)
             secret = self._context.wrap_socket(line, server_side=True)
-            with secret, socket.create_connection(("127.0.0.1", self._behind)) as plain:
+            with secret, self._reach() as plain:
                 threading.Thread(target=_pump, args=(plain, secret), daemon=True).start()
                 _pump(secret, plain)
+
+    def _greet(self, line: socket.socket) -> None:
+        """Exchange what the protocol has before TLS begins."""
+
+    def _reach(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._behind))
+
+
+class PostgresTlsFront(TlsFront):
+    """Terminates TLS in front of a PostgreSQL server on a Unix socket.
+
+    Args:
+        behind: the socket's path.
+        authority: the CA that signs its certificate.
+        name: the host in it.
+    """
+
+    def __init__(self, behind: Path, authority: trustme.CA, name: str) -> None:
+        self._path = behind
+        super().__init__(0, authority, name=name)
+
+    def _greet(self, line: socket.socket) -> None:
+        """Accept an SSLRequest, after refusing a GSSENCRequest (protocol 3.0, "Message Formats")."""
+        while True:
+            _, code = struct.unpack("!ii", line.recv(8, socket.MSG_WAITALL))
+            line.sendall(b"S" if code == _SSL_REQUEST else b"N")
+            if code == _SSL_REQUEST:
+                return
+
+    def _reach(self) -> socket.socket:
+        plain = socket.socket(socket.AF_UNIX)
+        plain.connect(str(self._path))
+        return plain
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -69,7 +69,7 @@ class RefusingS3:
         self.refused: set[tuple[str, str]] = set()
         self.policy = policy
         self.refusals = 0
-        #: The methods of requests held since the last `freeze`.
+        #: Method and path of each request held since the last `freeze`.
         self.held: list[str] = []
         self._open = threading.Event()
         self._open.set()
@@ -94,10 +94,10 @@ class RefusingS3:
         """Answer again, those that wait as well."""
         self._open.set()
 
-    def hold(self, method: str) -> None:
+    def hold(self, method: str, path: str) -> None:
         """Wait while it is frozen."""
         if not self._open.is_set():
-            self.held.append(method)
+            self.held.append(f"{method} {path}")
             self._open.wait(120)
 
     def refuses(self, method: str, path: str) -> bool:
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.front.hold(self.command)
+        self.front.hold(self.command, self.path)
         if self.front.refuses(self.command, self.path):
             self._answer(403, [("Content-Type", "application/xml")], _DENIED)
             return

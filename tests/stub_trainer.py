@@ -27,6 +27,7 @@ from kerasweep.jobs.pipe import (
     FailedEvent,
     HeldEvent,
     LogEvent,
+    PhaseEvent,
     ReadyEvent,
     ReleasedEvent,
     RunEvent,
@@ -73,6 +74,7 @@ class Run:
         self.resume()
         engine = "fit" if self.order.engine == "fit" else "pack"
         self.send(EngineEvent(self.name, engine, "a stub"))
+        self.send(PhaseEvent(self.name, "training"))
         while self.epoch < self.epochs and not (self.epoch and self.asked == "stop"):
             if self.epoch == self.order.rung:
                 if self.order.ends:

@@ -69,11 +69,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment with the wheel and its dependencies."""
+    """The interpreter of a clean environment with the wheel and its dependencies.
+
+    This process's pip installs them, and compiles nothing ahead: neither takes half as long.
+    """
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True, symlinks=True)
+    venv.create(folder, symlinks=True)
     found = folder / "bin" / "python"
-    run([found, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel])
+    pip = [sys.executable, "-m", "pip", "--python", found, "install", "--quiet", "--no-compile"]
+    run([*pip, "--constraint", ROOT / "constraints.txt", wheel])
     return found
 
 

@@ -209,6 +209,8 @@ class Attempt:
                 self._ledger.write(self.key, log_line=f"note: {event.text}")
             case PhaseEvent():
                 self.phase = event.phase
+                if event.phase == "training":
+                    self._host.begin(self.slot)
                 self._ledger.tell_soon()
             case WaitEvent():
                 self._tell_wait(event)

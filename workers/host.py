@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.settings import Settings
+from kerasweep.jobs.trial import TrialKey
 from kerasweep.workers.autoscale import Sample, Scale
 from kerasweep.workers.devices import DeviceSet
 from kerasweep.workers.slots import Slot, Slots
@@ -117,13 +118,15 @@ class Host:
                 )
 
     @contextmanager
-    def slot(self, sweep: str, pack_limit: int | None = None) -> Iterator[Slot]:
-        """Hold a slot in a trainer.
+    def slot(
+        self, sweep: str, pack_limit: int | None = None, trial: TrialKey | None = None
+    ) -> Iterator[Slot]:
+        """Hold a slot in a trainer, for a trial in the one where it trained last, if possible.
 
         Raises:
             NoSlot: none is free for such a trial; nothing waits here that another worker could train.
         """
-        slot = self._take(sweep, pack_limit)
+        slot = self._take(sweep, pack_limit, trial)
         try:
             yield slot
         finally:
@@ -136,6 +139,12 @@ class Host:
         """Record whether a trial, and so its sweep, trains in packs; a packed one makes room for others."""
         with self._changed:
             self._slots.settle(slot, packed, pack_limit)
+            self._tell()
+
+    def begin(self, slot: Slot) -> None:
+        """Record that a trial makes steps, so that a trainer that came later has room for others."""
+        with self._changed:
+            self._slots.begin(slot)
             self._tell()
 
     def rescale(self, scale: Scale) -> None:
@@ -194,9 +203,9 @@ class Host:
     def _trainer(self, devices: DeviceSet) -> Trainer:
         return Trainer(devices, self._settings.artifacts, self._notify)
 
-    def _take(self, sweep: str, pack_limit: int | None) -> Slot:
+    def _take(self, sweep: str, pack_limit: int | None, trial: TrialKey | None) -> Slot:
         with self._changed:
-            slot = None if self.preempting else self._slots.take(sweep, pack_limit)
+            slot = None if self.preempting else self._slots.take(sweep, pack_limit, trial)
             if slot is None:
                 self._full = self._wary = True
                 self.on_capacity(self._intake())

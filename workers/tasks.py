@@ -58,7 +58,7 @@ class Worker:
             demand = self.records.demand(key)
             if demand is None or not self._fits(key, demand):
                 return True
-            with self.host.slot(key.sweep, demand.pack_limit) as slot:
+            with self.host.slot(key.sweep, demand.pack_limit, key) as slot:
                 claim = self.records.claim(key, self.name, self.settings.lease_s)
                 if claim is None and self._stands_aside():
                     raise NoSlot

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasweep.jobs.code.reading import find_beside, imported_names, read_module
+from kerasweep.jobs.code.reading import find_beside, imported_names, missing, read_module
 from kerasweep.jobs.errors import ProgramError
 from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest
@@ -82,6 +82,10 @@ class Program:
             for function, signature in self.functions.items()
         }
 
+    def takes(self, name: str) -> bool:
+        """Tell whether one of the functions accepts an argument of this name."""
+        return any(signature.takes(name) for signature in self.functions.values())
+
     def wanted(self, function: str) -> tuple[str, ...]:
         """Return the RESERVED arguments that a function names."""
         signature = self.functions.get(function, Signature())
@@ -121,6 +125,22 @@ def _check_name(path: Path, imported: set[str]) -> None:
         )
 
 
+def check_job(spec: SweepSpec, path: Path, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
+    """Read a sweep's job and check the sweep's parameters against it.
+
+    Args:
+        spec: the sweep.
+        path: its job.
+        lines: returns the line of each key of the sweep file, if the sweep came from one.
+
+    Raises:
+        ProgramError: as `read_program` and `check` do.
+    """
+    if not path.is_file() and (line := lines().get(("job",))):
+        raise missing(path, f" (line {line} of the sweep file)")
+    check(spec, read_program(path), lines)
+
+
 def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
     """Check the sweep's parameters against the job's arguments.
 
@@ -135,7 +155,8 @@ def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, 
     """
     try:
         for name in spec.parameters:
-            _check_taken(name, program)
+            _check_free(name, program)
+            check_taken(name, program)
         for function, signature in program.functions.items():
             for name in signature.required:
                 if name not in program.wanted(function):
@@ -147,18 +168,27 @@ def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, 
         raise ProgramError(f"{breach.rule}{where}\n{breach.remedy}") from breach
 
 
-def _check_taken(name: str, program: Program) -> None:
-    at = ("parameters", name)
+def check_taken(name: str, program: Program) -> None:
+    """Check that one of the job's functions takes a parameter.
+
+    Raises:
+        RuleError: none does.
+    """
+    if program.takes(name):
+        return
+    signatures = program.functions.values()
+    known = [known for signature in signatures for known in (*signature.required, *signature.optional)]
+    remedy = nearest(name, dict.fromkeys(known)) if known else f"write `def build_model({name}=...)`"
+    rule = f"no function of '{program.path.name}' takes the parameter '{name}'"
+    raise RuleError(rule, remedy, ("parameters", name))
+
+
+def _check_free(name: str, program: Program) -> None:
     for function in program.functions:
         if name in program.wanted(function):
             rule = f"kerasweep itself gives {function}() the argument '{name}', and a parameter has its name"
-            raise RuleError(rule, "rename the parameter and the argument that is meant to take it", at)
-    signatures = program.functions.values()
-    if any(signature.takes(name) for signature in signatures):
-        return
-    known = [known for signature in signatures for known in (*signature.required, *signature.optional)]
-    remedy = nearest(name, dict.fromkeys(known)) if known else f"write `def build_model({name}=...)`"
-    raise RuleError(f"no function of '{program.path.name}' takes the parameter '{name}'", remedy, at)
+            remedy = "rename the parameter and the argument that is meant to take it"
+            raise RuleError(rule, remedy, ("parameters", name))
 
 
 def _check_given(name: str, function: str, where: str, spec: SweepSpec) -> None:
@@ -193,8 +223,10 @@ class _Finder:
             return _signature(node, path)
         if isinstance(node, ast.ClassDef) and node.name == name:
             return Signature(any_keyword=True, line=node.lineno)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and name in _targets(node):
-            return self._value(node.value, module, path) if node.value else None
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            bound = _bound(targets, node.value)
+            return self._value(bound[name], module, path) if name in bound else None
         if isinstance(node, ast.ImportFrom):
             return self._imported(node, name)
         if isinstance(node, ast.Import) and name in [alias.asname or alias.name for alias in node.names]:
@@ -232,9 +264,17 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements([*handlers, *node.body, *node.orelse, *node.finalbody])
 
 
-def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _bound(targets: Sequence[ast.expr], value: ast.expr) -> dict[str, ast.expr]:
+    """Return what an assignment binds each name to; the name itself if that cannot be read."""
+    found: dict[str, ast.expr] = {}
+    for target in targets:
+        names, values = [target], [value]
+        if isinstance(target, ast.Tuple | ast.List):
+            names = values = target.elts
+            if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(names):
+                values = value.elts
+        found.update({one.id: of for one, of in zip(names, values, strict=True) if isinstance(one, ast.Name)})
+    return found
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, path: Path) -> Signature:

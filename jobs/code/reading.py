@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kerasweep.jobs.errors import ProgramError
+from kerasweep.jobs.sweepfile.rules import nearby
 
 LIMIT_BYTES = 4 << 20
 
@@ -136,12 +137,21 @@ def find_beside(folder: Path, module: str) -> Path | None:
     return None
 
 
+def missing(path: Path, where: str = "") -> ProgramError:
+    """Return the error for a job that is no file, with the nearest one beside it.
+
+    Args:
+        path: where it should be.
+        where: the line of the sweep file that names it, in brackets, if known.
+    """
+    what = "is a folder" if path.is_dir() else "is not there"
+    remedy = f"set `job:` to its path from the sweep file{nearby(path, '.py')}"
+    return ProgramError(f"a job is a Python file, '{path}' {what}{where}\n{remedy}")
+
+
 def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise ProgramError(
-            f"a job is a Python file, '{path}' {what}\nset `job:` to its path from the sweep file"
-        )
+        raise missing(path)
     try:
         with path.open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)

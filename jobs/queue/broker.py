@@ -118,13 +118,15 @@ class HintQueue:
 
         Args:
             hints: what to send.
-            ahead: put them in front of their queues, since their turn has already come.
+            ahead: put them in front of their queues, since their turn has already come; trials that have
+                waited at a rung always go there.
 
         Raises:
             OutOfReach: Redis does not respond; some may have been sent.
         """
+        moved = Counter(train_queue(hint.gpus) for hint in hints if ahead or hint.waited)
         with self._translated(), self._app.producer_or_acquire() as producer:
-            for hint in hints:
+            for hint in hints if ahead else sorted(hints, key=lambda one: one.waited):
                 self._app.send_task(
                     TRAIN,
                     kwargs=hint.body,
@@ -134,7 +136,7 @@ class HintQueue:
                     argsrepr="",
                     producer=producer,
                 )
-            for name, many in Counter(train_queue(hint.gpus) for hint in hints if ahead).items():
+            for name, many in moved.items():
                 with self._redis.pipeline() as steps:
                     for _ in range(many):  # the newest is on the left, and workers take from the right
                         steps.lmove(name, name, "LEFT", "RIGHT")

@@ -46,6 +46,8 @@ class Hint:
         name: the sweep's name.
         gpus: the number of GPUs that the trial asks for.
         params: its parameters.
+        waited: whether it has waited at a rung: then it goes ahead of trials that have not, since the
+            next cohort is drawn from its result.
     """
 
     key: TrialKey
@@ -53,6 +55,7 @@ class Hint:
     name: str
     gpus: int
     params: Mapping[str, Any]
+    waited: bool = False
 
     @property
     def body(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.apps import worker as celery_worker
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from kerasweep.jobs.errors import GaveUp
@@ -53,6 +54,7 @@ def run_until_told(app: Celery, words: list[str]) -> None:
             threading.Thread(target=wake, args=(controller,), daemon=True).start()
 
     signals.worker_shutting_down.connect(tell, weak=False)
+    celery_worker.safe_say = _nothing  # its notices of signals on stdout, which name nothing that users know
     _silence()
     app.steps["worker"].add(Waking)
     app.worker_main(["--quiet", "worker", "--loglevel", "WARNING", *words])
@@ -65,5 +67,5 @@ def _silence() -> None:
         warnings.filterwarnings("ignore", category=category)
 
 
-def _nothing() -> None:
+def _nothing(*_: Any) -> None:
     pass

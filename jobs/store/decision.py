@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, and_, case, cast, func, or_, select, tuple_
+from sqlalchemy import BigInteger, Connection, and_, bindparam, case, cast, func, or_, select, tuple_
 
 from kerasweep.jobs.errors import NotFound
 from kerasweep.jobs.store.artifacts import ArtifactRef
@@ -29,7 +29,29 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
 
 #: So many numbers are named in one statement.
 _CHUNK = 500
+
+# Statements of every decision are built once: SQLAlchemy takes longer to build one than SQLite to execute it.
+_IN_SWEEP = t.trials.c.sweep == bindparam("of_sweep")
+_WITHOUT_RESULT = and_(_IN_SWEEP, t.trials.c.state.in_(sorted(FINAL - COUNTED)))
+_MARK = select(
+    func.count(),
+    func.sum(t.trials.c.number),
+    func.sum(cast(t.trials.c.number, BigInteger) * t.trials.c.number),
+    func.sum(t.trials.c.attempt),
+    func.max(t.trials.c.finished_at),
+).where(_WITHOUT_RESULT)
+_COUNTED = select(t.trials.c.number).where(
+    _IN_SWEEP, t.trials.c.number >= bindparam("first"), t.trials.c.state.in_(sorted(COUNTED))
+)
 _OPEN = sorted(set(TrialState) - FINAL)
+_OPEN_TRIALS = select(t.trials).where(_IN_SWEEP, t.trials.c.state.in_(_OPEN))
+_SOME_TRIALS = select(t.trials).where(_IN_SWEEP, t.trials.c.number.in_(bindparam("numbers", expanding=True)))
+_RUNGS = (
+    select(t.rungs)
+    .where(t.rungs.c.sweep == bindparam("of_sweep"), t.rungs.c.trial >= bindparam("first"))
+    .order_by(t.rungs.c.trial, t.rungs.c.epoch)
+)
+_STATES = select(t.trials.c.state, func.count()).where(_IN_SWEEP).group_by(t.trials.c.state)
 
 
 class Decision:
@@ -37,7 +59,7 @@ class Decision:
 
     def __init__(self, conn: Connection, sweep: SweepRecord, now: float) -> None:
         self._conn = conn
-        self._mine = t.trials.c.sweep == sweep.id
+        self._mine, self._named = t.trials.c.sweep == sweep.id, {"of_sweep": sweep.id}
         self._counts: dict[TrialState, int] | None = None
         self.sweep = sweep
         self.now = now
@@ -54,8 +76,7 @@ class Decision:
 
     def counted(self, first: int) -> list[int]:
         """Return the trials that count, from number `first` on."""
-        where = (self._mine, t.trials.c.number >= first, t.trials.c.state.in_(sorted(COUNTED)))
-        return list(self._conn.execute(select(t.trials.c.number).where(*where)).scalars())
+        return list(self._conn.execute(_COUNTED, {**self._named, "first": first}).scalars())
 
     def failed(self) -> list[TrialRecord]:
         """Return the trials that have failed, by number."""
@@ -64,19 +85,14 @@ class Decision:
 
     def open_trials(self) -> list[TrialRecord]:
         """Return the trials that have not ended."""
-        query = select(t.trials).where(self._mine, t.trials.c.state.in_(_OPEN))
-        return [trial_of(row) for row in self._conn.execute(query)]
+        return [trial_of(row) for row in self._conn.execute(_OPEN_TRIALS, self._named)]
 
     def mark_without_result(self) -> tuple[Any, ...]:
         """Return a mark that changes when a trial ends without a result, or such a trial is retried.
 
         Whoever ends does so later than all before, so the last end rises unless trials only leave.
         """
-        number, attempt, ended = t.trials.c.number, t.trials.c.attempt, t.trials.c.finished_at
-        squares = cast(number, BigInteger) * number
-        marks = (func.count(), func.sum(number), func.sum(squares), func.sum(attempt), func.max(ended))
-        where = (self._mine, t.trials.c.state.in_(sorted(FINAL - COUNTED)))
-        return tuple(self._conn.execute(select(*marks).where(*where)).one())
+        return tuple(self._conn.execute(_MARK, self._named).one())
 
     def ended_without_result(self) -> dict[int, tuple[str, int, float]]:
         """Return the state, attempt and end of each trial that ended and does not count, by number.
@@ -84,15 +100,15 @@ class Decision:
         A retry changes one of these, sooner or later.
         """
         columns = (t.trials.c.number, t.trials.c.state, t.trials.c.attempt, t.trials.c.finished_at)
-        query = select(*columns).where(self._mine, t.trials.c.state.in_(sorted(FINAL - COUNTED)))
-        return {row[0]: (row[1], row[2], row[3]) for row in self._conn.execute(query)}
+        query = select(*columns).where(_WITHOUT_RESULT)
+        return {row[0]: (row[1], row[2], row[3]) for row in self._conn.execute(query, self._named)}
 
     def trials_of(self, numbers: Sequence[int]) -> list[TrialRecord]:
         """Return the trials of these numbers."""
         found: list[TrialRecord] = []
         for start in range(0, len(numbers), _CHUNK):
-            some = t.trials.c.number.in_(numbers[start : start + _CHUNK])
-            found += [trial_of(row) for row in self._conn.execute(select(t.trials).where(self._mine, some))]
+            some = {**self._named, "numbers": numbers[start : start + _CHUNK]}
+            found += [trial_of(row) for row in self._conn.execute(_SOME_TRIALS, some)]
         return found
 
     def trials(self, first: int = 0, until: int | None = None) -> list[TrialRecord]:
@@ -217,6 +233,7 @@ class Decision:
         *,
         among: Collection[TrialState] | None = None,
         reached: bool | None = None,
+        alone: bool = True,
         **values: Any,
     ) -> int:
         """Move every trial that may go to `target`, except running ones; return the number of trials moved.
@@ -229,6 +246,7 @@ class Decision:
             trial: only this trial.
             among: only trials in these states.
             reached: only those with, or only those without, a value at a rung.
+            alone: those too that were paused on their own.
             values: other columns to change.
         """
         idle = [
@@ -239,6 +257,8 @@ class Decision:
         where = self._mine if trial is None else and_(self._mine, t.trials.c.number == trial)
         if reached is not None:
             where = and_(where, t.trials.c.value.is_not(None) if reached else t.trials.c.value.is_(None))
+        if not alone:
+            where = and_(where, t.trials.c.asked.is_(None))
         self._note_change()
         return move_trials(
             self._conn, where, target, self.now, reason=storable(reason), sources=idle, **values
@@ -247,10 +267,12 @@ class Decision:
     def ask(self, answer: Answer | None, trial: int | None = None, reason: str = "") -> int:
         """Ask running attempts to pause, stop or cancel; return the number of attempts now asked.
 
+        A trial that is paused with its sweep may be asked to pause too: it then stays when that is resumed.
         A cancel overrides a stop and a stop overrides a pause, in any order; None withdraws a pause.
         """
         weaker = or_(t.trials.c.asked.is_(None), t.trials.c.asked.in_(_WEAKER[answer]))
-        running = and_(self._mine, t.trials.c.state == TrialState.RUNNING, weaker)
+        states = [TrialState.RUNNING, *([TrialState.PAUSED] if answer is Answer.PAUSE else [])]
+        running = and_(self._mine, t.trials.c.state.in_(states), weaker)
         rows = lock_trials(
             self._conn, running if trial is None else and_(running, t.trials.c.number == trial)
         )
@@ -271,10 +293,15 @@ class Decision:
         The move is tried first: a trial that a worker claims at this moment is running by the time it is
         asked, and the sweep's lock keeps a running one from being given back in between.
         """
-        moved = self.move(target, reason, trial)
+        moved = self.move(target, reason, trial, asked=answer if answer is Answer.PAUSE else None)
         if not moved:
             self.ask(answer, trial, reason)
         return bool(moved)
+
+    def paused_alone(self) -> list[int]:
+        """Return the trials that were paused on their own, or will be at their next step, by number."""
+        query = select(t.trials.c.number).where(self._mine, t.trials.c.asked == Answer.PAUSE)
+        return list(self._conn.execute(query.order_by(t.trials.c.number)).scalars())
 
     def set_state(self, state: SweepState, reason: str, message: str = "") -> None:
         """Set the sweep's state, with the reason."""
@@ -325,8 +352,7 @@ class Decision:
 
 def count_states(conn: Connection, sweep: str) -> dict[TrialState, int]:
     """Return the number of a sweep's trials in each state that occurs."""
-    query = select(t.trials.c.state, func.count()).where(t.trials.c.sweep == sweep).group_by(t.trials.c.state)
-    return {TrialState(state): count for state, count in conn.execute(query)}
+    return {TrialState(state): count for state, count in conn.execute(_STATES, {"of_sweep": sweep})}
 
 
 def count_settled(conn: Connection, sweep: str) -> int:
@@ -347,9 +373,8 @@ def first_open(conn: Connection, sweep: str) -> int | None:
 
 def read_rungs(conn: Connection, sweep: str, first: int = 0) -> dict[int, dict[int, float]]:
     """Return the values at rungs of a sweep's trials from number `first` on, by number and epoch."""
-    query = select(t.rungs).where(t.rungs.c.sweep == sweep, t.rungs.c.trial >= first)
     found: dict[int, dict[int, float]] = {}
-    for row in conn.execute(query.order_by(t.rungs.c.trial, t.rungs.c.epoch)):
+    for row in conn.execute(_RUNGS, {"of_sweep": sweep, "first": first}):
         found.setdefault(row.trial, {})[row.epoch] = row.value
     return found
 

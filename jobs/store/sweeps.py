@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.store.decision import Decision as Decision
@@ -103,7 +103,9 @@ class SweepRecords:
             due: ColumnElement[bool] = t.trials.c.hinted_at.is_(None)
             if older_than_s is not None:
                 due = or_(due, t.trials.c.hinted_at < self._db.now(conn) - older_than_s)
+            waited = exists().where(t.rungs.c.sweep == t.trials.c.sweep, t.rungs.c.trial == t.trials.c.number)
             columns = (
+                waited.label("waited"),
                 t.trials.c.sweep,
                 t.trials.c.number,
                 t.trials.c.attempt,
@@ -120,7 +122,14 @@ class SweepRecords:
             rows = conn.execute(query if sweep is None else query.where(t.sweeps.c.id == sweep)).all()
             gpus = _gpus_of(conn, {row.sweep for row in rows})
         return [
-            Hint(TrialKey(row.sweep, row.number), row.attempt + 1, row.name, gpus[row.sweep], row.params)
+            Hint(
+                key=TrialKey(row.sweep, row.number),
+                attempt=row.attempt + 1,
+                name=row.name,
+                gpus=gpus[row.sweep],
+                params=row.params,
+                waited=bool(row.waited),
+            )
             for row in rows
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path as FilePath
 
 #: The position of a value in a sheet: keys and list indices from the top.
 Path = tuple[str | int, ...]
@@ -13,6 +14,7 @@ LIMIT_VALUES = 100_000
 
 _WORDS = {"None": "null", "True": "true", "False": "false"}
 _WIDTH = 60  # how much of a value a message shows, in characters
+_MOST_FILES = 8
 
 
 class RuleError(ValueError):
@@ -49,6 +51,20 @@ def nearest(word: object, known: Iterable[str]) -> str:
         return f"did you mean '{near[0]}'?"
     listed = ", ".join(names)
     return f"known here: {listed if len(listed) <= 400 else listed[:399] + '…'}"
+
+
+def nearby(path: FilePath, *suffixes: str) -> str:
+    """Return "; did you mean 'train.py'?", or the files beside a missing one, or nothing without any."""
+    try:
+        names = sorted(file.name for file in path.parent.iterdir() if file.suffix in suffixes)
+    except OSError:
+        return ""
+    stems = {FilePath(name).stem: name for name in names}  # with its ending, any name would be near
+    near = difflib.get_close_matches(path.stem, stems, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{stems[near[0]]}'?"
+    more = ", …" if len(names) > _MOST_FILES else ""
+    return f"; there are {', '.join(names[:_MOST_FILES])}{more}" if names else ""
 
 
 def not_finite(value: object) -> RuleError:

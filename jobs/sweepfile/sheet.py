@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from kerasweep.jobs.errors import SpecError
-from kerasweep.jobs.sweepfile.rules import Mass, Path, RuleError, not_finite, show
+from kerasweep.jobs.sweepfile.rules import Mass, Path, RuleError, nearby, not_finite, show
 
 LIMIT_BYTES = 1 << 20
 
@@ -116,7 +116,8 @@ def _plain(value: Any, path: Path, mass: Mass) -> Any:
 def _read_bytes(path: FilePath) -> bytes:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
-        raise SpecError(f"a sweep file is needed, '{path}' {what}\ngive the path of a YAML file")
+        remedy = f"give the path of a YAML file{nearby(path, '.yaml', '.yml')}"
+        raise SpecError(f"a sweep file is needed, '{path}' {what}\n{remedy}")
     if path.suffix == ".py":
         raise SpecError(f"a sweep file is YAML, '{path}' is Python\ngive the file that names it under `job:`")
     try:

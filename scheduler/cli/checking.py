@@ -52,7 +52,7 @@ def replay(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE
         "difference": shown.difference,
         "versions": list(shown.versions),
     }
-    emit(document, output, lambda: tables.sentence(_told(document)))
+    emit(document, output, lambda: tables.literal(_told(document)))
     if shown.difference is not None:
         raise typer.Exit(1)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from kerasweep.jobs.errors import InputError
 from kerasweep.scheduler.cli import completion, exits
 from kerasweep.scheduler.cli.flags import Body, expand
 from kerasweep.scheduler.cli.output import OutputFormat
 
 RUN, LOOK, RESULTS, STEER, SET_UP = PANELS = ("Run", "Look", "Results", "Steer", "Set up")
-_HELP_CHARS = 62
 
 SweepName = Annotated[
     str,
@@ -27,7 +28,7 @@ SweepName = Annotated[
     ),
 ]
 TrialNumber = Annotated[
-    int | None, typer.Argument(metavar="[TRIAL]", min=0, help="One trial, by its number.", show_default=False)
+    int | None, typer.Argument(metavar="TRIAL", min=0, help="One trial, by its number.", show_default=False)
 ]
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="The output format.")]
 
@@ -35,7 +36,32 @@ Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="The output
 _CLICK_ERRORS: type[Exception] = typer.BadParameter.__mro__[2]
 
 
-class Commands(TyperGroup):
+class PlainHelp:
+    """Help that shows flags, which take no value, without one, and no braces around a required argument."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, `--help` included."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for one in params:
+            if getattr(one, "is_flag", False):
+                one.metavar = ""
+        return params
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line; braces are left only around alternatives."""
+        pieces = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [re.sub(r"\{([^{}|]*)\}", r"\1", piece) for piece in pieces]
+
+
+class Command(PlainHelp, TyperCommand):
+    """A command."""
+
+
+class CommandGroup(PlainHelp, TyperGroup):
+    """A group of commands."""
+
+
+class Commands(CommandGroup):
     """The command line: turns every error into a short message and an exit code."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
@@ -44,6 +70,15 @@ class Commands(TyperGroup):
             return super().make_context(*args, **extra)
         except _CLICK_ERRORS as exc:
             raise typer.Exit(_tell_usage(exc)) from exc
+        except InputError as exc:
+            raise typer.Exit(exits.tell(exc, debug=False)) from exc
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the options before the command; those for completion may name a shell."""
+        if len(args) == 2 and args[0] in completion.FLAGS and not ctx.resilient_parsing:
+            completion.provide(*args)
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -69,7 +104,7 @@ class Commands(TyperGroup):
         for panel in PANELS:
             listed = [one for one in commands if getattr(one, "rich_help_panel", None) == panel]
             with formatter.section(panel):
-                formatter.write_dl([(str(one.name), one.get_short_help_str(_HELP_CHARS)) for one in listed])
+                formatter.write_dl([(str(one.name), _summary(one.help)) for one in listed])
         with formatter.section("Options"):
             records = [one.get_help_record(ctx) for one in self.get_params(ctx)]
             formatter.write_dl([record for record in records if record])
@@ -95,7 +130,7 @@ def group(name: str, panel: str, text: str) -> typer.Typer:
         panel: its heading in `--help`.
         text: its help.
     """
-    made = typer.Typer(name=name, help=text, no_args_is_help=True, rich_markup_mode="rich")
+    made = typer.Typer(name=name, cls=CommandGroup, help=text, no_args_is_help=True, rich_markup_mode="rich")
     app.add_typer(made, rich_help_panel=panel)
     return made
 
@@ -114,11 +149,21 @@ def command(
 
     def register(function: Body) -> Body:
         epilog = "[dim]Examples[/dim]\n" + "\n".join(f"[dim]$[/dim] {example}" for example in examples)
-        made = expand(function)
-        parent.command(name or function.__name__.rstrip("_"), rich_help_panel=panel, epilog=epilog)(made)
+        called, text = name or function.__name__.rstrip("_"), _unbroken(function.__doc__ or "")
+        declare = parent.command(called, cls=Command, help=text, rich_help_panel=panel, epilog=epilog)
+        declare(expand(function))
         return function
 
     return register
+
+
+def _unbroken(text: str) -> str:
+    """Return a docstring with one line for each paragraph: the terminal breaks them where it ends."""
+    return "\n\n".join(part.replace("\n", " ") for part in inspect.cleandoc(text).split("\n\n"))
+
+
+def _summary(text: str | None) -> str:
+    return _unbroken(text or "").partition("\n\n")[0]
 
 
 def _debug(ctx: Any) -> bool:
@@ -126,11 +171,18 @@ def _debug(ctx: Any) -> bool:
 
 
 def _tell_usage(exc: Any) -> int:
+    if type(exc).__name__ == "NoArgsIsHelpError":  # a group without a command: its help has been printed
+        return int(exc.exit_code)
     context = getattr(exc, "ctx", None)
     where = context.command_path if context else "kerasweep"
-    message = _plain(exc)
-    exits.write(f"{message}{_near(message)}\nTry: {where} --help")
+    message = re.sub(r" \(Possible options: (.+)\)$", _meant, _plain(exc))
+    exits.write(f"{message}{_near(message)}{_misplaced(where, message)}\nTry: {where} --help")
     return int(exc.exit_code)
+
+
+def _meant(options: re.Match[str]) -> str:
+    """Suggest the options nearest to a mistyped one, as is done for commands."""
+    return f". Did you mean {' or '.join(map(repr, options[1].split(', ')))}?"
 
 
 def _plain(exc: Any) -> str:
@@ -143,6 +195,12 @@ def _plain(exc: Any) -> str:
     given = cause.errors()[0].get("input") if hasattr(cause, "errors") else None
     told = f", got {str(given)!r}" if given is not None else ""
     return f"{head}must be {rule.partition(', unable')[0]}{told}"
+
+
+def _misplaced(where: str, message: str) -> str:
+    """Point out an option whose value was given where `predict` expects a trial's number."""
+    got = re.search(r"'TRIAL'.*'([^']+\.(?:npy|npz|csv))'", message)
+    return f"; inputs go with --input: --input {got[1]}" if got and where.endswith(" predict") else ""
 
 
 def _near(message: str) -> str:

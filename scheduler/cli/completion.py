@@ -1,12 +1,41 @@
-"""Tab completion of sweep names and gallery entries. It must never fail."""
+"""Tab completion: its scripts for each shell, and sweep names and gallery entries, which must never fail."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from kerasweep.jobs.errors import KerasweepError
+from kerasweep.jobs.errors import InputError, KerasweepError
+
+#: typer's own options take no value: they detect the shell.
+SHOW, INSTALL = FLAGS = ("--show-completion", "--install-completion")
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+
+def provide(flag: str, shell: str) -> None:
+    """Print or install the completion of a shell.
+
+    Args:
+        flag: one of `FLAGS`.
+        shell: its name.
+
+    Raises:
+        InputError: the shell is not supported.
+    """
+    if shell not in _SHELLS:
+        raise InputError(f"the shell must be one of {', '.join(_SHELLS)}, got {shell!r}")
+    scripts = import_module("typer.completion")  # typer names no public place for them
+    if flag == SHOW:
+        typer.echo(
+            scripts.get_completion_script(
+                prog_name="kerasweep", complete_var="_KERASWEEP_COMPLETE", shell=shell
+            )
+        )
+        return
+    _, path = scripts.install(shell=shell, prog_name="kerasweep", complete_var="_KERASWEEP_COMPLETE")
+    typer.echo(f"{shell} completion is installed in {path}; it works in new terminals")
 
 
 def sweeps(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

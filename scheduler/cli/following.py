@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasweep.jobs.errors import Halted, InputError, KerasweepError
+from kerasweep.jobs.errors import Halted, InputError, KerasweepError, OutOfReach
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
@@ -25,12 +25,12 @@ from kerasweep.scheduler.client.attendance import Attendance
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.sweep import Sweep
 from kerasweep.scheduler.local.children import expect_keras
-from kerasweep.scheduler.show import live, tables
+from kerasweep.scheduler.show import live, winner
 
 if TYPE_CHECKING:
     from kerasweep.scheduler.local.embedded import Local
 
-_NAMED = 5
+_OTHERS = 5
 _LONGEST_S = 86_400.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -72,7 +72,7 @@ def run(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="The sweep file (YAML), or the folder of a sweep.yaml.", show_default=False
+            metavar="FILE", help="The sweep file (YAML), or the folder of a sweep.yaml.", show_default=False
         ),
     ] = None,
     resume: Annotated[
@@ -143,12 +143,12 @@ def _submit(
     warm_from: str | None,
 ) -> Sweep:
     """Submit the sweep while its trainer loads TensorFlow; nothing is started for an invalid file or job."""
-    from kerasweep.jobs.code.program import check, read_program
+    from kerasweep.jobs.code.program import check_job
     from kerasweep.jobs.sweepfile.sheet import read_sheet
     from kerasweep.jobs.sweepfile.spec import load_spec
 
     spec = load_spec(file)
-    check(spec, read_program(file.parent / spec.job), lambda: read_sheet(file).lines)
+    check_job(spec, file.parent / spec.job, lambda: read_sheet(file).lines)
     try:
         local.start_worker()
         sweep = client.submit(file, name=name, engine=engine, warm_from=warm_from)
@@ -240,11 +240,21 @@ def _follow(
             return bool(site.interrupts)
 
         shown = here.sweep(sweep.id)
-        live.follow(view_of(shown, output, kept=True), tick, over=lambda: shown.state.final)
+        view = view_of(shown, output, kept=True)
+        live.follow(view, tick, over=lambda: shown.state.final)
         if not site.interrupts:
             local.keep()
         else:
             say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
+    if isinstance(view, live.Lines):
+        _tell_the_last(here, shown, view)
+
+
+def _tell_the_last(here: Client, sweep: Sweep, view: live.Lines) -> None:
+    """Write the lines of trials that still ran when the sweep ended: what trained them has stopped since."""
+    with closing(here), suppress(OutOfReach):
+        if sweep.state.final:
+            view.tell_ended(last=True)
 
 
 def _tell_of_others(client: Client, sweep: Sweep) -> None:
@@ -253,7 +263,7 @@ def _tell_of_others(client: Client, sweep: Sweep) -> None:
         return
     others = [one.handle for one in client.sweeps([SweepState.RUNNING]) if one.id != sweep.id]
     if others:
-        named = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+        named = ", ".join(others[:_OTHERS]) + (", …" if len(others) > _OTHERS else "")
         say(f"also training other sweeps of this store: {named} (`kerasweep pause NAME` pauses one)")
 
 
@@ -289,7 +299,7 @@ def _conclude(sweep: Sweep, output: OutputFormat) -> None:
     if output is OutputFormat.TABLE:
         shown = report.best_document(sweep.best())
         show(f"\nThe winner of {_what_is_done(sweep)}:\n")
-        emit(shown, output, lambda: tables.best(shown, sweep.spec.metric.name))
+        emit(shown, output, lambda: winner.best(shown, sweep.spec.metric.name))
         failed = sweep.counts().get(TrialState.FAILED, 0)
         if failed:
             told = f"kerasweep trials {sweep.handle} --state failed"
@@ -336,9 +346,8 @@ def _interrupts(at_once: Callable[[], None]) -> Iterator[list[int]]:
 
 def failure_of(sweep: Sweep) -> Halted:
     """Return the error that says why a sweep failed."""
-    named = [str(one.number) for one in sweep.trial_records([TrialState.FAILED])]
-    more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    which = f"failed trials: {', '.join(named[:_NAMED])}{more}; " if named else ""
+    failed = [one.number for one in sweep.trial_records([TrialState.FAILED])]
+    which = f"failed trials: {wording.some(failed)}; " if failed else ""
     return Halted(
         f"sweep {sweep.name} failed: {sweep.record.message}\n"
         f"{which}`kerasweep logs {sweep.handle}` and `kerasweep journal {sweep.handle}` say more"

@@ -35,7 +35,7 @@ def rm(
     sweeps: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SWEEP]...",
+            metavar="SWEEP",
             help="Sweeps: an id, a unique prefix of it, or a name (the newest).",
             autocompletion=completion.sweeps,
             show_default=False,
@@ -74,7 +74,7 @@ def rm(
     names = ", ".join(f"{one.name} ({one.id})" for one in chosen)
     confirm(f"Remove {wording.count(len(chosen), 'sweep')} for good: {names}?", yes)
     documents = [_removed(client, one, keep_best) for one in chosen]
-    emit(documents, output, lambda: tables.sentence("\n".join(map(_told, documents))))
+    emit(documents, output, lambda: tables.literal("\n".join(map(_told, documents))))
 
 
 @command(STEER, "kerasweep gc", "kerasweep gc -o json")
@@ -97,7 +97,7 @@ def gc(
     document = removal.collect(client, unknown=unknown).to_json()
     if client.settings.home_path.is_dir():
         document["home_bytes"] = removal.size_of(client.settings.home_path)
-    emit(document, output, lambda: tables.sentence(_collected(document)))
+    emit(document, output, lambda: tables.literal(_collected(document)))
 
 
 def _chosen(client: Client, names: Sequence[str], older_than: str | None) -> list[Sweep]:
@@ -154,7 +154,7 @@ def upgrade(client: Client, output: Output = OutputFormat.TABLE) -> None:
     version.
     """
     document = client.upgrade_store()
-    emit(document, output, lambda: tables.sentence(_upgraded(document)))
+    emit(document, output, lambda: tables.literal(_upgraded(document)))
 
 
 @command(SET_UP, "kerasweep db adopt", "kerasweep db adopt --yes", parent=db)

@@ -30,6 +30,10 @@ class SortOrder(StrEnum):
     VALUE = "value"
 
 
+def _named(states: type[StrEnum]) -> str:
+    return ", ".join(states)
+
+
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Keep printing new lines until the sweep has ended.")
 ]
@@ -39,7 +43,10 @@ Follow = Annotated[
 def ls(
     client: Client,
     state: Annotated[
-        list[SweepState] | None, typer.Option(help="Only sweeps in this state; may be repeated.")
+        list[SweepState] | None,
+        typer.Option(
+            metavar="STATE", help=f"Only sweeps in this state: {_named(SweepState)}; may be repeated."
+        ),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
@@ -76,7 +83,10 @@ def trials(
     client: Client,
     sweep: SweepName,
     state: Annotated[
-        list[TrialState] | None, typer.Option(help="Only trials in this state; may be repeated.")
+        list[TrialState] | None,
+        typer.Option(
+            metavar="STATE", help=f"Only trials in this state: {_named(TrialState)}; may be repeated."
+        ),
     ] = None,
     sort: Annotated[SortOrder, typer.Option(help="The order: by number, or best first.")] = SortOrder.TRIAL,
     limit: Annotated[

@@ -44,7 +44,7 @@ def emit(document: Any, output: OutputFormat, table: Callable[[], RenderableType
     if output is not OutputFormat.TABLE:
         text = render(document, output)
     elif sys.stdout.isatty():
-        console().print(table())
+        console().print(table(), crop=False)
         return
     else:
         with (plain := console()).capture() as capture:

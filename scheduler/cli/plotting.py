@@ -43,7 +43,7 @@ def plot(
         ),
     ],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A .png, .svg or .html file.", show_default=False)
+        Path | None, typer.Argument(metavar="FILE", help="A .png, .svg or .html file.", show_default=False)
     ] = None,
     view: Annotated[
         list[PlotView] | None,
@@ -60,14 +60,15 @@ def plot(
     trial, target = (None, Path(which)) if file is None else (_number(which), file)
     found = client.sweep(sweep)
     if trial is None:
-        plot_sweep(found.record, found.trial_records(), view or list(PlotView), target)
+        rungs = client.records.rung_values(found.id)
+        plot_sweep(found.record, found.trial_records(), rungs, view or list(PlotView), target)
     else:
         record = found.trial(trial)
         epochs = client.records.epochs(found.id, trial).get(trial, [])
         title = f"{found.name}, trial {trial}: {wording.params(record.params)}"
         plot_trial(title, epochs, record.best_epoch, target)
     document = {"sweep": found.id, "name": found.name, "trial": trial, "file": str(target)}
-    emit(document, output, lambda: tables.sentence(f"wrote {target}"))
+    emit(document, output, lambda: tables.literal(f"wrote {target}"))
 
 
 @command(

@@ -16,7 +16,7 @@ from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.client.fetching import loading_hint
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
-from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.show import tables, winner
 
 
 class Part(StrEnum):
@@ -39,7 +39,14 @@ class ExportFormat(StrEnum):
 
 
 _INPUTS = (".npy", ".npz", ".csv")
-DataPart = Annotated[Part, typer.Option("--data", help="The part of the job's data.")]
+DataPart = Annotated[
+    Part | None,
+    typer.Option(
+        "--data",
+        help="The part of the job's data; by default test, or validation if the job has no test data.",
+        show_default=False,
+    ),
+]
 TrialOption = Annotated[
     int | None, typer.Option("--trial", min=0, help="The trial; the best by default.", show_default=False)
 ]
@@ -50,7 +57,7 @@ def best(client: Client, sweep: SweepName, output: Output = OutputFormat.TABLE) 
     """Show the winner, and where its model is."""
     found = client.sweep(sweep)
     document = report.best_document(found.best())
-    emit(document, output, lambda: tables.best(document, found.spec.metric.name))
+    emit(document, output, lambda: winner.best(document, found.spec.metric.name))
 
 
 @command(
@@ -103,7 +110,7 @@ def fetch(
         )
         files, export = [*done.files, "export.json"], dict(done.document)
     document |= {"folder": str(destination), "files": [*files, "result.json"], "export": export}
-    emit(document, output, lambda: tables.sentence(_fetched(document, found)))
+    emit(document, output, lambda: tables.literal(_fetched(document, found)))
     if hint is not None:
         say(f"note: {hint}")
 
@@ -130,7 +137,10 @@ def show(
     epochs = client.records.epochs(found.id, chosen.number).get(chosen.number, [])
     document = report.trial_document(Trial.of(chosen)) | {"curves": report.epoch_documents(epochs)}
     document["model"], unseen = _model(found, chosen.number) if layers else (None, "")
-    emit(document, output, lambda: tables.trial(document, found.spec.metric.name, unseen))
+    if document["failure"]:
+        unseen = ""  # the failure says why there is no model
+    logs = f"`kerasweep logs {found.handle} {chosen.number}` shows what it printed"
+    emit(document, output, lambda: tables.trial(document, found.spec.metric.name, unseen, logs))
     if diagram is not None:
         with found.bench(chosen.number) as bench:
             bench.diagram(diagram)
@@ -143,23 +153,24 @@ def evaluate(
     sweep: SweepName,
     trial: TrialNumber = None,
     trial_option: TrialOption = None,
-    data: DataPart = Part.TEST,
+    data: DataPart = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Evaluate a trial's model, or the best one, on other data, to reveal overfitting.
 
-    The test data had no part in choosing the model.
+    The test data had no part in choosing the model; a job without any is evaluated on its validation data.
     """
     found = client.sweep(sweep)
     chosen = found.chosen(_one_trial(trial, trial_option))
     with found.bench(chosen.number) as bench:
-        metrics = bench.evaluate(data)
+        reply = bench.evaluate(data)
+    _say_which(data, reply, "evaluated")
     document = {
         "sweep": found.id,
         "name": found.name,
         "trial": chosen.number,
-        "data": str(data),
-        "metrics": metrics,
+        "data": reply["data"],
+        "metrics": reply["metrics"],
         "recorded": report.trial_document(Trial.of(chosen))["metrics"],
     }
     emit(document, output, lambda: tables.evaluation(document))
@@ -179,7 +190,7 @@ def predict(
         Path | None,
         typer.Option("--input", metavar="FILE", help="Inputs: .npy, .npz or .csv.", show_default=False),
     ] = None,
-    data: DataPart = Part.TEST,
+    data: DataPart = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="The maximum number of rows.", show_default=False)
     ] = None,
@@ -196,12 +207,18 @@ def predict(
     say(f"loading the model of trial {chosen.number} ...")
     with found.bench(chosen.number) as bench:
         reply = bench.predict(data, input_, limit)
+    _say_which(data, reply, "predicted")
     rows = report.prediction_documents(reply["outputs"])
     if output in (OutputFormat.TABLE, OutputFormat.CSV):
         emit(rows, output, lambda: tables.rows(rows))
     else:
         head = {"sweep": found.id, "name": found.name, "trial": chosen.number}
         emit({**head, "rows": reply["rows"], "outputs": reply["outputs"]}, output, lambda: tables.rows(rows))
+
+
+def _say_which(asked: Part | None, reply: dict[str, Any], done: str) -> None:
+    if asked is None and reply.get("data") == Part.VALIDATION:
+        say(f"the job has no test data: {done} on its validation data, by which trials were compared")
 
 
 def _one_trial(trial: int | None, option: int | None) -> int | None:

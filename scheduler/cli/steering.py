@@ -93,7 +93,7 @@ def add(
 
     found = client.sweep(sweep)
     done = found.add(dict(map(read_pair, values)))
-    emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.sentence(done))
+    emit({"sweep": found.id, "name": found.name, "done": done}, output, lambda: tables.literal(done))
 
 
 def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat) -> None:
@@ -104,7 +104,7 @@ def _print_done(sweep: Sweep, trial: int | None, done: str, output: OutputFormat
         "state": str(sweep.record.state if trial is None else sweep.trial(trial).state),
         "done": done,
     }
-    emit(document, output, lambda: tables.sentence(done))
+    emit(document, output, lambda: tables.literal(done))
     waiting = sweep.status().waiting
     if waiting and sweep.record.state is SweepState.RUNNING:
         say(f"waiting: {waiting}")

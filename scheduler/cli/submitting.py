@@ -160,7 +160,7 @@ def init(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB]",
+            metavar="JOB",
             help="A gallery entry; if omitted, the entries are listed.",
             autocompletion=completion.gallery,
             show_default=False,
@@ -169,7 +169,7 @@ def init(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]", help="The destination; by default a folder of that name.", show_default=False
+            metavar="DIR", help="The destination; by default a folder of that name.", show_default=False
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
@@ -191,7 +191,7 @@ def init(
             (target / file).unlink(missing_ok=True)
     written = [str(path) for path in copy_entry(job, target)]
     document = {"job": job, "folder": str(target), "files": written}
-    emit(document, output, lambda: tables.sentence(f"wrote {', '.join(written)}"))
+    emit(document, output, lambda: tables.literal(f"wrote {', '.join(written)}"))
     there = "" if target.resolve() == Path.cwd() else f"cd {target} && "
     say(f"Next: {there}kerasweep run sweep.yaml")
 

@@ -28,7 +28,7 @@ class Requests:
         return self._ask("pause", trial)
 
     def resume(self, trial: int | None = None) -> str:
-        """Resume whatever was paused; return what was done."""
+        """Resume the sweep, or a trial; trials paused on their own stay so; return what was done."""
         return self._ask("resume", trial)
 
     def cancel(self, trial: int | None = None) -> str:
@@ -59,9 +59,24 @@ class Requests:
         """Allow the sweep up to `max_trials` trials; return what was done."""
         return self._ask("extend", max_trials)
 
-    def add(self, point: Mapping[str, Any]) -> str:
-        """Queue a point, a value for every parameter, in addition to the method's; return what was done."""
-        return self._ask("add", point)
+    def add(self, point: Mapping[str, Any] | None = None, **values: Any) -> str:
+        """Queue a point in addition to the method's; return what was done.
+
+        Args:
+            point: a value for every parameter, by name.
+            values: the same as keyword arguments, for names without a dot: `add(units=20)`.
+
+        Raises:
+            InputError: it is not a point of the space, or was already tried.
+        """
+        if not isinstance(point, Mapping | None):
+            raise InputError(
+                f"a point is a dict of values by parameter, got {point!r}; such as {{'units': 20}}"
+            )
+        twice = sorted(values.keys() & (point or {}).keys())
+        if twice:
+            raise InputError(f"each parameter is given once, got {twice[0]!r} in the point and as a keyword")
+        return self._ask("add", {**(point or {}), **values})
 
     def _read(self) -> SweepRecord:
         self.record = self.client.records.sweep(self.record.id)

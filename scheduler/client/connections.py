@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
+#: A status asks Redis this seldom, and for this long: a live view reads it twice a second.
+_ASKED_EVERY_S, _ANSWER_S = 10.0, 2.0
 
 
 class Connections:
@@ -38,6 +41,7 @@ class Connections:
 
     def __init__(self, settings: Settings | None = None, **flags: str | float | None) -> None:
         self.settings = from_env(None if settings is None else to_env(settings), **flags)
+        self._asked: tuple[float, str | None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +163,26 @@ class Connections:
         from kerasweep.jobs.queue.broker import HintQueue
 
         HintQueue(url, self.settings.reach_s).ping()
+
+    def broker_outage(self) -> str | None:
+        """Return why a configured Redis is out of reach, None if it responds; asked at most every 10 s."""
+        if self.settings.embedded_broker:
+            return None
+        if self._asked is None or time.monotonic() - self._asked[0] > _ASKED_EVERY_S:
+            self._asked = (time.monotonic(), self._ask_broker())
+        return self._asked[1]
+
+    def _ask_broker(self) -> str | None:
+        from kerasweep.jobs.queue.broker import HintQueue
+
+        asked = HintQueue(self.settings.broker_url, min(self.settings.reach_s, _ANSWER_S))
+        try:
+            asked.ping()
+        except OutOfReach as exc:
+            return f"{str(exc).splitlines()[0]}; start it, or set KERASWEEP_BROKER_URL to one that runs"
+        finally:
+            asked.close()
+        return None
 
     def hint(self, sweep: str) -> None:
         """Make the sweep's next decisions and announce its queued trials, if Redis responds."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.errors import DestinationError, KerasweepError, OutOfReach
+from kerasweep.jobs.errors import DestinationError, NoResult, OutOfReach
 from kerasweep.jobs.trial import COUNTED
 from kerasweep.scheduler.client import report
 
@@ -62,12 +62,11 @@ def fetch(
 
     Raises:
         DestinationError: the folder holds something else, or is not a folder.
-        KerasweepError: the trial has no model.
+        NoResult: the trial has no model.
         Damaged: the model does not match its recorded digest; nothing was written.
         OutOfReach: the artifacts do not respond, or the folder cannot be written.
     """
-    if model is None:
-        raise no_model(sweep, trial)
+    model = expect_model(sweep, trial, model)
     prepare(folder, sweep.id, trial.number, force=force)
     target = folder / model_file(model)
     try:
@@ -103,7 +102,7 @@ def prepare(folder: Path, sweep: str, trial: int, *, force: bool) -> None:
         shown = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
         raise DestinationError(
             f"the destination must be empty or hold this same trial, and {folder} holds {shown}\n"
-            "Name another folder, or write into this one with --force"
+            "Name another folder, or write into this one with force=True (--force)"
         )
 
 
@@ -123,8 +122,14 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def no_model(sweep: SweepRecord, trial: TrialRecord) -> KerasweepError:
-    """Return the error that says why a trial has no model."""
+def expect_model(sweep: SweepRecord, trial: TrialRecord, model: ArtifactRef | None) -> ArtifactRef:
+    """Return a trial's recorded model.
+
+    Raises:
+        NoResult: it has none; the message says why.
+    """
+    if model is not None:
+        return model
     if trial.state not in COUNTED:
         why = f"it failed: {trial.failure.message}" if trial.failure else f"it is {trial.state}"
     else:
@@ -133,7 +138,7 @@ def no_model(sweep: SweepRecord, trial: TrialRecord) -> KerasweepError:
             f"only the models of the best {kept} trials are kept\n"
             "To keep more, submit it again with a larger checkpoints: {keep_top: …}"
         )
-    return KerasweepError(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
+    raise NoResult(f"trial {trial.number} of sweep {sweep.name} has no model: {why}")
 
 
 def _fetched(result: Path) -> tuple[str, int] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.scheduler.client.fetching import model_file, no_model
+from kerasweep.scheduler.client.fetching import expect_model, model_file
 from kerasweep.scheduler.local import children
 
 if TYPE_CHECKING:
@@ -42,13 +42,15 @@ class Bench:
         """Return the model's layers with their shapes and parameter counts."""
         return children.ask(_LOOK, ["layers", *self._words])
 
-    def evaluate(self, data: str) -> dict[str, float]:
-        """Return the model's loss and metrics on one part of the data: train, validation or test."""
-        reply = children.ask(_LOOK, ["evaluate", *self._words, *self._data(data)])
-        metrics: dict[str, float] = reply["metrics"]
-        return metrics
+    def evaluate(self, data: str | None) -> dict[str, Any]:
+        """Return the model's loss and metrics on one part of the data, and which: `{"data", "metrics"}`.
 
-    def predict(self, data: str, inputs: Path | None, limit: int | None) -> dict[str, Any]:
+        Args:
+            data: train, validation or test; None for test, or validation if the job has no test data.
+        """
+        return children.ask(_LOOK, ["evaluate", *self._words, *self._data(data)])
+
+    def predict(self, data: str | None, inputs: Path | None, limit: int | None) -> dict[str, Any]:
         """Return the model's outputs for a file of inputs, or for one part of the job's data."""
         words = [f"--input={inputs}"] if inputs else self._data(data)
         words += [f"--limit={limit}"] if limit is not None else []
@@ -72,8 +74,9 @@ class Bench:
     def _words(self) -> list[str]:
         return [f"--model={self.model}", f"--job={self.job}", f"--recipe={json.dumps(self.recipe)}"]
 
-    def _data(self, part: str) -> list[str]:
-        return [f"--data={part}", f"--arguments={json.dumps(self.arguments)}"]
+    def _data(self, part: str | None) -> list[str]:
+        chosen = [] if part is None else [f"--data={part}"]
+        return [*chosen, f"--arguments={json.dumps(self.arguments)}"]
 
 
 @contextmanager
@@ -83,15 +86,15 @@ def lay_out(
     """Yield a bench in a temporary folder.
 
     Raises:
-        KerasweepError: TensorFlow is not installed, or the trial has no model.
+        NoResult: the trial has no model.
+        InputError: TensorFlow is not installed.
         Damaged: the model or the job's bundle does not match its recorded digest.
     """
     from kerasweep.jobs.code.bundle import unpack
     from kerasweep.jobs.code.program import read_program
 
+    model = expect_model(sweep, trial, model)
     children.expect_keras("inspecting a model")
-    if model is None:
-        raise no_model(sweep, trial)
     with tempfile.TemporaryDirectory(prefix="kerasweep-") as name:
         folder = Path(name)
         file = folder / model_file(model)

@@ -282,6 +282,8 @@ def waiting_reason(
         return NO_SCHEDULER
     if not workers:
         return STARTING if kept else NO_WORKER
+    if counts.get(TrialState.PAUSED) and done_count(counts) + counts[TrialState.PAUSED] >= sweep.max_trials:
+        return f"all trials that are left are paused; `kerasweep resume {named()}` resumes them"
     if counts.get(TrialState.RUNNING) or not counts.get(TrialState.QUEUED):
         return None
     return _wrong_workers(sweep, workers)

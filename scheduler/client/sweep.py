@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasweep.jobs.errors import Halted, InputError, KerasweepError
+from kerasweep.jobs.errors import Halted, InputError, NoResult
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.jobs.variants import Variant, ranked_variants, variants_of
 from kerasweep.scheduler.client import notebook, report, troubles, wording
@@ -203,7 +203,7 @@ class Sweep(Requests):
             seeds: how many seeds each is trained under, the same for all.
 
         Raises:
-            KerasweepError: no trial has a value yet.
+            NoResult: no trial has a value yet.
         """
         from kerasweep.scheduler.evidence import certifying
 
@@ -230,7 +230,7 @@ class Sweep(Requests):
         Raises:
             NotFound: the sweep has no such trial.
             Halted: the sweep failed, so there is no best trial.
-            KerasweepError: no trial has a value yet.
+            NoResult: no trial has a value yet.
         """
         chosen = self.chosen(trial)
         model = self.model_of(chosen)
@@ -248,7 +248,7 @@ class Sweep(Requests):
             return best
         if self.refresh().record.state is SweepState.FAILED:
             raise Halted(f"sweep {self.name} failed, so it has no best trial: {self.record.message}")
-        raise KerasweepError(
+        raise NoResult(
             f"a sweep has a best trial once one has ended with a value, and {self.name} has none yet\n"
             f"`kerasweep status {self.handle}` shows its state"
         )
@@ -287,7 +287,7 @@ class Sweep(Requests):
         tolerance: float | None = None,
         force: bool = False,
     ) -> ExportReport:
-        """Write a trial's model in another format, with `export.json` and `result.json`.
+        """Write a trial's model in another format, with `result.json`; return what `export.json` says of it.
 
         Args:
             destination: the folder, created if missing.
@@ -296,9 +296,6 @@ class Sweep(Requests):
             outputs: keep only these outputs of the model, separated by commas.
             tolerance: how far the export may deviate from the Keras model; by default the format's own.
             force: write even if the folder holds something else.
-
-        Returns:
-            The content of `export.json`: the files, and the largest deviation from the Keras model.
 
         Raises:
             InputError: the model cannot be exported like this, or deviates by more than the tolerance.
@@ -331,13 +328,17 @@ class Sweep(Requests):
         into it.
 
         Raises:
+            NoResult: no trial has a value yet, or the trial has no model.
             InputError: Keras is not installed, or the job does not build the model.
             Damaged: the model does not match its recorded digest.
         """
+        from kerasweep.scheduler.client.fetching import expect_model
+
+        chosen = self.chosen(trial)
+        expect_model(self.record, chosen, self.model_of(chosen))  # before Keras and TensorFlow are loaded
         keras = _import("keras", "kerasweep[worker]", "loading a model")
-        chosen = self.chosen(trial).number
         with tempfile.TemporaryDirectory(prefix="kerasweep-") as folder:
-            model = self.fetch(folder, trial=chosen)
+            model = self.fetch(folder, trial=chosen.number)
             if model.suffix == ".keras":
                 try:
                     # A Lambda is the job's own code, which this sweep has already run.
@@ -345,7 +346,7 @@ class Sweep(Requests):
                 except (TypeError, ValueError, NotImplementedError, AttributeError, ImportError):
                     if options:  # the options are for that file only
                         raise
-            with self.bench(chosen) as bench:
+            with self.bench(chosen.number) as bench:
                 return bench.rebuild()
 
     def kept_as(self, trial: int | None = None) -> str | None:

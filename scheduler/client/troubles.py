@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kerasweep.jobs.trial import FailureClass, TrialState
+from kerasweep.jobs.trial import FailureClass, SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
 
 if TYPE_CHECKING:
@@ -46,13 +46,23 @@ def holding_up(
     kept = kept or bool(client.runs())
     alive = client.workers(), client.schedulers()
     embedded = client.settings.embedded_broker
-    reason = report.waiting_reason(sweep, counts, *alive, handle=handle, embedded=embedded, kept=kept)
+    busy = bool(alive[0] and counts.get(TrialState.RUNNING))
+    reason = (None if busy else _outage(client, sweep, counts)) or report.waiting_reason(
+        sweep, counts, *alive, handle=handle, embedded=embedded, kept=kept
+    )
     setbacks, names = client.records.setbacks(sweep.id), {one.id for one in alive[0]}
     reason = reason or waiting_for(setbacks, time.time())
     aside = [one for one in client.records.quarantines() if one.worker in names]
     awaited, held_up = awaited_in(client.records, sweep, counts, handle)
     told = troubles_of(setbacks, aside, sweep.spec.retries)
     return (*told_of(held_up, reason, told, counts), awaited)
+
+
+def _outage(client: Connections, sweep: SweepRecord, counts: Mapping[TrialState, int]) -> str | None:
+    """Return why Redis is out of reach, if it is and the sweep has trials to train."""
+    if sweep.state is not SweepState.RUNNING or report.done_count(counts) >= sweep.max_trials:
+        return None
+    return client.broker_outage()
 
 
 def troubles_of(

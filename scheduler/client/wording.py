@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 NOTHING = "–"
 _FULL, _EMPTY = "━", "─"
 _LONGEST_VALUE = 40
+_NAMED = 5
 
 
 def short_names(params: Iterable[str]) -> dict[str, str]:
@@ -118,6 +119,19 @@ def bar(share: float, width: int) -> str:
 def count(number: int, noun: str) -> str:
     """Return "1 trial", "2 trials"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def numbered(noun: str, numbers: Sequence[int]) -> str:
+    """Return "trial 3", or "8 trials (0, 1, 2, 3, 4, and 3 more)"."""
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    return f"{count(len(numbers), noun)} ({some(numbers)})"
+
+
+def some(numbers: Sequence[int]) -> str:
+    """Return the first few numbers: "0, 1, 2, 3, 4, and 3 more"."""
+    more = f", and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return ", ".join(map(str, numbers[:_NAMED])) + more
 
 
 def size(given: int) -> str:

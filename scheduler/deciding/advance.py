@@ -17,6 +17,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import is_not
 
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.models import NewTrial
@@ -80,7 +82,7 @@ def _differing(
     then: Sequence[Observation], now: Sequence[Observation]
 ) -> Iterator[tuple[Observation, Observation]]:
     """Yield the pairs that are not one object: few, since what ended is remembered."""
-    return ((one, other) for one, other in zip(then, now, strict=True) if one is not other)
+    return compress(zip(then, now, strict=True), map(is_not, then, now))
 
 
 @dataclass(frozen=True)

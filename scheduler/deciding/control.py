@@ -29,18 +29,23 @@ def pause(records: Records, sweep: str, trial: int | None = None, reason: str = 
         if trial is not None:
             _expect_open(decision, trial, "paused")
             moved = decision.move_or_ask(TrialState.PAUSED, Answer.PAUSE, trial, reason)
-            return f"trial {trial} {'is paused' if moved else 'pauses at its next step'}"
+            still = moved or decision.trial_state(trial) is TrialState.PAUSED
+            return f"trial {trial} {'is paused' if still else 'pauses at its next step'}"
         _expect_state(decision, "paused", SweepState.RUNNING, SweepState.PAUSED)
         decision.set_state(SweepState.PAUSED, reason)
         return f"sweep {decision.sweep.name} is paused; running trials stop at their next step"
 
 
 def resume(records: Records, sweep: str, trial: int | None = None) -> str:
-    """Resume whatever was paused; return what was done.
+    """Resume a sweep or a trial; return what was done.
+
+    In a sweep that was paused as a whole, trials that were paused on their own stay paused; in one that runs,
+    they are resumed.
 
     Raises:
         InputError: nothing is paused.
     """
+    still = ""
     with records.deciding(sweep) as decision:
         if trial is not None and not _resume_trial(decision, trial):
             raise InputError(
@@ -48,13 +53,12 @@ def resume(records: Records, sweep: str, trial: int | None = None) -> str:
             )
         if trial is None:
             _expect_state(decision, "resumed", SweepState.RUNNING, SweepState.PAUSED)
-            decision.ask(None, reason=_BY_HAND)
-            decision.move(TrialState.QUEUED, _BY_HAND, among=_PAUSED)
-        if decision.sweep.state is SweepState.PAUSED and trial is None:
-            decision.set_state(SweepState.RUNNING, _BY_HAND)
+            still = _resume_sweep(decision)
         if spent := hours_spent(decision):
             return f"sweep {decision.sweep.name} ends with what it has, since {spent}"
-        return f"{'sweep ' + decision.sweep.name if trial is None else f'trial {trial}'} is resumed"
+        if trial is not None:
+            return f"trial {trial} is resumed"
+        return f"sweep {decision.sweep.name} is resumed{still}"
 
 
 def cancel(records: Records, sweep: str, trial: int | None = None) -> str:
@@ -129,7 +133,7 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         name, now = decision.sweep.name, decision.sweep.max_trials
         expect_search(decision)
         if max_trials <= now:
-            raise InputError(f"--max-trials must be above {now}, which sweep {name} has, got {max_trials}")
+            raise InputError(f"max_trials must be above {now}, which sweep {name} has, got {max_trials}")
         if spent := patience_spent(decision):
             raise InputError(
                 f"sweep {name} would start no further trial: {spent}\n"
@@ -139,11 +143,11 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
         if points is not None and max_trials > points * times:
             what = "points" if times == 1 else f"points times {times} repeats"
             raise InputError(
-                f"--max-trials must be at most {points * times}, the {what} of sweep {name}, got {max_trials}"
+                f"max_trials must be at most {points * times}, the {what} of sweep {name}, got {max_trials}"
             )
         if max_trials % times:
             raise InputError(
-                f"--max-trials must be a multiple of {times}, the repeats of each variant of sweep {name}, "
+                f"max_trials must be a multiple of {times}, the repeats of each variant of sweep {name}, "
                 f"got {max_trials}; write {max_trials - max_trials % times + times}"
             )
         decision.set_max_trials(max_trials)
@@ -183,6 +187,29 @@ def _take_code(decision: Decision, code: FreshCode) -> None:
     dropped = f"; {fresh} checkpoints of the code before it are dropped" if fresh else ""
     what = f"{code.entry} of bundle {code.bundle.sha256[:12]}"
     decision.note("code changed", f"trials that begin from here on run {what}{dropped}, {_BY_HAND}")
+
+
+def _resume_sweep(decision: Decision) -> str:
+    """Resume a sweep that is paused, or else its trials that are; return what stays paused, in words."""
+    if decision.sweep.state is not SweepState.PAUSED:
+        decision.ask(None, reason=_BY_HAND)
+        decision.move(TrialState.QUEUED, _BY_HAND, among=_PAUSED)
+        return ""
+    decision.move(TrialState.QUEUED, _BY_HAND, among=_PAUSED, alone=False)
+    decision.set_state(SweepState.RUNNING, _BY_HAND)
+    held = decision.paused_alone()
+    if not held:
+        return ""
+    name = decision.sweep.name
+    if len(held) == 1:
+        return (
+            f"; trial {held[0]}, which was paused on its own, stays paused: "
+            f"`kerasweep resume {name} {held[0]}` resumes it"
+        )
+    return (
+        f"; {len(held)} trials that were paused on their own stay paused: "
+        f"`kerasweep resume {name}` again resumes them"
+    )
 
 
 def _resume_trial(decision: Decision, trial: int) -> bool:

@@ -40,14 +40,15 @@ def pack_again(artifacts: Artifacts, sweep: SweepRecord) -> FreshCode:
     job = _job_of(sweep)
     if job is None:
         raise InputError(
-            f"--code takes the job from where it was submitted, and '{sweep.source.get('job')}' is not here\n"
+            "code=True (--code) takes the job from where it was submitted, and "
+            f"'{sweep.source.get('job')}' is not here\n"
             "Run it on that machine, or submit the sweep again"
         )
     packed = pack_job(sweep.spec, job)
     if packed.sha256 == sweep.bundle.sha256:
         raise InputError(
-            f"--code takes a job that has changed, and '{job}' is as it was submitted\n"
-            "Leave --code out to try again with the same code"
+            f"code=True (--code) takes a job that has changed, and '{job}' is as it was submitted\n"
+            "Leave it out to try again with the same code"
         )
     key = f"bundles/{packed.sha256}.zip"
     sha256, size = artifacts.put(key, packed.data)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.code.bundle import Bundle, bundle
-from kerasweep.jobs.code.program import check, read_program
+from kerasweep.jobs.code.program import check_job
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
@@ -110,7 +110,7 @@ def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]
     Raises:
         InputError: it does not match, or a file cannot be bundled.
     """
-    check(spec, read_program(job), lines)
+    check_job(spec, job, lines)
     packed = bundle(job, spec.files)
     for note in packed.notes:
         log.warning("%s", note)

@@ -69,7 +69,8 @@ def take(records: Records, name: str, spec: SweepSpec) -> tuple[list[EarlierResu
     if spec.method.name not in _LEARN:
         raise InputError(
             f"a sweep is warmed by another only if its method learns from results, got method "
-            f"'{spec.method.name}'\nWrite `method: auto` in the sweep file, or leave out --warm-from"
+            f"'{spec.method.name}'\n"
+            "Write `method: auto` in the sweep file, or leave out warm_from (--warm-from)"
         )
     sweep = records.find_sweep(name)
     taking = _Taking(spec, sweep)
@@ -79,7 +80,7 @@ def take(records: Records, name: str, spec: SweepSpec) -> tuple[list[EarlierResu
         raise InputError(
             f"method '{spec.method.name}' needs at least {needed} results of an earlier sweep to learn from, "
             f"and {sweep.name} ({sweep.id}) has {len(found)}{_because(taking.left_out)}\n"
-            "Leave out --warm-from, or name another sweep"
+            "Leave out warm_from (--warm-from), or name another sweep"
         )
     kept = _newest_and_best(found, maximize=spec.metric.goal == "maximize")
     if len(kept) < len(found):

@@ -137,11 +137,11 @@ def expect_numbers(sweep: SweepRecord, top: int, count: int) -> None:
             f"only a sweep that searches is certified; {sweep.name} certifies {sweep.certifies['name']}\n"
             f"`kerasweep certify {sweep.name}` shows what it says"
         )
-    for name, given in (("--top", top), ("--seeds", count)):
+    for name, given in (("top", top), ("seeds", count)):
         if given < 1:
-            raise InputError(f"{name} must be at least 1, got {given}; such as --top 3 --seeds 10")
+            raise InputError(f"{name} must be at least 1, got {given}; such as top 3, seeds 10")
     if top * count > LIMIT_TRIALS:
         raise InputError(
-            f"--top times --seeds must be at most {LIMIT_TRIALS:,} trials, got {top} times {count}\n"
+            f"top times seeds must be at most {LIMIT_TRIALS:,} trials, got {top} times {count}\n"
             "Lower one of them"
         )

@@ -13,6 +13,8 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BRAILLE = 0x2800
 _BLANK = chr(_BRAILLE)
 _VALIDATION = "val_"
+#: From this ratio of the largest to the smallest value, curves are plotted on a logarithmic axis.
+_DECADES = 20.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ def spread(curves: Sequence[Curve]) -> tuple[float, float]:
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = abs(low) / 10 or 0.5
     return (low, high) if low < high else (low - room, high + room)
+
+
+def span_decades(curves: Sequence[Curve]) -> bool:
+    """Tell whether curves need a logarithmic axis: else all but the first epochs would be one flat line."""
+    low, high = spread(curves)
+    return low > 0 and high / low >= _DECADES
 
 
 def curves_of(epochs: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Curve]:

@@ -14,7 +14,7 @@ from kerasweep.scheduler.show.scales import AxisScale
 from kerasweep.scheduler.show.scene import BLUE, GREEN, INK, RED, Scene, across, drawn, in_lines
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+    from kerasweep.jobs.store.models import TrialRecord
 
 #: Completed trials are filled circles, stopped ones open squares.
 _MARKS: Mapping[TrialState, Mapping[str, Any]] = {
@@ -25,18 +25,19 @@ _COLUMNS, _ROW, _HEIGHT = 4, 260, 420
 #: The least room for an axis of parallel coordinates, and for a character of its labels, in pixels; where it
 #: is not there, the view scrolls.
 _AXIS, _CHAR = 110, 7
+#: Up to this range of integers, each is marked: plotly would mark halves too.
+_FEW_WHOLE = 6
 
 
 class Interactive:
     """Draws the views of one sweep.
 
     Args:
-        sweep: the sweep.
-        trials: its trials, by number.
+        scene: what they show, its texts escaped.
     """
 
-    def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        self._scene = Scene(sweep, trials, escape)
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
 
     def draw(self, view: str) -> Any:
         """Return a view as a figure."""
@@ -173,6 +174,8 @@ def _ticks(scale: AxisScale) -> dict[str, Any]:
     found: dict[str, Any] = {"type": "log" if scale.log else "linear"}
     if len(scale.ticks()) == len(scale.choices):
         found |= {"tickvals": list(scale.choices), "ticktext": [text for _, text in scale.ticks()]}
+    elif scale.whole and scale.high - scale.low <= _FEW_WHOLE:
+        found |= {"dtick": 1}
     return found | ({"dtick": 1} if scale.log and not scale.choices else {})
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from kerasweep.jobs.errors import OutOfReach
-from kerasweep.jobs.trial import COUNTED, FINAL, SweepState
+from kerasweep.jobs.trial import COUNTED, FINAL, SweepState, TrialState
 from kerasweep.scheduler.client import report, wording
-from kerasweep.scheduler.client.objects import Trial
+from kerasweep.scheduler.client.objects import Status, Trial
 from kerasweep.scheduler.show.screen import draw, take
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _POLL_S, _LOOK_S = 0.5, 0.1
 _OUTAGE_S = 60.0
+#: After so long without a line, plain lines say what is going on: soon after the start, then seldom.
+_SILENT_S, _AT_FIRST_S = 60.0, 10.0
 _HEADER_LINES, _FOOTER_LINES, _FEWEST_ROWS = 6, 2, 4
 
 
@@ -150,6 +152,8 @@ class Lines:
         self._waiting = report.STARTING if kept else None
         # A user who resumes a sweep knows what it has already done.
         self._told = len(self._ended.take(last=True)) if kept else 0
+        self._reasons: dict[str, int] = {}
+        self._due = time.monotonic() + _AT_FIRST_S
         metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
         before = f", {self._told} of them ended before" if self._told else ""
         write(f"{sweep.name} ({sweep.id}): up to {trials}{before}, {metric.goal} {metric.name}")
@@ -157,15 +161,43 @@ class Lines:
     def update(self) -> SweepState:
         """Write a line for each newly finished trial, and the reason if nothing happens."""
         state = self._sweep.state  # read before the trials: a sweep ends after its last one
-        for trial in self._ended.take(last=state.final):
-            self._told += 1
-            head = f"[{self._told}/{self._sweep.record.max_trials}]"
-            self._write(f"{head} {ended_line(trial, self._sweep.spec.metric.name)}")
-        waiting = None if state.final else self._sweep.status(kept=self._kept).waiting
-        if waiting and waiting != self._waiting:
-            self._write(f"waiting: {waiting}")
-        self._waiting = waiting or self._waiting
+        new = self.tell_ended(last=state.final)
+        status = self._sweep.status(kept=self._kept)
+        told = status.waiting if status.waiting != self._waiting else None
+        if told:
+            self._write(told if state.final else f"waiting: {told}")
+        elif not new and not state.final and time.monotonic() > self._due:
+            self._write(told := _going_on(status))
+        if told or new:
+            self._due = time.monotonic() + _SILENT_S
+        self._waiting = status.waiting or self._waiting
         return state
+
+    def tell_ended(self, *, last: bool) -> bool:
+        """Write a line for each newly finished trial, and return whether there are any.
+
+        Args:
+            last: whether to write all, however long reading them takes.
+        """
+        new = self._ended.take(last=last)
+        unbegun = [one for one in new if one.state is TrialState.CANCELLED and one.started_at is None]
+        for trial in new:
+            if trial not in unbegun:
+                self._tell(1, ended_line(trial, self._sweep.spec.metric.name, self._same(trial)))
+        if unbegun:
+            self._tell(len(unbegun), cancelled_line([one.number for one in unbegun]))
+        return bool(new)
+
+    def _tell(self, trials: int, text: str) -> None:
+        self._told += trials
+        self._write(f"[{self._told}/{self._sweep.record.max_trials}] {text}")
+
+    def _same(self, trial: TrialRecord) -> int | None:
+        """Return the first trial that failed with the same message, if that is another one."""
+        if trial.failure is None:
+            return None
+        first = self._reasons.setdefault(trial.failure.message, trial.number)
+        return None if first == trial.number else first
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
@@ -193,14 +225,36 @@ class Documents:
         """Do nothing: there is nothing to close."""
 
 
-def ended_line(trial: TrialRecord, metric: str) -> str:
-    """Describe a finished trial in one line."""
+def _going_on(status: Status) -> str:
+    """Describe a sweep of which no trial has ended for a while."""
+    counts = {state: count for state, count in status.trials.items() if count}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    when = "lately" if status.ended else "yet"
+    return f"{status.waiting or f'no trial has ended {when}'}: {told}"
+
+
+def cancelled_line(numbers: Sequence[int]) -> str:
+    """Describe trials that were cancelled before they began, in one line."""
+    return (
+        f"{wording.numbered('trial', numbers)} cancelled before {'it' if len(numbers) == 1 else 'they'} began"
+    )
+
+
+def ended_line(trial: TrialRecord, metric: str, same: int | None = None) -> str:
+    """Describe a finished trial in one line.
+
+    Args:
+        trial: the trial.
+        metric: the sweep's metric.
+        same: another trial whose line has told the same reason, if any.
+    """
     head = f"trial {trial.number} {trial.state}"
     if trial.state in COUNTED:
         result = f"{metric} {wording.metric(trial.value)} at epoch {trial.best_epoch} of {trial.epochs}"
+    elif same is not None:
+        result = f"as trial {same} did"
     else:
         result = f"{trial.failure.cls}: {trial.failure.message}" if trial.failure else ""
     took_s = trial.finished_at - trial.started_at if trial.finished_at and trial.started_at else None
-    return "  ".join(
-        part for part in (head, result, wording.params(trial.params), wording.duration(took_s)) if part
-    )
+    took = "" if took_s is None else wording.duration(took_s)
+    return "  ".join(part for part in (head, result, wording.params(trial.params), took) if part)

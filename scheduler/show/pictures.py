@@ -26,7 +26,7 @@ from kerasweep.scheduler.show.scene import (
 )
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+    from kerasweep.jobs.store.models import TrialRecord
 
 THEME: Mapping[str, Any] = {
     "axes.axisbelow": True,
@@ -51,18 +51,19 @@ THEME: Mapping[str, Any] = {
 _WIDTH, _HEIGHT, _ROW, _COLUMN = 9.0, 5.0, 2.9, 2.0
 #: Ticks of an axis, the ratio from which only powers of ten are marked, and a slice's room for labels.
 _MOST_TICKS, _WIDE, _LINE_ROOM = 8, 60.0, 44
+#: The room around each slice, in inches.
+_GAP = 0.1
 
 
 class Pictures:
     """Draws the views of one sweep.
 
     Args:
-        sweep: the sweep.
-        trials: its trials, by number.
+        scene: what they show, its texts printable.
     """
 
-    def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord]) -> None:
-        self._scene = scene = Scene(sweep, trials, printable)
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         # Views that are joined into one picture are equally wide.
         self._width = max(_WIDTH, _COLUMN * (len(scene.names) + 1), _ROW * min(4, len(scene.names)))
 
@@ -103,6 +104,7 @@ class Pictures:
         rows = max(1, math.ceil(len(names) / columns))
         size = (self._width, 1.2 + _ROW * rows)
         figure, axes = self._figure("slice", rows, columns, figsize=size, sharey=True)
+        figure.get_layout_engine().set(w_pad=_GAP)  # labels of neighbours stay apart
         for axis, (name, title) in zip(axes, names.items(), strict=False):
             scale = self._scene.scale(name)
             self._scatter(axis, partial(across, name=name, scale=scale))
@@ -158,7 +160,7 @@ class Pictures:
             best = one.number == scene.best.number
             style = {"color": GREEN, "linewidth": 3.0, "zorder": 4} if best else {"color": BLUE, "alpha": 0.6}
             axis.plot(heights, linestyle="--" if one.state is TrialState.STOPPED else "-", **style)
-        halo = importlib.import_module("matplotlib.patheffects").withStroke(linewidth=3, foreground="white")
+        halo = importlib.import_module("matplotlib.patheffects").withStroke(linewidth=5, foreground="white")
         for place, scale in enumerate(scales):
             axis.axvline(place, color=QUIET, linewidth=1, zorder=2)
             last = place == len(scales) - 1
@@ -198,6 +200,7 @@ def _set_axis(axis: Any, scale: AxisScale) -> None:
     if scale.labels:
         labels = [in_lines(printable(label)) for label in scale.labels]
         axis.set_ticks(range(len(labels)), labels)
+        axis.axes.set_xlim(-0.5, len(labels) - 0.5)
         longest = max(len(line) for label in labels for line in label.split("\n"))
         if longest * len(labels) > _LINE_ROOM:
             for label in axis.get_ticklabels():
@@ -207,6 +210,8 @@ def _set_axis(axis: Any, scale: AxisScale) -> None:
     plain_numbers(axis, log=scale.log)
     if len(scale.ticks()) == len(scale.choices):
         axis.set_major_locator(_ticker().FixedLocator(scale.choices))
+    elif scale.whole and not scale.log:
+        axis.get_major_locator().set_params(integer=True)
     for label in axis.get_ticklabels():
         label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")
 

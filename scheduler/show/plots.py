@@ -10,19 +10,19 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.errors import InputError, KerasweepError
 from kerasweep.jobs.printable import printable
 from kerasweep.jobs.variants import condensed
-from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up
+from kerasweep.scheduler.show.curves import Curve, curves_of, pair_up, span_decades
 from kerasweep.scheduler.show.interactive import Interactive
 from kerasweep.scheduler.show.pictures import THEME, Pictures, plain_numbers
 from kerasweep.scheduler.show.plotpage import escape, page_of, styled
 from kerasweep.scheduler.show.race import AXES, draw_race, race_of
-from kerasweep.scheduler.show.scene import BLUE, QUIET, RED
+from kerasweep.scheduler.show.scene import BLUE, QUIET, RED, Scene
 from kerasweep.scheduler.show.study import counts
 
 if TYPE_CHECKING:
@@ -33,16 +33,23 @@ if TYPE_CHECKING:
 VIEWS = ("history", "parallel", "slice", "importances")
 ENDINGS = (".png", ".svg", ".html")
 _FEWEST_TRIALS = 2
-_TITLE_CHARS = 95
+_TITLE_CHARS = 76
 _INCHES, _DPI = (9.0, 5.0), 120
 
 
-def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequence[str], target: Path) -> None:
+def plot_sweep(
+    sweep: SweepRecord,
+    trials: Sequence[TrialRecord],
+    rungs: Mapping[int, Mapping[int, float]],
+    views: Sequence[str],
+    target: Path,
+) -> None:
     """Draw views of a sweep into one file, one below the other.
 
     Args:
         sweep: the sweep.
         trials: its trials.
+        rungs: their values at the rungs of a stopping rule, by number and epoch.
         views: some of VIEWS.
         target: a .png, .svg or .html file.
 
@@ -60,11 +67,11 @@ def plot_sweep(sweep: SweepRecord, trials: Sequence[TrialRecord], views: Sequenc
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks parts of itself as experimental
         if ending == ".html":
-            drawn = Interactive(sweep, trials)
+            drawn = Interactive(Scene(sweep, trials, escape, rungs))
             _write(target, page_of(sweep.name, [drawn.draw(view) for view in views]).encode())
         else:
             with _theme():
-                pictures = Pictures(sweep, trials)
+                pictures = Pictures(Scene(sweep, trials, printable, rungs))
                 _write_pictures(target, [pictures.draw(view) for view in views])
 
 
@@ -175,8 +182,10 @@ def _matplotlib_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch
                 best_epoch, color="0.5", linestyle="--", linewidth=1, label=f"best epoch {best_epoch}"
             )
         axis.legend()
+        log = span_decades(curves)
+        axis.set_yscale("log" if log else "linear")
         axis.set_ylabel(curves[0].name)
-        plain_numbers(axis.yaxis)
+        plain_numbers(axis.yaxis, log=log)
     axes.flat[-1].set_xlabel("epoch")
     axes.flat[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(textwrap.fill(title, _TITLE_CHARS), x=0.01, ha="left", weight="bold", size=13)
@@ -192,6 +201,8 @@ def _plotly_curves(title: str, panels: Sequence[Sequence[Curve]], best_epoch: in
             figure.add_scatter(
                 x=epochs, y=values, name=escape(curve.name), mode="lines+markers", row=row, col=1
             )
+        if span_decades(curves):
+            figure.update_yaxes(type="log", dtick=1, row=row, col=1)
         if best_epoch is not None:
             figure.add_vline(best_epoch, line_dash="dash", line_color=QUIET, row=row, col=1)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.scheduler.client import wording
-from kerasweep.scheduler.show.tables import columns, sentence, state, varied
+from kerasweep.scheduler.show.tables import columns, literal, state, varied
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +26,7 @@ def variants(documents: Sequence[Mapping[str, Any]], metric: str) -> RenderableT
         ends = [wording.metric(found(known, default=None)) for found in (min, max)]
         figures = [wording.metric(one["value"]), wording.deviation(one["std"]), *ends]
         trials = f"{one['trials'][0]}–{one['trials'][-1]}"
-        table.add_row(str(one["variant"]), state(one["state"]), *map(sentence, [*values, *figures, trials]))
+        table.add_row(str(one["variant"]), state(one["state"]), *map(literal, [*values, *figures, trials]))
     return table
 
 
@@ -52,7 +52,7 @@ def certificate(document: Mapping[str, Any]) -> RenderableType:
             seeds,
             wording.share(one["probability"]),
         ]
-        table.add_row(str(one["trial"]), *map(sentence, [*values, *figures]))
+        table.add_row(str(one["trial"]), *map(literal, [*values, *figures]))
     style = {True: "green", False: "red", None: "yellow"}[document["stands"]]
     notes = [Text(f"note: {note}", "dim") for note in document["notes"]]
     return Group(table, Text(), Text(document["verdict"], style), *notes)
@@ -66,7 +66,7 @@ def comparison(shown: Comparison) -> RenderableType:
     titles = [f"{one.name} (better)" if n == shown.better else one.name for n, one in enumerate(shown.sides)]
     found = columns("", *titles)
     for row in shown.rows():
-        found.add_row(*map(sentence, row))
+        found.add_row(*map(literal, row))
     parts: list[RenderableType] = [found, Text()]
     if shown.note:
         parts += [Text(shown.note, "yellow"), Text()]
@@ -74,7 +74,7 @@ def comparison(shown: Comparison) -> RenderableType:
         return Group(*parts, Text("The sweep files and the code are the same."))
     files = columns("in the files", *(one.name for one in shown.sides))
     for one in shown.differences:
-        files.add_row(one.key, *map(sentence, one.texts()))
+        files.add_row(one.key, *map(literal, one.texts()))
     return Group(*parts, files)
 
 

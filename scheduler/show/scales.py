@@ -34,6 +34,7 @@ class AxisScale:
         log: whether it is logarithmic.
         labels: the values in order, if they are not all numbers.
         choices: the values in order, if they are few numbers to choose from.
+        whole: whether all values are integers.
     """
 
     low: float
@@ -41,6 +42,7 @@ class AxisScale:
     log: bool = False
     labels: tuple[str, ...] = ()
     choices: tuple[float, ...] = ()
+    whole: bool = False
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> AxisScale:
@@ -49,13 +51,13 @@ class AxisScale:
         if len(numbers) < len(values) or not numbers:
             labels = tuple(sorted({wording.brief(one) for one in values}))
             return cls(0.0, max(1.0, len(labels) - 1.0), labels=labels)
-        low, high = float(min(numbers)), float(max(numbers))
+        low, high, whole = float(min(numbers)), float(max(numbers)), all(type(one) is int for one in numbers)
         if low == high:
-            room = abs(low) / 10 or 0.5
-            return cls(low - room, high + room)
+            room = 1.0 if whole else abs(low) / 10 or 0.5
+            return cls(low - room, high + room, whole=whole)
         different = sorted(set(map(float, numbers)))
         choices = tuple(different) if _FEWEST_CHOICES <= len(different) <= _MOST_CHOICES else ()
-        return cls(low, high, log=low > 0 and high / low >= _LOG_RATIO, choices=choices)
+        return cls(low, high, low > 0 and high / low >= _LOG_RATIO, choices=choices, whole=whole)
 
     def at(self, value: Any) -> float:
         """Return the position of a value, from 0 to 1."""
@@ -83,6 +85,10 @@ class AxisScale:
         if places and min(b - a for a, b in pairwise(places)) >= _CLOSEST:
             return [(at, plain(one)) for at, one in zip(places, self.choices, strict=True)]
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        if self.whole:
+            # The middle of 1 and 2 is neither of them.
+            marks = sorted({self.low, float(math.floor(middle)), self.high})
+            return [(self.at(one), plain(one)) for one in marks]
         return [(self.at(one), plain(float(f"{one:.3g}"))) for one in (self.low, middle, self.high)]
 
 

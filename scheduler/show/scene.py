@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasweep.jobs.trial import TrialState
 from kerasweep.jobs.variants import condensed
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.show.scales import AxisScale
-from kerasweep.scheduler.show.study import counts, study_of
+from kerasweep.scheduler.show.study import Comparable, counts, shares_of
 
 if TYPE_CHECKING:
     from kerasweep.jobs.store.models import SweepRecord, TrialRecord
@@ -55,13 +54,21 @@ class Scene:
         sweep: the sweep.
         trials: its trials, by number.
         show: makes a text from the sweep file safe to draw.
+        rungs: the trials' values at the rungs of a stopping rule, by number and epoch.
     """
 
-    def __init__(self, sweep: SweepRecord, trials: Sequence[TrialRecord], show: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        sweep: SweepRecord,
+        trials: Sequence[TrialRecord],
+        show: Callable[[str], str],
+        rungs: Mapping[int, Mapping[int, float]],
+    ) -> None:
         self.what = "trial" if sweep.spec.times == 1 else "variant"
         self.each = [one for one in trials if counts(one)] if sweep.spec.times > 1 else []
         trials = condensed(sweep.spec, trials)
-        self._sweep, self._trials, self._show = sweep, trials, show
+        self._sweep, self._show = sweep, show
+        self._comparable = Comparable.of(trials, rungs)
         self.counted = [one for one in trials if counts(one)]
         self.failed = [one.number for one in trials if one.state is TrialState.FAILED]
         names = wording.short_names(sweep.spec.space().varied)
@@ -89,9 +96,15 @@ class Scene:
             "history": f"{self.metric} of each {self.what}",
             "parallel": f"parameters and {self.metric} ({self._goal})",
             "slice": f"{self.metric} by parameter ({self._goal})",
-            "importances": f"what explains {self.metric}, from {wording.count(len(self.counted), self.what)}",
+            "importances": f"what explains {self._compared()}",
         }[view]
         return f"{self._show(self._sweep.name)}: {told}"
+
+    def _compared(self) -> str:
+        found = self._comparable
+        by = "" if found.epoch is None else f" by epoch {found.epoch}"
+        what = f"completed {self.what}" if found.without and found.epoch is None else self.what
+        return f"{self.metric}{by}, from {wording.count(len(found.trials), what)}"
 
     def best_so_far(self) -> tuple[list[int], list[float]]:
         """Return the numbers of the trials, and the best value up to each."""
@@ -115,12 +128,7 @@ class Scene:
 
     def shares(self) -> dict[str, float]:
         """Return each parameter's share of what explains the value (PED-ANOVA), the largest first."""
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-        study = study_of(self._sweep, self._trials, self._show)
-        with suppress(ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
-            return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-        return {}
+        return shares_of(self._sweep, self._comparable.trials, self._show)
 
 
 def across(trial: TrialRecord, name: str, scale: AxisScale) -> float | None:

@@ -12,7 +12,7 @@ from kerasweep.scheduler.show import tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from kerasweep.jobs.store.models import TrialRecord
@@ -23,6 +23,7 @@ _WIDTH_FOR_NOW = 120
 # The share of the rows for running trials if there are finished ones too.
 _RUNNING_SHARE = 3 / 4
 _SHORTEST_TITLE = 7
+_NARROWEST_COLUMN, _FEWEST_COLUMNS_CHARS = 4, 40  # with the gap; of all that are no parameters
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,17 @@ class Layout:
         now: whether the latest value has a column.
         short: whether titles are cut to their values' width.
         together: whether the parameters share a column.
+        most: how many parameters have a column; all if None.
     """
 
     bars: bool = False
     now: bool = True
     short: bool = False
     together: bool = False
+    most: int | None = None
 
 
-#: The widest first; in the narrowest the parameters share a column.
+#: The widest first. In narrower ones the last parameters are left out; in the narrowest all share a column.
 _LAYOUTS = (Layout(bars=True), Layout(), Layout(short=True), Layout(short=True, now=False))
 
 
@@ -112,7 +115,7 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
     from rich.text import Text
 
     status = snapshot.status
-    parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(snapshot)]
+    parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(snapshot, width)]
     if snapshot.rows:
         parts += [Text(), _table(snapshot, width)]
     rest = ", ".join(f"{number} {name}" for name, number in snapshot.left_out.items() if number > 0)
@@ -159,22 +162,38 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
     return _line((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total} trials", *tail)
 
 
-def _best(snapshot: Snapshot) -> Text:
+def _best(snapshot: Snapshot, width: int) -> Text:
     status, best = snapshot.status, snapshot.status["best"]
     if best is None and _all_begin(snapshot):
         return _line(("first epochs take longer: loading data, compiling", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
-    value = (f"{status['metric']['name']} {tables.reached_by(best)}", "bold green")
-    place = f"  trial {best['trial']}, epoch {best['epoch']}  {wording.params(best['params'])}"
-    return _line(("best ", "dim"), value, (place, "dim"))
+    value = f"{status['metric']['name']} {tables.reached_by(best)}"
+    place = f"  trial {best['trial']}, epoch {best['epoch']}  "
+    names = [*(name for name in snapshot.varied if name in best["params"]), *best["params"]]
+    params = {name: best["params"][name] for name in names}
+    told = _whole(params, width - len("best " + value + place))
+    return _line(("best ", "dim"), (value, "bold green"), (place + told, "dim"))
+
+
+def _whole(params: Mapping[str, Any], width: int) -> str:
+    """Return the first parameters, as many as fit into a width without being cut, in characters."""
+    names = list(params)
+    for count in range(len(names), 0, -1):
+        rest = ", …" if count < len(names) else ""
+        told = wording.params({name: params[name] for name in names[:count]}) + rest
+        if len(told) <= width:
+            return told
+    return wording.params(params)
 
 
 def _table(snapshot: Snapshot, width: int) -> RenderableType:
-    """Return the rows in the widest layout that fits; the parameters' values are the last to be cut."""
+    """Return the rows in the widest layout that fits; values are left out before one is cut."""
     names = [name for name in snapshot.varied if any(name in row.trial.params for row in snapshot.rows)]
+    most = min(len(names) - 1, (width - _FEWEST_COLUMNS_CHARS) // _NARROWEST_COLUMN)
+    fewer = (Layout(short=True, now=False, most=count) for count in range(most, 0, -1))
     narrowest = Layout(together=True, now=width >= _WIDTH_FOR_NOW)
-    return tables.Fitting(*(_lay_out(snapshot, names, layout) for layout in (*_LAYOUTS, narrowest)))
+    return tables.Fitting(*(_lay_out(snapshot, names, one) for one in (*_LAYOUTS, *fewer, narrowest)))
 
 
 def _lay_out(snapshot: Snapshot, names: Sequence[str], layout: Layout) -> Table:
@@ -182,7 +201,9 @@ def _lay_out(snapshot: Snapshot, names: Sequence[str], layout: Layout) -> Table:
     metric = snapshot.status["metric"]["name"]
     figures = ["epoch", *([metric] if layout.now else []), "best", "at epoch"]
     table = tables.columns(">trial", "state")
-    for title in ["parameters"] if layout.together else wording.short_names(names).values():
+    titles = list(wording.short_names(names).values())
+    hidden = [] if layout.most is None else [f"+{len(names) - layout.most}"]
+    for title in ["parameters"] if layout.together else [*titles[: layout.most], *hidden]:
         table.add_column(_line(title), overflow="ellipsis")
     for title in figures:
         table.add_column(title, justify="right")
@@ -192,11 +213,23 @@ def _lay_out(snapshot: Snapshot, names: Sequence[str], layout: Layout) -> Table:
     for row in snapshot.rows:
         trial = row.trial
         head: list[RenderableType] = [str(trial.number), tables.state(row.phase or str(trial.state))]
-        cells = [*head, *_swept(trial.params, names, layout.together), *_figures(row, layout)]
+        swept = [*_swept(trial.params, names[: layout.most], layout.together), *("…" for _ in hidden)]
+        cells = [*head, *swept, *_figures(row, layout)]
         table.add_row(*cells, style="bold" if trial.number == winner else "")
-    for column in table.columns[2 : -len(figures)] if layout.short else ():
-        column.max_width = max(_SHORTEST_TITLE, *(len(str(cell)) for cell in column.cells))
+    if layout.short:
+        _shorten(table.columns[2 : -len(figures) - len(hidden)])
     return table
+
+
+def _shorten(columns: Sequence[Column]) -> None:
+    """Cut titles to the width of their column's values: at their end, unless they look alike then."""
+    for column in columns:
+        column.max_width = max(_SHORTEST_TITLE, *(len(str(cell)) for cell in column.cells))
+    titles = [str(column.header) for column in columns]
+    cut = [title[: (column.max_width or 0) - 1] for title, column in zip(titles, columns, strict=True)]
+    for title, begin, column in zip(titles, cut, columns, strict=True):
+        if cut.count(begin) > 1 and len(title) > (width := column.max_width or 0):
+            column.header = _line(f"…{title[1 - width :]}")
 
 
 def _swept(params: Mapping[str, Any], names: Sequence[str], together: bool) -> list[RenderableType]:
@@ -207,7 +240,7 @@ def _swept(params: Mapping[str, Any], names: Sequence[str], together: bool) -> l
 
 def _figures(row: Row, layout: Layout) -> list[RenderableType]:
     newest: list[str] = ["" if row.trial.state.final else wording.metric(row.now)] if layout.now else []
-    best_epoch = wording.NOTHING if row.best_epoch is None else str(row.best_epoch)
+    best_epoch = tables.or_nothing(row.best_epoch)
     return [_epochs(row, bars=layout.bars), *newest, wording.metric(row.best), best_epoch]
 
 

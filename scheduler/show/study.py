@@ -1,10 +1,12 @@
-"""A sweep's records as an in-memory Optuna study, for its visualisation."""
+"""A sweep's records as an in-memory Optuna study, for its visualisation, and which of its trials compare."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from kerasweep.jobs.sweepfile.dimension import Dimension, Range, identity
 from kerasweep.jobs.trial import COUNTED, TrialState
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-    from kerasweep.jobs.store.models import SweepRecord
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
+    from kerasweep.scheduler.client.objects import Trial
+
+#: With fewer trials than this, importances say little.
+ENOUGH = 20
+
+#: A trial of the records, or the client's.
+Told = TypeVar("Told", "TrialRecord", "Trial")
 
 
 class Ended(Protocol):
@@ -49,6 +58,24 @@ def study_of(sweep: SweepRecord, trials: Sequence[Ended], show: Callable[[str], 
     return study
 
 
+def shares_of(
+    sweep: SweepRecord, trials: Sequence[Ended], show: Callable[[str], str] = str
+) -> dict[str, float]:
+    """Return each parameter's share of what explains the value (PED-ANOVA), the largest first.
+
+    Args:
+        sweep: the sweep.
+        trials: those to compare; variants with their means, in a sweep with `repeats`.
+        show: makes a text from the sweep file safe to draw.
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    study = study_of(sweep, trials, show)
+    with suppress(ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {}
+
+
 class Axes:
     """The parameters of a sweep that vary, for Optuna.
 
@@ -79,6 +106,55 @@ class Axes:
 def counts(trial: Ended) -> bool:
     """Tell whether a trial has ended with a comparable value."""
     return trial.state in COUNTED and trial.value is not None and math.isfinite(trial.value)
+
+
+@dataclass(frozen=True)
+class Comparable(Generic[Told]):
+    """Trials whose values are of the same training length.
+
+    Args:
+        trials: each with its best value up to the epoch.
+        epoch: the epoch of a rung; None if the values are final.
+        without: how many others have a value, but were stopped earlier.
+    """
+
+    trials: Sequence[Told]
+    epoch: int | None
+    without: int
+
+    @classmethod
+    def of(cls, trials: Sequence[Told], rungs: Mapping[int, Mapping[int, float]]) -> Comparable[Told]:
+        """Compare trials at their ends or, if too many were stopped, at the highest rung that enough reached.
+
+        If no rung has enough, it is the one with the most.
+
+        Args:
+            trials: a sweep's trials, or some of them.
+            rungs: their best values up to each rung, by number and epoch.
+        """
+        counted: list[Told] = [one for one in trials if counts(one)]
+        best = cls((), None, 0)
+        heights: list[int] = sorted(
+            {rung for one in counted for rung in rungs.get(one.number, ())}, reverse=True
+        )
+        for rung in (None, *heights):
+            found = list(_at_rung(counted, rungs, rung))
+            if len(found) > len(best.trials):
+                best = cls(found, rung, len(counted) - len(found))
+            if len(found) >= ENOUGH:
+                break
+        return best
+
+
+def _at_rung(
+    trials: Sequence[Told], rungs: Mapping[int, Mapping[int, float]], rung: int | None
+) -> Iterator[Told]:
+    """Yield the trials that have a value at a rung, or a final one, with that value."""
+    for one in trials:
+        if one.state is TrialState.COMPLETED and (rung is None or one.epochs <= rung):
+            yield one
+        elif rung is not None and rung in (at := rungs.get(one.number, {})):
+            yield replace(one, value=at[rung])
 
 
 def _failed() -> optuna.trial.FrozenTrial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,7 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     if document["message"]:
         facts.add_row("message", Text(document["message"], "red" if document["state"] == "failed" else ""))
     failures = document.get("failures", ())
-    for number, one in enumerate(failures):
-        line = f"trial {one['trial']}  {one['class']}: {_first_line(one['message'])}"
+    for number, line in enumerate(_failed_lines(failures, document["message"])):
         facts.add_row("" if number else "failed", Text(line, "red", no_wrap=True, overflow="ellipsis"))
     if document["trials"]["failed"] > len(failures):
         facts.add_row("", Text(f"and {document['trials']['failed'] - len(failures)} more", "red"))
@@ -89,6 +88,16 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     for trouble in document.get("troubles", ()):
         facts.add_row("trouble", Text(trouble, "yellow"))
     return facts
+
+
+def _failed_lines(failures: Sequence[Mapping[str, Any]], told: str | None) -> Iterator[str]:
+    """Yield each reason once, with its trials; one that the sweep's message tells is not repeated."""
+    alike: dict[tuple[str, str], list[int]] = {}
+    for one in failures:
+        alike.setdefault((one["class"], one["message"]), []).append(one["trial"])
+    for (cls, message), trials in alike.items():
+        reason = "for this reason" if message == told else _first_line(message)
+        yield f"{wording.numbered('trial', trials)}  {cls}: {reason}"
 
 
 def reached_by(best: Mapping[str, Any]) -> str:
@@ -110,11 +119,11 @@ def workers(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
         table.add_row(
             one["worker"],
             "set aside" if one["set_aside"] else "takes trials",
-            _plain(one.get("trainers")),
-            _plain(one.get("slots")),
+            or_nothing(one.get("trainers")),
+            or_nothing(one.get("slots")),
             ", ".join(map(str, one.get("queues", ()))),
             wording.duration(one["seen_s"]),
-            _literal(one["set_aside"] or ""),
+            literal(one["set_aside"] or ""),
         )
     return table
 
@@ -157,17 +166,15 @@ def trials(
         head: list[RenderableType] = [str(one["trial"]), state(one["state"])]
         value, best_epoch, epochs = (
             wording.metric(one["value"]),
-            _plain(one["best_epoch"]),
+            or_nothing(one["best_epoch"]),
             str(one["epochs"]),
         )
         failure = one["failure"]
         story = [f"{failure['class']}: {failure['message']}" if failure else ""] if tail else []
-        wide.add_row(
-            *head, *map(_literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story])
-        )
+        wide.add_row(*head, *map(literal, [*values, value, best_epoch, epochs, str(one["attempts"]), *story]))
         ordered = {name: one["params"][name] for name in differ if name in one["params"]}
         told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
-        narrow.add_row(*head, *map(_literal, [*told, *story]))
+        narrow.add_row(*head, *map(literal, [*told, *story]))
     return Fitting(wide, narrow)
 
 
@@ -178,41 +185,19 @@ def varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequ
     return [name for name in names if len(seen[name]) > 1] or names
 
 
-def best(document: Mapping[str, Any], metric: str) -> RenderableType:
-    """Return the winner."""
-    from rich.text import Text
-
-    facts = pairs()
-    facts.add_row("sweep", Text.assemble((document["name"], "bold"), "  ", (document["sweep"], "dim")))
-    facts.add_row("trial", str(document["trial"]))
-    facts.add_row(metric, f"{wording.metric(document['value'])} at epoch {_plain(document['epoch'])}")
-    if "variant" in document:
-        trials = f"trials {document['variant']['trials'][0]} to {document['variant']['trials'][-1]}"
-        facts.add_row("", f"{reached_by(document)} ({trials})")
-    names = wording.short_names(document["params"])
-    for name, given in document["params"].items():
-        facts.add_row(names[name], _literal(wording.value(given)))
-    rest = {name: one for name, one in document["metrics"].items() if name != metric}
-    if rest:
-        facts.add_row("metrics", ", ".join(f"{name} {wording.metric(one)}" for name, one in rest.items()))
-    model = document["model"]
-    if model:
-        facts.add_row("model", _literal(f"{model['uri']} ({wording.size(model['bytes'])})"))
-    return facts
-
-
-def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableType:
+def trial(document: Mapping[str, Any], metric: str, unseen: str, logs: str = "") -> RenderableType:
     """Return everything known about one trial: parameters, curves, layers.
 
     Args:
         document: a trial's document with `curves` and `model`.
         metric: the sweep's metric.
         unseen: why the layers are missing, if they are.
+        logs: what shows the output of a failed trial.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_trial_facts(document, metric), Text()]
+    parts: list[RenderableType] = [_trial_facts(document, metric, logs), Text()]
     if document["curves"]:
         parts += [_curves(document["curves"]), Text()]
     if document["model"]:
@@ -224,7 +209,7 @@ def trial(document: Mapping[str, Any], metric: str, unseen: str) -> RenderableTy
 
 def evaluation(document: Mapping[str, Any]) -> RenderableType:
     """Return evaluated metrics beside those recorded in training."""
-    table = columns("metric", f">{document['data']}", ">validation", ">training")
+    table = columns("metric", f">{document['data']} now", ">recorded validation", ">recorded training")
     recorded = document["recorded"]
     for name, measured in document["metrics"].items():
         seen = [wording.metric(recorded.get(prefix + name)) for prefix in ("val_", "")]
@@ -237,26 +222,27 @@ def rows(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
     names = list(dict.fromkeys(name for one in documents for name in one))
     table = columns(*(f">{name}" for name in names))
     for one in documents:
-        table.add_row(*(_literal(wording.value(one.get(name))) for name in names))
+        table.add_row(*(literal(wording.value(one.get(name))) for name in names))
     return table
 
 
-def _trial_facts(document: Mapping[str, Any], metric: str) -> Table:
+def _trial_facts(document: Mapping[str, Any], metric: str, logs: str) -> Table:
     from rich.text import Text
 
     facts = pairs()
     facts.add_row("trial", Text.assemble((str(document["trial"]), "bold"), "  ", state(document["state"])))
     names = wording.short_names(document["params"])
     for name, given in document["params"].items():
-        facts.add_row(names[name], _literal(wording.value(given)))
+        facts.add_row(names[name], literal(wording.value(given)))
     if document["value"] is not None:
-        reached = f"{wording.metric(document['value'])} at epoch {_plain(document['best_epoch'])}"
+        reached = f"{wording.metric(document['value'])} at epoch {or_nothing(document['best_epoch'])}"
         facts.add_row(metric, reached)
     facts.add_row("epochs", f"{document['epochs']} in {wording.count(document['attempts'], 'attempt')}")
     facts.add_row("seed", str(document["seed"]))
     if document["failure"]:
         failure = document["failure"]
         facts.add_row("failure", Text(f"{failure['class']}: {failure['message']}", "red"))
+        facts.add_row("", literal(logs))
     return facts
 
 
@@ -282,7 +268,7 @@ def _layers(model: Mapping[str, Any]) -> RenderableType:
     for one in model["layers"]:
         shape = "" if one["output_shape"] is None else str(one["output_shape"]).replace("None", "·")
         name = "  " * one["depth"] + one["name"]
-        table.add_row(_literal(name), one["class"], _literal(shape), f"{one['parameters']:,}")
+        table.add_row(literal(name), one["class"], literal(shape), f"{one['parameters']:,}")
     frozen = model["parameters"] - model["trainable_parameters"]
     total = f"{model['parameters']:,}" + (f" ({frozen:,} frozen)" if frozen else "")
     table.add_row("", "", state("in all"), total)
@@ -294,7 +280,9 @@ def journal(documents: Iterable[Mapping[str, Any]]) -> RenderableType:
     table = columns("at", ">trial", ">attempt", "event", "reason")
     for one in documents:
         at = datetime.fromisoformat(one["at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(at, _plain(one["trial"]), _plain(one["attempt"]), one["event"], _literal(one["reason"]))
+        table.add_row(
+            at, or_nothing(one["trial"]), or_nothing(one["attempt"]), one["event"], literal(one["reason"])
+        )
     return table
 
 
@@ -303,7 +291,7 @@ def listing(documents: Sequence[Mapping[str, Any]], *names: str) -> RenderableTy
     table = columns(*names)
     for one in documents:
         cells = [one.get(name.removeprefix(">")) for name in names]
-        table.add_row(*[state(cell) if cell in STYLES else _literal(_plain(cell)) for cell in cells])
+        table.add_row(*[state(cell) if cell in STYLES else literal(or_nothing(cell)) for cell in cells])
     return table
 
 
@@ -311,13 +299,8 @@ def facts_of(document: Mapping[str, Any]) -> RenderableType:
     """Return any document, one line per key."""
     table = pairs()
     for name, given in document.items():
-        table.add_row(name, _literal(wording.value(given) if not isinstance(given, str) else given))
+        table.add_row(name, literal(wording.value(given) if not isinstance(given, str) else given))
     return table
-
-
-def sentence(text: str) -> RenderableType:
-    """Return a sentence unchanged."""
-    return _literal(text)
 
 
 def columns(*titles: str) -> Table:
@@ -336,7 +319,7 @@ def pairs() -> Table:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    table.add_column(overflow="fold")  # a model's path must be complete, so that it can be copied
+    table.add_column(overflow="fold")  # a value must be complete, so that it can be copied
     return table
 
 
@@ -367,12 +350,13 @@ def _progress(document: Mapping[str, Any]) -> Text:
     return Text.assemble((bar, "green" if ended >= total else "cyan"), f"  {ended} of {total}", *tail)
 
 
-def _plain(given: Any) -> str:
+def or_nothing(given: Any) -> str:
+    """Return a value as text, or the mark for nothing if it is None."""
     return wording.NOTHING if given is None else str(given)
 
 
-def _literal(text: str) -> Text:
-    """Values may contain brackets, which must not be parsed as markup."""
+def literal(text: str) -> Text:
+    """Return a text unchanged: it may contain brackets, which must not be parsed as markup."""
     from rich.text import Text
 
     return Text(text)

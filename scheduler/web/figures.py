@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from kerasweep.jobs.trial import COUNTED, TrialState
+from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.client.sweep import Sweep
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: How many trials a drawing shows, and importances rest on: the best, and others down to the worst.
 MOST_LINES, _MOST_POINTS, _MOST_WEIGHED = 200, 300, 1_000
 _MOST_AXES = 10
+#: The width of a label's character.
+_CHAR = 7
 _FEWEST = 2
 
 
@@ -64,12 +66,14 @@ class Slice:
         title: the parameter's short name.
         x: the parameter's scale.
         y: the value's scale.
+        left: where the value's axis stands, with room for its labels.
         points: a point for each trial, as SVG.
     """
 
     title: str
     x: AxisScale
     y: AxisScale
+    left: int
     points: Markup
 
 
@@ -145,11 +149,18 @@ def slices(trials: Sequence[Trial], names: Mapping[str, str], base: str) -> list
 def _slice(trials: Sequence[Trial], name: str, title: str, up: AxisScale, base: str) -> Slice:
     some = [one for one in trials if name in one.params]
     across = AxisScale.of([one.params[name] for one in some] or [0.0])
+    left = max(44, 8 + _CHAR * max(len(label) for _, label in up.ticks()))
     points = [
-        _point(one, 52 + 252 * across.at(one.params[name]), 168 - 156 * up.at(one.value), name, base)
+        _point(
+            one,
+            left + 8 + (296 - left) * across.at(one.params[name]),
+            168 - 156 * up.at(one.value),
+            name,
+            base,
+        )
         for one in some
     ]
-    return Slice(title, across, up, svg(points))
+    return Slice(title, across, up, left, svg(points))
 
 
 def _point(trial: Trial, x: float, y: float, name: str, base: str) -> str:
@@ -163,27 +174,28 @@ def _point(trial: Trial, x: float, y: float, name: str, base: str) -> str:
     return f"{link}{shape}<title>{told}</title>{end}</a>"
 
 
-def importances(sweep: Sweep, ranked: Sequence[Trial]) -> dict[str, Any]:
+def importances(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return each parameter's share in explaining the value (PED-ANOVA), and the number of trials used.
 
     Args:
         sweep: the sweep.
-        ranked: the trials with a value to use, best first; of many, some from the best to the worst.
+        trials: those to compare, or variants in their place; of many, some from the best to the worst.
     """
-    every = [one for one in ranked if one.state in COUNTED]
+    from kerasweep.scheduler.show.study import Comparable, shares_of
+
+    rungs = sweep.client.records.rung_values(sweep.id) if sweep.spec.stopping else {}
+    compared = Comparable.of(trials, rungs)
+    every = sorted(compared.trials, key=lambda one: one.value or 0.0)
     usable = sorted(evenly(every, _MOST_WEIGHED), key=lambda one: one.number)
-    facts = {"trials": len(usable), "of": len(every)}
-    if len(usable) < 2 * _FEWEST:
-        return {**facts, "shares": []}
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    from kerasweep.scheduler.show.study import study_of
-
-    try:
-        found = get_param_importances(study_of(sweep.record, usable), evaluator=PedAnovaImportanceEvaluator())
-    except (ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
-        found = {}
-    return {**facts, "shares": sorted(found.items(), key=lambda pair: -pair[1])}
+    shares = shares_of(sweep.record, usable) if len(usable) >= 2 * _FEWEST else {}
+    return {
+        "what": "trial" if sweep.spec.times == 1 else "variant",
+        "used": len(usable),
+        "of": len(every),
+        "epoch": compared.epoch,
+        "without": compared.without,
+        "shares": list(shares.items()),
+    }
 
 
 def evenly(trials: Sequence[Trial], most: int) -> list[Trial]:

@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import TrialState
-from kerasweep.jobs.variants import Variant, ranked_variants, variants_of
+from kerasweep.jobs.variants import Variant, condensed, ranked_variants, variants_of
 from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.client.objects import Trial
 from kerasweep.scheduler.web.roster import Roster
@@ -109,6 +109,18 @@ class Selection:
     chosen: Sequence[Trial]
     framed: Sequence[Trial]
     ranked: Sequence[Trial]
+
+    def compared(self, spec: SweepSpec, trials: Sequence[Trial]) -> Sequence[Trial]:
+        """Return what is compared: the ranked trials or, with `repeats`, the variants of which one is shown.
+
+        Args:
+            spec: the sweep file.
+            trials: all trials of the sweep, by number.
+        """
+        if spec.times == 1:
+            return self.ranked
+        shown = {one.number // spec.times for one in self.chosen}
+        return [one for one in condensed(spec, trials) if one.number in shown]
 
     def best(self, count: int) -> list[Trial]:
         """Return the best trials; those that have epochs but no value yet come last, newest first."""

@@ -29,6 +29,7 @@ from kerasweep.scheduler.web import figures, series
 from kerasweep.scheduler.web.gate import is_loopback
 from kerasweep.scheduler.web.layers import layers_of
 from kerasweep.scheduler.web.listing import Excerpt, Selection, Wanted, variants_best_first
+from kerasweep.scheduler.web.pulse import events_of
 from kerasweep.scheduler.web.roster import Rosters
 from kerasweep.scheduler.web.shelf import Cache, Shelf
 from kerasweep.scheduler.web.timeline import Timeline, timeline
@@ -141,6 +142,7 @@ class Pages:
 
     def sweeps(self, request: Request) -> Response:
         """List the sweeps: filtered by name and state, sorted."""
+        request.state.events = events_of(self._shelf, [])
         text, state = request.query_params.get("q", "").strip().lower(), request.query_params.get("state", "")
         if state and state not in list(SweepState):
             raise InputError(f"a state is one of {', '.join(SweepState)}, got {state[:40]!r}")
@@ -174,6 +176,7 @@ class Pages:
             with self._drawers:
                 return bytes(draw().body)
 
+        request.state.events = events_of(self._shelf, marks)
         plain = self._drawn.get(key, lambda: self._shelf.mark(*marks), drawn)
         headers = {"Vary": "Accept-Encoding"}
         far = request.client is None or not is_loopback(request.client.host)
@@ -247,7 +250,8 @@ class Pages:
 
     def _importances_of(self, sweep: Sweep, wanted: Wanted) -> dict[str, Any]:
         def weighed() -> dict[str, Any]:
-            return figures.importances(sweep, self._selected(sweep, wanted).ranked)
+            trials = self._rosters.of(sweep).trials
+            return figures.importances(sweep, self._selected(sweep, wanted).compared(sweep.spec, trials))
 
         return self._shelf.kept(sweep.id, ("importances", wanted.cut), weighed)
 
@@ -317,7 +321,7 @@ class Pages:
 
     def workers(self, request: Request) -> Response:
         """Show the workers: what they offer, what they are doing, and which are set aside."""
-        client = self._shelf.client
+        client, request.state.events = self._shelf.client, events_of(self._shelf, [])
         aside = {one.worker: one for one in client.quarantines()}
         does = self._shelf.kept(PROCESSES, "does", self._running)
         workers, schedulers = client.workers(), client.schedulers()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -103,6 +104,12 @@ class Shelf:
         """Return one mark for sweeps' ids or the keys of other marks."""
         marks = self.marks()
         return "|".join(marks.get(key, "") for key in keys)
+
+
+def digest_of(marks: Mapping[str, str], keys: Sequence[str]) -> str:
+    """Return a short digest of the marks with these keys, of all marks if there are none."""
+    chosen = [marks.get(key) for key in keys] if keys else sorted(marks.items())
+    return hashlib.blake2b(repr(chosen).encode(), digest_size=8).hexdigest()
 
 
 @contextmanager

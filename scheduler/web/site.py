@@ -107,7 +107,10 @@ class Site:
             return PlainTextResponse(f"No more than {MOST_VIEWERS} viewers can follow.", 503)
         keys = [one for one in request.query_params.getlist("of")[:20] if one]
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self.pulse.stream(keys), media_type="text/event-stream", headers=headers)
+        since = request.headers.get("last-event-id") or request.query_params.get("since")
+        return StreamingResponse(
+            self.pulse.stream(keys, since), media_type="text/event-stream", headers=headers
+        )
 
     def healthz(self, request: Request) -> Response:
         """Report whether the store responds."""

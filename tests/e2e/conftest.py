@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import pytest
 import yaml
 from servers import PostgresServer
 
+from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.settings import Settings, to_env
 from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+from kerasweep.scheduler.deciding import control
 from kerasweep.scheduler.deciding.submission import submit
 from kerasweep.scheduler.local.redis_server import RedisServer
 
@@ -178,6 +181,16 @@ class Cluster:
 
         return condition
 
+    def clear(self) -> None:
+        """Cancel every sweep that has not ended, and wait until none of its trials runs."""
+        for sweep in self.records.sweeps():
+            with suppress(InputError):  # it has ended
+                control.cancel(self.records, sweep.id)
+        deadline_s = time.monotonic() + 60
+        while any(self.records.trials(sweep.id, [TrialState.RUNNING]) for sweep in self.records.sweeps()):
+            assert time.monotonic() < deadline_s, "trials run on after they were cancelled"
+            time.sleep(0.05)
+
     def logs(self) -> str:
         """Return the tail of every log."""
         return "\n".join(
@@ -208,11 +221,10 @@ def stub_digest(seed: int, epochs: int) -> str:
     return chain
 
 
-@pytest.fixture
-def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
-    """Settings with short leases, so that losses are found within a test."""
+def short_leases(folder: Path, redis_server: RedisServer) -> Settings:
+    """Return settings with short leases, so that losses are found within a test."""
     return Settings(
-        home=str(tmp_path / "home"),
+        home=str(folder / "home"),
         broker_url=redis_server.url,
         lease_s=4.0,
         renew_s=1.0,
@@ -224,6 +236,29 @@ def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
         prune_s=0.5,
         delete_grace_s=0.5,
     )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_server: RedisServer) -> Settings:
+    """Settings of a test's own cluster."""
+    return short_leases(tmp_path, redis_server)
+
+
+@pytest.fixture(scope="module")
+def _shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with RedisServer(folder / "redis") as redis_server:
+        made = Cluster(folder, short_leases(folder, redis_server))
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def shared_cluster(_shared_cluster: Cluster) -> Iterator[Cluster]:
+    """A module's cluster, for tests that leave its processes running; what still trains is cancelled."""
+    yield _shared_cluster
+    print(_shared_cluster.logs())  # shown if the test fails
+    _shared_cluster.clear()
 
 
 @pytest.fixture

@@ -21,13 +21,15 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from guarded_redis import DOC, PASSWORD, QUOTED, TlsFront, start_guarded
+from guarded_redis import DOC, PASSWORD, QUOTED, PostgresTlsFront, TlsFront, start_guarded
 from refusing_s3 import Policy, RefusingS3
-from servers import S3Server, free_port
+from servers import PostgresServer, S3Server, free_port
+from sqlalchemy import make_url
 
 from kerasweep.jobs.errors import Damaged, InputError, OutOfReach
 from kerasweep.jobs.queue.broker import HintQueue, new_app
 from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.store.records import Records
 from kerasweep.scheduler.cli.processes import flower_command, flower_environ
 from kerasweep.scheduler.web.listening import expect_pair
 
@@ -105,6 +107,28 @@ def test_the_acl_is_enough_for_each_and_tls_with_a_private_ca_works(
             line.connect()
     front.close()
     impostor.close()
+
+
+def test_the_records_are_reached_only_where_the_certificate_is_verified(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    database = make_url(postgres_url).database
+    behind = postgres_server.folder / f".s.PGSQL.{postgres_server.port}"
+
+    def reached(signer: trustme.CA, name: str) -> bool:
+        front = PostgresTlsFront(behind, signer, name)
+        url = f"postgresql://postgres@127.0.0.1:{front.port}/{database}"
+        records = Records(f"{url}?sslmode=verify-full&sslrootcert={tmp_path / 'ca.crt'}", reach_s=5.0)
+        with contextlib.closing(front), contextlib.closing(records):
+            return records.sweeps() == []
+
+    assert reached(authority, "127.0.0.1")
+    with pytest.raises(OutOfReach, match="certificate verify failed"):
+        reached(stranger, "127.0.0.1")
+    with pytest.raises(OutOfReach, match="does not match host name"):
+        reached(authority, "10.0.0.9")
 
 
 @pytest.fixture

@@ -6,20 +6,19 @@ The commands, Celery and its remote control are real; the trainers are stubs.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from typer.testing import CliRunner
 
 from kerasweep.jobs.queue.broker import new_app
 from kerasweep.jobs.settings import to_env
 from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.scheduler.cli.entry import app
 from kerasweep.scheduler.deciding import control
 
 EPOCH_S = 0.6
@@ -29,14 +28,24 @@ COPIES = {"copy": {"values": [1, 2, 3, 4]}}
 
 
 @pytest.fixture
+def cluster(shared_cluster: Any) -> Any:
+    """The cluster of all tests here, with a scheduler and a worker of two slots."""
+    if not shared_cluster.processes:
+        shared_cluster.scheduler()
+        shared_cluster.stub_worker("--slots=2")
+    return shared_cluster
+
+
+@pytest.fixture
 def kerasweep(cluster: Any) -> Callable[..., Any]:
-    """Return a function that runs a command as users do, and returns the JSON that it prints."""
+    """Return a function that runs a command, and returns the JSON that it prints.
+
+    It runs in this process: on a busy machine Python may start more slowly than the trials train.
+    """
 
     def run(*words: object, code: int = 0) -> Any:
-        command = [str(Path(sys.executable).with_name("kerasweep")), *map(str, words), "-o", "json"]
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(cluster.folder), **to_env(cluster.settings)}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == code, done.stderr
+        done = CliRunner().invoke(app, [*map(str, words), "-o", "json"], env=to_env(cluster.settings))
+        assert done.exit_code == code, done.stderr
         return json.loads(done.stdout) if done.stdout else done.stderr
 
     return run
@@ -45,8 +54,6 @@ def kerasweep(cluster: Any) -> Callable[..., Any]:
 @pytest.fixture
 def running(cluster: Any, until: Any) -> Any:
     """A sweep of four trials, two of them training."""
-    cluster.scheduler()
-    cluster.stub_worker("--slots=2")
     sweep = cluster.submit_stub(epochs=12, epoch_s=EPOCH_S, parameters=COPIES)
     until(lambda: sum(trial.epochs > 0 for trial in cluster.records.trials(sweep.id)) == 2, 30)
     return sweep
@@ -143,8 +150,6 @@ def test_a_cancelled_sweep_ends_and_may_be_retried(
 
 
 def test_a_failed_trial_may_be_retried_alone(cluster: Any, kerasweep: Any, until: Any) -> None:
-    cluster.scheduler()
-    cluster.stub_worker("--slots=2")
     sweep = cluster.submit_stub("train", "user")
     until(cluster.ended(sweep), 30)
     assert cluster.records.sweep(sweep.id).state is SweepState.COMPLETED
@@ -178,9 +183,10 @@ def test_a_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, unti
 
 def test_a_queued_trial_revoked_in_flower_is_cancelled(cluster: Any, running: Any, until: Any) -> None:
     queued = cluster.records.trials(running.id, [TrialState.QUEUED])[0].number
+    prefix = f"{running.id}.{queued}."
     app = new_app(cluster.settings.broker_url)
     try:
-        [message] = [one for one in waiting(cluster) if one["headers"]["id"].split(".")[1] == str(queued)]
+        [message] = [one for one in waiting(cluster) if one["headers"]["id"].startswith(prefix)]
         app.control.revoke(message["headers"]["id"])
         until(cluster.in_state(running, TrialState.CANCELLED, queued), 40)
     finally:
@@ -197,8 +203,6 @@ def waiting(cluster: Any) -> list[Any]:
 def test_a_spent_budget_lets_running_trials_end_with_what_they_have(
     cluster: Any, until: Any, digest_of: Any
 ) -> None:
-    cluster.scheduler()
-    cluster.stub_worker("--slots=2")
     until(cluster.records.alive, 60)  # the sweep's time runs from its submission
     sweep = cluster.submit_stub(
         epochs=100, epoch_s=0.3, parameters=COPIES, budget={"max_hours": 8.0 / 3600.0}
@@ -214,8 +218,6 @@ def test_a_spent_budget_lets_running_trials_end_with_what_they_have(
 def test_a_random_sweep_extended_from_20_to_40_equals_one_of_40(
     cluster: Any, kerasweep: Any, until: Any
 ) -> None:
-    cluster.scheduler()
-    cluster.stub_worker("--slots=8")
     space = {"epoch_s": {"distribution": "uniform", "min": 0.0, "max": 0.02}}
     options = {"parameters": space, "method": "random", "epochs": 2}
     grown = cluster.submit_stub(name="grown", budget={"max_trials": 20}, **options)

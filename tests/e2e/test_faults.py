@@ -30,10 +30,12 @@ class TestWhatATrialDoes:
     """The rows of the table of failures whose cause is the trial itself."""
 
     @pytest.fixture
-    def busy(self, cluster: Any, until: Any) -> Any:
-        cluster.scheduler()
-        cluster.worker_process = cluster.stub_worker("--slots=2")
-        return cluster
+    def busy(self, shared_cluster: Any) -> Any:
+        """A cluster whose worker outlives what the trials do."""
+        if not shared_cluster.processes:
+            shared_cluster.scheduler()
+            shared_cluster.stub_worker("--slots=2")
+        return shared_cluster
 
     def test_user_errors_and_divergence_fail_at_once(self, busy: Any, until: Any) -> None:
         sweep = busy.submit_stub("train", "user", "diverged")

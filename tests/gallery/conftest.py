@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from sklearn.datasets import load_digits
 
 BOUNDS: Mapping[str, Mapping[str, Mapping[str, float]]] = yaml.safe_load(
     Path(__file__).with_name("bounds.yaml").read_text(encoding="utf-8")
@@ -44,6 +43,8 @@ def missed() -> Callable[[str, Mapping[str, float]], list[str]]:
 @pytest.fixture(scope="session")
 def fashion_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A KERAS_HOME that holds digits of 28×28 pixels, gzipped idx files under Fashion-MNIST's names."""
+    from sklearn.datasets import load_digits  # takes seconds to import, in every process of pytest-xdist
+
     home = tmp_path_factory.mktemp("keras")
     folder = home / "datasets" / "fashion-mnist"
     folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selection import with_quick
 
 from kerasweep.jobs.code.program import check, read_program
 from kerasweep.jobs.gallery_index import copy_entry, list_gallery
@@ -19,6 +20,9 @@ from kerasweep.jobs.sweepfile.spec import load_spec
 
 Missed = Callable[[str, Mapping[str, float]], list[str]]
 PLAIN = Path(__file__).with_name("plain.py")
+ENTRIES = [entry.name for entry in list_gallery()]
+#: Trained in `make test`: a small network, one with its own training step, one on a table.
+QUICK = ("fashion_mlp", "custom_step", "tabular")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,7 @@ def test_the_job_imports_nothing_of_kerasweep(entry: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, QUICK))
 def test_the_job_learns_by_plain_keras(
     entry: str, trained: Callable[[str], dict[str, Any]], missed: Missed
 ) -> None:
@@ -111,6 +116,7 @@ def test_the_job_learns_by_plain_keras(
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, QUICK))
 def test_a_broken_job_would_miss_the_bound(
     entry: str, trained: Callable[[str], dict[str, Any]], missed: Missed
 ) -> None:

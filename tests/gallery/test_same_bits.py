@@ -112,7 +112,7 @@ def peers(
         peer.close()
 
 
-@pytest.mark.parametrize("entry", with_quick(ENTRIES, ("mlp", "wide_and_deep", "custom_step")))
+@pytest.mark.parametrize("entry", with_quick(ENTRIES, ("mlp",)))
 def test_without_xla_the_bits_are_those_of_fit(
     entry: str, tmp_path: Path, peers: Callable[[], tuple[Peer, Peer]]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,3 +51,10 @@ def test_late_hints_are_put_first_in_their_own_order(queue: HintQueue) -> None:
         TrialKey(sweep, number) for sweep in ("abcd1234", "efab5678") for number in (0, 1)
     ]
     assert taken(queue, "train.1gpu") == [TrialKey("abcd1234", 2)]
+
+
+def test_trials_that_waited_at_a_rung_go_ahead_of_new_ones(queue: HintQueue) -> None:
+    queue.send(hints("efab5678", 0, 1))
+    resumed = [replace(one, waited=True) for one in hints("abcd1234", 1, 3)]
+    queue.send([resumed[0], *hints("abcd1234", 2), resumed[1]])
+    assert [key.trial for key in taken(queue)] == [1, 3, 0, 1, 2]

@@ -43,3 +43,4 @@ def test_celery_giving_up_is_not_a_normal_end(redis_server: Any) -> None:
 def test_celery_ends_normally_when_told_to(redis_server: Any) -> None:
     done = run(redis_server, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     assert (done.returncode, done.stderr.count("error:")) == (0, 0), done.stderr
+    assert "shutdown" not in done.stdout + done.stderr, "Celery's own notice of the signal"

@@ -106,6 +106,8 @@ LOAD = "def load_data(): pass\n"
         ("from elsewhere import make as build_model", Signature(any_keyword=True, line=2)),
         ("import functools\nbuild_model = functools.partial(print)", Signature(any_keyword=True, line=3)),
         ("class build_model: pass", Signature(any_keyword=True, line=2)),
+        ("one, build_model = 1, lambda units: None", Signature(("units",), line=2)),
+        ("one, build_model = made()", Signature(any_keyword=True, line=2)),
         ("build_model = build_model", Signature(any_keyword=True, line=2)),
     ],
 )  # fmt: skip

@@ -13,19 +13,40 @@ from small_programs import PlainKeras, begin, names, prepared, result
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(300)]
 
+#: Programs whose kinds others cover in `make test`, here or among the cases of `test_pack_same_bits.py`.
+COVERED = {
+    "accumulated",
+    "adversarial_pair",
+    "augmented_stream",
+    "averaged_by_hand",
+    "contrastive",
+    "distiller",
+    "lookahead",
+    "loss_scaled",
+    "masked_words",
+    "outputs_by_name",
+    "weighted_rows",
+}
 #: Programs whose state lies in unusual places: these are resumed in `make test` too.
 RESUMED_QUICKLY = (
+    "average_in_a_model",
     "callback_at_import",
+    "closures_of_callbacks",
     "compiled_at_the_start",
+    "counts_in_the_module",
     "draws_of_keras",
     "generated_rows",
     "generator_at_import",
+    "kept_in_folder",
     "mixed_precision",
+    "noise_in_both_parts",
+    "objects_of_all_kinds",
     "optimizer_at_import",
     "own_files",
     "plateau_at_home",
     "reshuffled_sequence",
     "run_eagerly",
+    "stage_in_the_module",
     "stateful_windows",
     "steppers_in_a_dict",
     "threads_of_its_own",
@@ -65,7 +86,7 @@ def begun(where: Path, warm: Peer) -> Callable[[str], list[str]]:
     return cache(lambda name: begin(warm, prepared(name, where), engine="auto"))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", with_quick(names(), set(names()) - COVERED))
 def test_trials_side_by_side_in_a_warm_trainer_are_as_plain_keras_alone(
     name: str, where: Path, plain: PlainKeras, warm: Peer, begun: Callable[[str], list[str]]
 ) -> None:

@@ -192,7 +192,7 @@ def test_what_cannot_be_certified(sweep: Sweep, stage: Stage, shell: Any) -> Non
         made.add(sweep.trial(4).params)
     with pytest.raises(InputError, match="a certificate is that of a sweep made by `kerasweep certify`"):
         sweep.certificate()
-    with pytest.raises(InputError, match="--top must be at least 1, got 0"):
+    with pytest.raises(InputError, match="top must be at least 1, got 0"):
         sweep.certify(top=0)
     with pytest.raises(InputError, match="must be at most 100,000 trials, got 3 times 50000"):
         sweep.certify(seeds=50_000)

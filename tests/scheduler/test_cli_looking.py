@@ -203,6 +203,36 @@ def test_a_store_out_of_reach_is_reported_without_its_password(shell: Any) -> No
     assert "KERASWEEP_STORE_URL" in shell.err
 
 
+def test_a_redis_out_of_reach_is_what_a_sweep_waits_for(sweep: str, shell: Any) -> None:
+    away = ("--broker", "redis://:secret@127.0.0.1:1/0", "-o", "json")
+    waiting = json.loads(shell("status", "mlp", *away))["waiting"]
+    assert "Redis is out of reach at redis://:***@127.0.0.1:1/0" in waiting
+
+
+def test_the_winners_path_is_one_line_on_any_terminal(
+    sweep: str, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from io import StringIO
+
+    from kerasweep.scheduler.cli import output
+    from kerasweep.scheduler.show import winner
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    document = json.loads(shell("best", "mlp", "-o", "json"))
+    document["model"]["uri"] += "x" * 100
+    document["metrics"] = {"loss": 0.1, "val_accuracy": 0.9, "learning_rate": 0.008}
+    monkeypatch.setattr("sys.stdout", screen := Terminal())
+    monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
+    output.emit(document, output.OutputFormat.TABLE, lambda: winner.best(document, "val_loss"))
+    *_, first, second, third, model = screen.getvalue().splitlines()
+    assert [first.split(), second.split()] == [["metrics", "loss", "0.10000"], ["val_accuracy", "0.90000"]]
+    assert "0.0080000 (as scheduled)" in third
+    assert document["model"]["uri"] in model
+
+
 def test_an_unexpected_error_is_short_and_its_traceback_saved(
     sweep: str, shell: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -243,6 +273,17 @@ def test_every_command_has_help_with_examples(shell: Any) -> None:
 def test_without_a_command_the_help_is_shown(shell: Any) -> None:
     assert "Usage: kerasweep [OPTIONS] COMMAND" in shell()
     assert shell.code == 2
+    assert "Usage: kerasweep db" in shell("db")
+    assert (shell.code, shell.err) == (2, "")
+
+
+def test_help_shows_flags_without_a_value_and_paragraphs_unbroken(shell: Any) -> None:
+    text = shell("run", "--help")
+    assert "[OPTIONS] [FILE]" in text
+    assert "<bool>" not in text
+    assert "unless `--keep-warm`" in " ".join(text.split())
+    assert "status [OPTIONS] SWEEP " in shell("status", "--help")
+    assert "say whether the winner stands" in " ".join(shell("--help").split()), "a summary is never cut"
 
 
 @pytest.mark.parametrize("words", [("--foo", "ls"), ("-o", "json", "ls")])
@@ -252,11 +293,22 @@ def test_options_before_the_command_are_refused_as_others_are(shell: Any, words:
     assert shell.err == f"error: No such option: {words[0]}\nTry: kerasweep --help\n"
 
 
+def test_mistyped_options_are_answered_with_the_nearest(shell: Any) -> None:
+    shell("trials", "--outptu", "json")
+    assert "No such option: --outptu. Did you mean '--output'?\n" in shell.err
+    shell("ls", "--sate", "x")
+    assert "No such option: --sate. Did you mean '--state' or '--store'?\n" in shell.err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("trials", "mlp", "--limit", "-1"), "'--limit': must be greater than or equal to 1, got '-1'"),
-        (("logs", "mlp", "x"), "'[TRIAL]': must be a valid integer, got 'x'"),
+        (("logs", "mlp", "x"), "'TRIAL': must be a valid integer, got 'x'"),
+        (
+            ("predict", "mlp", "x.npy"),
+            "'TRIAL': must be a valid integer, got 'x.npy'; inputs go with --input: --input x.npy",
+        ),
     ],
 )
 def test_a_wrong_number_is_reported_with_rule_and_value(

@@ -147,11 +147,30 @@ def test_without_tensorflow_the_layers_are_said_to_be_missing(
 ) -> None:
     monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: False)
     assert "The layers are not shown" in shell("show", "mlp", "1")
+    shown = shell("show", "mlp", "2")
+    assert shown.count("the loss became NaN") == 1
+    assert "`kerasweep logs mlp 2` shows what it printed" in shown
     assert shell.code == 0
     for words in (("evaluate", "mlp"), ("predict", "mlp"), ("fetch", "mlp", "x", "--format", "onnx")):
         shell(*words)
         assert shell.code == 2
         assert "pip install 'kerasweep[worker]'" in shell.err
+
+
+def test_a_job_without_test_data_is_evaluated_on_its_validation_data(
+    sweep: str, stage: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    reply = {"data": "validation", "metrics": {"loss": 0.25}}
+    bench = SimpleNamespace(evaluate=lambda data: reply if data is None else {**reply, "data": data})
+    monkeypatch.setattr("kerasweep.scheduler.client.sweep.Sweep.bench", lambda *_: nullcontext(bench))
+    shown = shell("evaluate", "mlp")
+    assert "the job has no test data: evaluated on its validation data" in shell.err
+    assert shown.splitlines()[0].split("  ")[:3] == ["metric", "validation now", "recorded validation"]
+    shell("evaluate", "mlp", "--data", "validation")
+    assert shell.err == ""
 
 
 def test_evaluate_knows_the_parts(sweep: str, shell: Any) -> None:
@@ -208,10 +227,11 @@ def test_a_real_model_is_shown_evaluated_used_and_exported(stage: Any, tmp_path:
         key, Result(TrialState.COMPLETED, 0.5, 1, 1, {"loss": 0.4, "val_loss": 0.5}, "d", model)
     )
 
-    shown = json.loads(shell("show", "mlp", "-o", "json"))
-    assert shown["model"]["parameters"] == 3
-    assert "Dense" in shell("show", "mlp")
+    *_, dense, total = shell("show", "mlp").splitlines()
+    assert "Dense" in dense
+    assert total.split()[-1] == "3"
     measured = json.loads(shell("evaluate", "mlp", "-o", "json"))
+    assert (measured["data"], shell.err) == ("test", "")
     assert measured["metrics"]["loss"] >= 0
     assert measured["recorded"] == {"loss": 0.4, "val_loss": 0.5}
     rows = list(csv.DictReader(io.StringIO(shell("predict", "mlp", "--limit", "4", "-o", "csv"))))

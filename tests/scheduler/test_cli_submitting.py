@@ -77,6 +77,22 @@ def test_a_missing_file_is_wrong_input(folder: Path, shell: Any) -> None:
     shell("submit", "nowhere.yaml")
     assert shell.code == 2
     assert "nowhere.yaml" in shell.err
+    assert "there are sweep.yaml" in shell.err
+    shell("submit", "swep.yaml")
+    assert "did you mean 'sweep.yaml'?" in shell.err
+
+
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_a_missing_job_is_told_with_its_line_and_the_nearest_file(
+    folder: Path, shell: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerasweep.scheduler.local.children.has_keras", lambda: True)
+    sweep = json.loads((folder / "sweep.yaml").read_text()) | {"job": "trian.py"}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    line = list(sweep).index("job") + 1
+    shell(command, "sweep.yaml")
+    assert f"is not there (line {line} of the sweep file)" in shell.err
+    assert "did you mean 'train.py'?" in shell.err
 
 
 def test_redis_out_of_reach_submits_nothing(folder: Path, shell: Any) -> None:
@@ -142,6 +158,14 @@ def test_completion_offers_sweeps_and_jobs(stage: Any) -> None:
     assert completion.sweeps(context, sweep[:3]) == [(sweep, "mlp")]
     assert completion.sweeps(context, "zz") == []
     assert "mlp" in dict(completion.gallery("m"))
+
+
+def test_completion_is_printed_for_the_shell_that_is_named(shell: Any) -> None:
+    assert shell("--show-completion", "zsh").startswith("#compdef kerasweep")
+    assert shell("--show-completion", "fish").startswith("complete --command kerasweep")
+    shell("--show-completion", "tcsh")
+    assert shell.code == 2
+    assert "must be one of bash, zsh" in shell.err
 
 
 def test_completion_is_silent_without_a_store(folder: Path) -> None:

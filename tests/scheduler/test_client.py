@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from kerasweep import Client
-from kerasweep.jobs.errors import Damaged, Halted, InputError, KerasweepError, NotFound
+from kerasweep.jobs.errors import Damaged, Halted, InputError, NoResult, NotFound
 from kerasweep.jobs.trial import SweepState, TrialState
 
 
@@ -98,10 +99,15 @@ def test_best_of_a_maximised_metric(stage: Any) -> None:
     assert Client().sweep("mlp").best().trial == 0
 
 
-def test_no_best_yet(stage: Any) -> None:
+def test_no_best_yet(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)  # what would load it is refused before
     sweep = Client().sweep(stage.sweep())
-    with pytest.raises(KerasweepError, match="has none yet"):
+    with pytest.raises(NoResult, match="has none yet"):
         sweep.best()
+    with pytest.raises(NoResult, match="has none yet"):
+        sweep.load_model()
+    with pytest.raises(NoResult, match="trial 0 of sweep mlp has no model: it is queued"):
+        sweep.load_model(trial=0)
     stage.end(sweep.id, SweepState.FAILED, "it broke")
     with pytest.raises(Halted, match="it broke"):
         sweep.best()
@@ -125,6 +131,23 @@ def test_steering(sweep: Any) -> None:
     assert sweep.trial(5).state is TrialState.QUEUED
     sweep.cancel()
     assert sweep.state is SweepState.CANCELLED
+
+
+def test_points_are_added_as_a_dict_as_keywords_or_both(stage: Any) -> None:
+    sweep = Client().sweep(stage.sweep(budget={"max_trials": 2}))
+    more = {"training.early_stopping.patience": 5}
+    assert sweep.add({"learning_rate": 0.1, "units": 100, **more}).endswith("is queued")
+    assert sweep.add(more, learning_rate=0.1, units=50).endswith("is queued")
+    assert sweep.trial_list()[-1].params["units"] == 50
+    for point, values, said in (
+        (None, {"units": 100}, "learning_rate"),
+        ({"units": 100}, {"units": 50}, "'units' in the point and as a keyword"),
+        (20, {}, "a point is a dict"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            sweep.add(point, **values)
+    with pytest.raises(InputError, match=r"^max_trials must be above"):
+        sweep.extend(2)
 
 
 def test_pausing_a_sweep_needs_no_redis(stage: Any) -> None:
@@ -152,42 +175,40 @@ def test_a_password_is_not_shown() -> None:
     assert repr(Client(store_url="postgresql://me:secret@host/db")) == "Client(postgresql://me:***@host/db)"
 
 
-MODEL = """
+MODELS = """
 import keras, sys
 class Own(keras.layers.Dense):
     pass
-Kind = keras.layers.Dense if sys.argv[2] == "plain" else Own
-model = keras.Sequential([keras.Input((2,)), Kind(1)])
-model.save(sys.argv[1])
+for kind, path in zip([keras.layers.Dense, Own], sys.argv[1:]):
+    keras.Sequential([keras.Input((2,)), kind(1)]).save(path)
+"""
+LOADS = """
+import sys, keras
+from kerasweep import Client, KerasweepError
+for trial in (0, 1):
+    try:
+        print(Client(home=sys.argv[1]).sweep("mlp").load_model(trial).count_params(), "parameters")
+    except KerasweepError as exc:
+        print(str(exc).splitlines()[0])
 """
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [("plain", "3 parameters"), ("own", "artifact bundles/0.zip must be in")],  # the job's code is needed
-    ids=["plain", "a class of the job's"],
-)
-def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path, kind: str, said: str) -> None:
-    program = """
-import sys, keras
-from kerasweep import Client, KerasweepError
-try:
-    print(Client(home=sys.argv[1]).sweep("mlp").load_model().count_params(), "parameters")
-except KerasweepError as exc:
-    print(exc)
-"""
+def test_a_model_is_loaded_in_this_process(stage: Any, tmp_path: Path) -> None:
+    """One of plain layers by itself, one of a class of the job's by the job's code, which is missing here."""
     from kerasweep.jobs.store.artifacts import ArtifactRef
     from kerasweep.jobs.store.models import Result
 
-    made = stage.sweep()
-    path = tmp_path / "model.keras"
-    subprocess.run([sys.executable, "-c", MODEL, str(path), kind], check=True, capture_output=True)
-    sha256, size = stage.artifacts.put_file("m/model.keras", path)
-    key, _ = stage.claim(made, 0, [0.5])
-    model = ArtifactRef("model", "m/model.keras", sha256, size, 1)
-    stage.records.finish(key, Result(TrialState.COMPLETED, 0.5, 1, 1, {"val_loss": 0.5}, "d", model))
+    made, paths = stage.sweep(), [tmp_path / "plain.keras", tmp_path / "own.keras"]
+    subprocess.run([sys.executable, "-c", MODELS, *map(str, paths)], check=True, capture_output=True)
+    for trial, path in enumerate(paths):
+        sha256, size = stage.artifacts.put_file(f"m/{path.name}", path)
+        key, _ = stage.claim(made, trial, [0.5])
+        model = ArtifactRef("model", f"m/{path.name}", sha256, size, 1)
+        stage.records.finish(key, Result(TrialState.COMPLETED, 0.5, 1, 1, {"val_loss": 0.5}, "d", model))
     done = subprocess.run(
-        [sys.executable, "-c", program, str(stage.home)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOADS, str(stage.home)], capture_output=True, text=True, check=True
     )
-    assert said in done.stdout
+    plain, own = done.stdout.splitlines()
+    assert plain == "3 parameters"
+    assert "artifact bundles/0.zip must be in" in own

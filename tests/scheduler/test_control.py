@@ -98,6 +98,23 @@ def test_a_running_trial_is_told(records: Records) -> None:
     assert records.record([Progress(key)], LEASE_S)[key] is Answer.PAUSE
 
 
+def test_a_trial_that_was_paused_on_its_own_stays_paused_when_its_sweep_is_resumed(records: Records) -> None:
+    put_sweep(records, trials=4)
+    running = [claim(records, SWEEP, number).key for number in range(3)]
+    control.pause(records, SWEEP, 0)
+    records.release(running[0], TrialState.PAUSED, "it was asked to pause")
+    control.pause(records, SWEEP)
+    records.release(running[1], TrialState.PAUSED, "it was asked to pause")
+    records.release(running[2], TrialState.PAUSED, "it was asked to pause")
+    assert control.pause(records, SWEEP, 2) == "trial 2 is paused"
+    assert "2 trials that were paused on their own stay paused" in control.resume(records, SWEEP)
+    states = [one.state for one in records.trials(SWEEP)]
+    assert states == [TrialState.PAUSED, TrialState.QUEUED, TrialState.PAUSED, TrialState.QUEUED]
+    assert control.resume(records, SWEEP, 2) == "trial 2 is resumed"
+    assert control.resume(records, SWEEP).endswith("is resumed")  # it runs, so its paused trials are meant
+    assert {one.state for one in records.trials(SWEEP)} == {TrialState.QUEUED}
+
+
 def timed(records: Records, max_trials: int, max_hours: float | None = None) -> SweepRecord:
     made = a_sweep()
     budget = made.spec.budget.model_copy(update={"max_trials": max_trials, "max_hours": max_hours})

@@ -118,5 +118,5 @@ def test_a_table_on_a_terminal_keeps_its_own_styles(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(screen, "_force_terminal", True)
     monkeypatch.setattr(screen, "_color_system", None)
     with screen.capture() as capture:
-        screen.print(tables.sentence(f"{ESC} [red]"))
+        screen.print(tables.literal(f"{ESC} [red]"))
     assert is_printable(capture.get())

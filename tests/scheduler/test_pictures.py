@@ -10,13 +10,16 @@ import matplotlib as mpl
 import pytest
 from staged import Stage
 
+from kerasweep.jobs.printable import printable
 from kerasweep.jobs.store.models import SweepRecord, TrialRecord
 from kerasweep.jobs.trial import TrialState
+from kerasweep.scheduler.show.curves import Curve, span_decades
 from kerasweep.scheduler.show.interactive import Interactive
 from kerasweep.scheduler.show.pictures import THEME, Pictures
-from kerasweep.scheduler.show.plotpage import page_of
+from kerasweep.scheduler.show.plotpage import escape, page_of
 from kerasweep.scheduler.show.scales import AxisScale, plain
-from kerasweep.scheduler.show.scene import in_lines
+from kerasweep.scheduler.show.scene import Scene, in_lines
+from kerasweep.scheduler.show.study import Comparable
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def recorded(tmp_path: Path) -> tuple[SweepRecord, list[TrialRecord]]:
 
 @pytest.fixture
 def pictures(recorded: tuple[SweepRecord, list[TrialRecord]]) -> Pictures:
-    return Pictures(*recorded)
+    return Pictures(Scene(*recorded, printable, {}))
 
 
 @pytest.mark.parametrize(
@@ -77,11 +80,24 @@ def test_an_axis_is_logarithmic_where_its_values_span_decades() -> None:
     assert AxisScale.of(["a", "b"]).labels == ("a", "b")
 
 
+def test_curves_are_plotted_on_a_logarithmic_axis_where_they_span_decades() -> None:
+    assert span_decades([Curve("loss", [(1, 2.3), (2, 0.05)]), Curve("val_loss", [(1, 2.0)])])
+    assert not span_decades([Curve("accuracy", [(1, 0.1), (2, 0.99)])])
+    assert not span_decades([Curve("loss", [(1, 2.3), (2, 0.0)])]), "zero has no place there"
+    assert not span_decades([Curve("loss", [(1, float("nan"))])])
+
+
 def test_a_few_choices_are_marked_as_they_are() -> None:
     assert [text for _, text in AxisScale.of([16, 32, 64, 128]).ticks()] == ["16", "32", "64", "128"]
     assert [text for _, text in AxisScale.of([1, 1.1, 40]).ticks()] == ["1", "20.5", "40"], (
         "two lie too close"
     )
+
+
+def test_an_axis_of_integers_is_marked_at_integers() -> None:
+    assert [text for _, text in AxisScale.of([16, 55]).ticks()] == ["16", "35", "55"]
+    assert [text for _, text in AxisScale.of([1, 2]).ticks()] == ["1", "2"]
+    assert [text for _, text in AxisScale.of([3]).ticks()] == ["2", "3", "4"]
 
 
 def test_long_names_are_broken_and_not_cut() -> None:
@@ -92,7 +108,7 @@ def test_long_names_are_broken_and_not_cut() -> None:
 def test_stopped_trials_are_drawn_as_such_in_pages_too(
     recorded: tuple[SweepRecord, list[TrialRecord]],
 ) -> None:
-    drawn = Interactive(*recorded)
+    drawn = Interactive(Scene(*recorded, escape, {}))
     for view in ("history", "slice"):
         marks = {
             trace.name: trace.marker.symbol for trace in drawn.draw(view).data if trace.mode == "markers"
@@ -105,13 +121,36 @@ def test_stopped_trials_are_drawn_as_such_in_pages_too(
     ended = drawn.draw("parallel").data[0].dimensions[-1]
     assert ended.label == "ended as"
     assert sorted(ended["values"]) == [0, 0, 0, 0, 0, 1]
-    assert drawn.draw("importances").layout.title.text.startswith("mlp: what explains val_loss")
+    assert drawn.draw("importances").layout.title.text == (
+        "mlp: what explains val_loss, from 5 completed trials"
+    )
+
+
+def test_importances_compare_values_of_the_same_epoch(
+    recorded: tuple[SweepRecord, list[TrialRecord]],
+) -> None:
+    sweep, trials = recorded
+    ended = [replace(trials[0], number=n, value=n, epochs=9) for n in range(30)]
+    stopped = [replace(one, state=TrialState.STOPPED, epochs=3) for one in ended[9:]]
+    rungs = {n: {3: 30.0 - n} for n in range(30)}
+    found = Comparable.of([*ended[:9], *stopped], rungs)
+    assert (found.epoch, found.without) == (3, 0)
+    assert [one.value for one in found.trials] == [30.0 - n for n in range(30)]
+    quick = replace(ended[0], epochs=2)  # it ended by itself before the rung
+    assert (
+        Comparable.of([quick, *ended[1:9], *stopped], {n: rungs[n] for n in range(1, 30)}).trials[0].value
+        == 0
+    )
+    assert Comparable.of(ended, rungs).epoch is None, "enough have final values"
+    scene = Scene(sweep, [*ended[:9], *stopped], escape, rungs)
+    title = Interactive(scene).draw("importances").layout.title.text
+    assert title == "mlp: what explains val_loss by epoch 3, from 30 trials"
 
 
 def test_a_page_of_plots_fits_phones_and_follows_the_dark_theme(
     recorded: tuple[SweepRecord, list[TrialRecord]],
 ) -> None:
-    drawn = Interactive(*recorded)
+    drawn = Interactive(Scene(*recorded, escape, {}))
     slices = drawn.draw("slice")
     page = page_of("a & b", [slices, drawn.draw("parallel")])
     assert "<title>a &amp; b</title>" in page

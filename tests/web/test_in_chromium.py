@@ -150,6 +150,21 @@ def test_the_table_is_sorted_and_a_trial_opened(ended: Laboratory, until: Until)
     assert browser.complaints() == []
 
 
+def test_the_curves_of_a_trial_fit_their_values(lab: Laboratory, until: Until) -> None:
+    browser, other = lab.browser, lab.stage.sweep(name="steep")
+    lab.stage.complete(other, 0, (2.0, 0.01, 0.000212))
+    browser.open(f"/sweeps/{other}/trials/0")
+    legend = "#curves .u-legend"
+    until(lambda: browser.text(legend) != "", 20, "the curves")
+    assert browser.run("return document.querySelector('#curves > div').dataset.log") == "1"
+    assert "epoch" not in browser.text(legend), "it names the curves"
+    over = browser.driver.find_element("css selector", "#curves .u-over")
+    browser.run("arguments[0].scrollIntoView({block: 'center'})", over)
+    ActionChains(browser.driver).move_to_element(over).perform()
+    until(lambda: "epoch" in browser.text(legend), 20, "values where the pointer is")
+    assert browser.complaints() == []
+
+
 def test_a_sweep_is_paused_and_resumed(lab: Laboratory, until: Until) -> None:
     browser, other = lab.browser, lab.stage.sweep(name="steered")
     browser.open(f"/sweeps/{other}")

@@ -17,6 +17,7 @@ from kerasweep.jobs.store.models import Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import Failure, FailureClass
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.show.scene import Scene
 from kerasweep.scheduler.web import listening
 from kerasweep.scheduler.web.gate import Access
 from kerasweep.scheduler.web.site import environment
@@ -79,6 +80,21 @@ def test_trials_under_several_seeds_are_shown_as_variants_best_first(show: Show)
     assert re.findall(r'<th scope="row">(\d+)</th>', falling)[:3] == ["0", "1", "2"], "those without one last"
     curves = json.loads(show.browser.get(f"/sweeps/{sweep}/curves.json?best=1").text)["series"]
     assert [(one["label"], one["points"]) for one in curves] == [("variant 1", [[1, 0.9], [2, 0.25]])]
+
+
+def test_importances_compare_variants_as_plots_do(show: Show) -> None:
+    records = show.stage.records
+    sweep = show.stage.sweep(name="weighed", repeats=2)
+    for trial, loss in enumerate([0.1, 0.9, 0.2, 0.3, 0.6, 0.1, 0.8, 0.7]):
+        show.stage.complete(sweep, trial, (0.9, loss))
+    page = show.browser.get(f"/sweeps/{sweep}/importances").text
+    assert "from 4 variants; with so few" in page
+    shown = re.findall(r'<th scope="row">([^<]+)</th><td><meter min="0" max="1" value="([^"]+)"', page)
+    drawn = Scene(records.sweep(sweep), records.trials(sweep), str, {}).shares()
+    assert drawn
+    assert {name: float(share) for name, share in shown} == drawn
+    few = show.browser.get(f"/sweeps/{sweep}/importances?q=%230").text
+    assert "1 variant so far" in few, "those of the trials that are shown"
 
 
 def test_every_variant_can_be_reached_page_by_page(show: Show) -> None:
@@ -189,6 +205,17 @@ def test_values_logs_and_reasons_stay_text_wherever_they_stand(show: Show, hosti
         markup.feed(page.text)
         assert page.status in (200, 400), path
         assert markup.found == [], path
+
+
+def test_the_labels_of_slices_have_room(show: Show) -> None:
+    sweep = show.stage.sweep(name="small")
+    for trial in range(3):
+        show.stage.complete(sweep, trial, (0.000212 + trial / 12345,))
+    page = show.browser.get(f"/sweeps/{sweep}").text
+    slices = page[page.index('<section id="slices"') : page.index('<section id="timeline"')]
+    labels = re.findall(r'<text x="(\d+)" y="[\d.]+" text-anchor="end">([^<]*)', slices)
+    assert "0.000212" in [label for _, label in labels]
+    assert all(int(end) > 6.5 * len(label) for end, label in labels), "they end there, 6.5 a character"
 
 
 def test_the_first_viewer_finds_the_trials_read(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:

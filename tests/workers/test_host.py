@@ -42,11 +42,14 @@ def test_it_grows_and_a_trainer_that_is_to_go_ends_once_it_is_empty(host: Host, 
     host.rescale(Scale(2, 4))
     until(lambda: all(trainer.ready for trainer in host.trainers), 20)
     first, second = host.trainers
-    assert (host.scale, host.capacity, heard[-1]) == (Scale(2, 4), 8, 8)
+    assert (host.scale, host.capacity, heard[-1]) == (Scale(2, 4), 5, 5)
     assert (second.devices.name, second.devices.threads, first.devices.threads) == ("cpu 1", 2, 4)
     with ExitStack() as slots:
         taken = [slots.enter_context(host.slot("a")) for _ in range(2)]
         assert {slot.trainer for slot in taken} == {first, second}
+        for slot in taken:
+            host.begin(slot)
+        assert (host.capacity, heard[-1]) == (6, 6)
         pid = second.pid
         assert pid is not None
         host.rescale(Scale(1, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kerasweep.jobs.trial import TrialKey
 from kerasweep.workers.devices import DeviceSet
 from kerasweep.workers.slots import Slot, Slots
 from kerasweep.workers.trainers import Trainer
@@ -82,15 +83,44 @@ def test_a_trainer_that_takes_no_runs_has_no_slots(slots: Slots, one: Trainer, r
     assert slots.take("a", None) is None
 
 
-def test_a_trainer_that_comes_later_is_thought_to_pack_as_the_others_do(slots: Slots) -> None:
+def test_a_trainer_that_comes_later_gets_a_slot_with_each_trial_that_trains(slots: Slots) -> None:
     slots.settle(take_slot(slots), True, None)
     two = trainer("cpu 1")
     slots.add(two)
-    assert (slots.capacity, slots.trainers[1]) == (8, two)
+    assert (slots.capacity, slots.trainers[1]) == (5, two)
+    first = take_slot(slots)
+    assert first.trainer is two
+    assert {take_slot(slots).trainer for _ in range(3)} == set(slots.trainers) - {two}
+    assert slots.take("a", None) is None
+    slots.begin(first)
+    assert slots.capacity == 6
     assert take_slot(slots).trainer is two
-    slots.leave(slots._slots[two][0])
+    assert slots.take("a", None) is None
+    for _ in range(3):
+        slots.begin(first)
+    assert slots.capacity == 8
+    for slot in list(slots._slots[two]):
+        slots.leave(slot)
     slots.drop(two)
     assert slots.capacity == 4
+
+
+def test_a_trial_goes_back_to_the_trainer_where_it_trained(one: Trainer) -> None:
+    two = trainer("cpu 1")
+    slots, key = Slots([one, two], 4), TrialKey("a", 7)
+    for _ in range(2):
+        slots.settle(take_slot(slots), True, None)
+    waits = slots.take("a", None, key)
+    assert waits is not None
+    slots.leave(waits)
+    slots.settle(take_slot(slots), True, None)  # now the other trainer has more room
+    again = slots.take("a", None, key)
+    assert again is not None
+    assert again.trainer is waits.trainer
+    waits.trainer.retiring = True
+    elsewhere = slots.take("a", None, key)
+    assert elsewhere is not None
+    assert elsewhere.trainer is not waits.trainer
 
 
 def test_a_trainer_that_is_to_go_keeps_whom_it_has_and_takes_no_hints(slots: Slots, one: Trainer) -> None:

@@ -94,7 +94,7 @@ def convert(
         )
     dest.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=dest) as folder, job_classes(job) as source:
-        model = open_model(model_path, job, source, recipe)
+        model = open_model(model_path, source, recipe)
         model = keep_outputs(model, outputs) if outputs else model
         inputs = make_samples(model) if samples is None else arrange(model, samples)
         expected = flatten_outputs(model(inputs, training=False))

@@ -70,8 +70,15 @@ def predict(model: keras.Model, inputs: Any) -> dict[str, Any]:
     return {"rows": len(next(iter(outputs.values()))), "outputs": plain}
 
 
-def load_part(source: JobSource, part: str, arguments: Mapping[str, Any]) -> Arrays | Stream:
-    """Return one part of what the job's `load_data` returns for these arguments.
+def load_part(
+    source: JobSource, part: str | None, arguments: Mapping[str, Any]
+) -> tuple[str, Arrays | Stream]:
+    """Return one part of what the job's `load_data` returns for these arguments, and its name.
+
+    Args:
+        source: the job.
+        part: one of `PARTS`; None for the test data, or the validation data of a job without any.
+        arguments: the trial's, for `load_data`.
 
     Raises:
         InputError: `load_data` raises, or returns no such part.
@@ -83,6 +90,7 @@ def load_part(source: JobSource, part: str, arguments: Mapping[str, Any]) -> Arr
             f"load_data must return the job's data, got {type(exc).__name__}: {first_line(exc)}\n"
             "Fix the job, then try again"
         ) from exc
+    part = part or ("validation" if data.test is None else "test")
     found: Arrays | Stream | None = getattr(data, part)
     if found is None:
         given = [name for name in PARTS if getattr(data, name) is not None]
@@ -90,7 +98,7 @@ def load_part(source: JobSource, part: str, arguments: Mapping[str, Any]) -> Arr
             f"load_data must return the part asked for, got {', '.join(given)}, not {part!r}\n"
             f"Ask for one of these (--data {given[-1]}), or let load_data return {part!r} too"
         )
-    return found
+    return part, found
 
 
 def take_rows(part: Arrays | Stream, limit: int | None) -> Any:
@@ -168,30 +176,29 @@ def _finite(array: Any) -> Any:
 
 def _show_layers(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        return list_layers(open_model(given.model, given.job, source, given.recipe))
+        return list_layers(open_model(given.model, source, given.recipe))
 
 
 def _evaluate(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        model = open_model(given.model, given.job, source, given.recipe, compiled=True)
-        part = load_part(_required(source), given.data, given.arguments)
-        return {"data": given.data, "metrics": evaluate(model, part)}
+        model = open_model(given.model, source, given.recipe, compiled=True)
+        name, part = load_part(_required(source), given.data, given.arguments)
+        return {"data": name, "metrics": evaluate(model, part)}
 
 
 def _predict(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        model = open_model(given.model, given.job, source, given.recipe)
+        model = open_model(given.model, source, given.recipe)
         if given.input is None:
-            inputs = take_rows(load_part(_required(source), given.data, given.arguments), given.limit)
-        else:
-            inputs = arrange(model, read_samples(given.input))
-            inputs = keras.tree.map_structure(lambda array: array[: given.limit], inputs)
-        return predict(model, inputs)
+            name, part = load_part(_required(source), given.data, given.arguments)
+            return {"data": name, **predict(model, take_rows(part, given.limit))}
+        inputs = arrange(model, read_samples(given.input))
+        return predict(model, keras.tree.map_structure(lambda array: array[: given.limit], inputs))
 
 
 def _draw_diagram(given: argparse.Namespace) -> Mapping[str, Any]:
     with job_classes(given.job) as source:
-        return draw_diagram(open_model(given.model, given.job, source, given.recipe), given.dest)
+        return draw_diagram(open_model(given.model, source, given.recipe), given.dest)
 
 
 def _required(source: JobSource | None) -> JobSource:
@@ -231,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--recipe", type=Recipe.from_json, help="the trial's arguments to the job, as JSON"
         )
         if name in ("evaluate", "predict"):
-            command.add_argument("--data", choices=PARTS, default="test")
+            command.add_argument("--data", choices=PARTS, help="by default test, or validation without any")
             command.add_argument("--arguments", type=_arguments, default={}, help="of load_data, as JSON")
         if name == "predict":
             command.add_argument("--input", type=Path, help=".npy, .npz or .csv, instead of --data")

@@ -44,14 +44,13 @@ def job_classes(job: Path | None) -> Iterator[JobSource | None]:
 
 
 def open_model(
-    path: Path, job: Path | None, source: JobSource | None, recipe: Recipe | None, *, compiled: bool = False
+    path: Path, source: JobSource | None, recipe: Recipe | None, *, compiled: bool = False
 ) -> keras.Model:
     """Return a trial's model: from its file if Keras can load it, else rebuilt by its job.
 
     Args:
         path: a `.keras`, `.h5` or `.weights.h5` file.
-        job: the job's file, or None.
-        source: the job, loaded.
+        source: the job, loaded, or None.
         recipe: the trial's arguments to the job's functions; None if unknown.
         compiled: whether to restore loss, metrics and optimizer too.
 
@@ -66,12 +65,12 @@ def open_model(
         except InputError:
             if source is None or recipe is None or path.suffix != ".keras" or not path.is_file():
                 raise
-    if source is None or recipe is None or job is None:
+    if source is None or recipe is None:
         raise InputError(
             f"weights alone need the job that builds their model, got none ({path})\n"
             "Give --job and --recipe, or name the sweep: `kerasweep evaluate SWEEP`"
         )
-    return rebuild(source, job, recipe, path)
+    return rebuild(source, recipe, path)
 
 
 def load_model_file(path: Path, *, compiled: bool = False, trusted: bool = False) -> keras.Model:

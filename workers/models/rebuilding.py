@@ -16,8 +16,8 @@ from typing import Any
 
 import keras
 
-from kerasweep.jobs.code.program import read_program
 from kerasweep.jobs.errors import InputError
+from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.workers.models.answer import first_line
 from kerasweep.workers.trainer.job.data import read_data
 from kerasweep.workers.trainer.job.source import JobSource
@@ -53,9 +53,9 @@ class Recipe:
             raise ValueError(f"a recipe must be a JSON object of {', '.join(cls.__dataclass_fields__)}")
         return cls(**found)
 
-    def arguments(self, source: JobSource, job: Path, function: str, data: Any = None) -> dict[str, Any]:
+    def arguments(self, source: JobSource, function: str) -> dict[str, Any]:
         """Return a function's arguments."""
-        program = read_program(job)
+        program = source.program
         found = dict(program.route(self.params).get(function, {}))
         wanted = program.wanted(function)
         if "trial" in wanted:
@@ -64,16 +64,15 @@ class Recipe:
                 **self.trial, seed=self.seed, params=dict(self.params), folder=folder
             )
         if "data" in wanted:
-            found["data"] = source.call("load_data", self.arguments(source, job, "load_data"))
+            found["data"] = source.call("load_data", self.arguments(source, "load_data"))
         return found
 
 
-def rebuild(source: JobSource, job: Path, recipe: Recipe, weights: Path) -> keras.Model:
+def rebuild(source: JobSource, recipe: Recipe, weights: Path) -> keras.Model:
     """Return the trial's model, compiled, with the weights of a `.weights.h5` or `.keras` file.
 
     Args:
         source: the job, loaded.
-        job: its file.
         recipe: the trial's arguments to it.
         weights: the file.
 
@@ -82,10 +81,10 @@ def rebuild(source: JobSource, job: Path, recipe: Recipe, weights: Path) -> kera
     """
     try:
         keras.utils.set_random_seed(recipe.seed)
-        model = source.call("build_model", recipe.arguments(source, job, "build_model"))
+        model = source.call("build_model", recipe.arguments(source, "build_model"))
         if not model.built:
-            data = read_data(source.call("load_data", recipe.arguments(source, job, "load_data")))
-            build(model, data.train, recipe.batch_size, data.validation is not None)
+            data = read_data(source.call("load_data", recipe.arguments(source, "load_data")))
+            build(model, data.train, data.validation, Training(epochs=1, batch_size=recipe.batch_size))
         build_optimizer(model)
         model.load_weights(weights)
     except Exception as exc:
@@ -102,4 +101,4 @@ def rebuild_alone(job: Path, recipe: str, weights: Path) -> keras.Model:
     """Return the trial's model in a process that has not loaded its job; `recipe` is JSON."""
     source = JobSource(job.resolve().parent, job.name)
     with keras.saving.custom_object_scope(source.custom_objects):
-        return rebuild(source, job, Recipe.from_json(recipe), weights)
+        return rebuild(source, Recipe.from_json(recipe), weights)

@@ -5,16 +5,15 @@ traceback.
 from __future__ import annotations
 
 import re
-import traceback
 from itertools import takewhile
 from pathlib import Path
-from types import TracebackType
 
 import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError, KerasweepError, OutOfReach
 from kerasweep.jobs.excerpt import TRACEBACK_CHARS, excerpt, words_of
 from kerasweep.jobs.trial import FailureClass
+from kerasweep.workers.trainer.shown_frames import node_of, place_of, traceback_of
 from kerasweep.workers.trainer.symptoms import is_machine, is_of_files
 
 _MESSAGE_CHARS = 800
@@ -33,7 +32,8 @@ _NOISE = re.compile(
     r"Traceback \(most recent|\d+ root error|\d+ successful operations|\d+ derived errors|Node: "
 )
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
-_OWN_FOLDER = str(Path(__file__).resolve().parent)
+#: What TensorFlow adds to the message of an operation that ran eagerly.
+_EAGER = re.compile(r"\{\{function_node [^{}]*\}\} ?|(?<=\]) name: *$")
 
 
 def translate(exc: BaseException, folder: Path) -> JobError:
@@ -45,7 +45,7 @@ def translate(exc: BaseException, folder: Path) -> JobError:
     """
     if isinstance(exc, JobError):
         return exc
-    text = _traceback_of(exc)
+    text = _shown(exc, folder)
     if isinstance(exc, OutOfReach):
         return JobError(FailureClass.STORE, str(exc).splitlines()[0], text)
     if isinstance(exc, KerasweepError):
@@ -78,7 +78,8 @@ def _first_line(exc: BaseException) -> str:
     Keras first names the layer, then its arguments, and gives the remedy last; TensorFlow wraps its message
     in the places where each operation was created. Whatever only repeats the traceback is dropped.
     """
-    lines = [line.strip() for line in _STYLE.sub("", words_of(exc)).splitlines() if line.strip()]
+    plain = _STYLE.sub("", _EAGER.sub("", words_of(exc)))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     told = [
         line
         for line in takewhile(lambda line: not line.startswith(_ARGUMENTS), lines)
@@ -90,26 +91,17 @@ def _first_line(exc: BaseException) -> str:
     return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 1].rsplit(' ', 1)[0]}…"
 
 
-def _traceback_of(exc: BaseException) -> str:
+def _shown(exc: BaseException, folder: Path) -> str:
     try:
-        text = "".join(traceback.format_exception(type(exc), exc, _without_own_frames(exc)))
+        text = traceback_of(exc, folder)
     except Exception:  # noqa: BLE001 - an exception of the job's own may not even be printable
         text = f"{type(exc).__name__}: {words_of(exc)}"
     return excerpt(text, TRACEBACK_CHARS)
 
 
 def _place(exc: BaseException, folder: Path) -> str:
+    """Return the operation of a graph that failed, and the job's line, as far as they are known."""
     if isinstance(exc, SyntaxError) and exc.filename and Path(exc.filename).is_relative_to(folder):
         return f" ({Path(exc.filename).relative_to(folder)}:{exc.lineno})"
-    for frame in reversed(traceback.extract_tb(exc.__traceback__)):
-        if Path(frame.filename).is_relative_to(folder):
-            return f" ({Path(frame.filename).relative_to(folder)}:{frame.lineno})"
-    return ""
-
-
-def _without_own_frames(exc: BaseException) -> TracebackType | None:
-    """Skip the trainer's own frames at the top: the user's code starts below them."""
-    found = exc.__traceback__
-    while found is not None and found.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        found = found.tb_next
-    return found or exc.__traceback__
+    node, line = node_of(exc), place_of(exc, folder)
+    return (f" (at node {node})" if node else "") + (f" ({line})" if line else "")

@@ -7,7 +7,7 @@ Datasets: each epoch uses a new iterator of the dataset, and a resumed trial fir
 finished epochs, which brings a `shuffle` to the same state. With `steps_per_epoch` one iterator continues
 from epoch to epoch, as in Keras, and a resumed trial reads what was read before.
 
-A `cache` keeps what the first iterator reads, so a resumed trial reads that one to its end. What Python
+A `cache` keeps what the first iterator reads, so a resumed trial reads that one as `fit` does. What Python
 functions of a pipeline keep cannot be seen, so there a resumed trial reads all epochs that it has behind it.
 """
 
@@ -140,9 +140,8 @@ class DatasetFeed:
             reads = has_python(self._dataset)
             for number in range(epochs):
                 iterator = self._begin(number)
-                if number == 0 and has_cache(self._dataset):
-                    collections.deque(iterator, maxlen=0)  # a cache keeps its order
-                elif reads:
+                if reads or (number == 0 and has_cache(self._dataset)):
+                    # As far as `fit` reads, which is too early for some caches: they stay incomplete.
                     collections.deque(itertools.islice(iterator, self._size), maxlen=0)
 
     def batches(self, epoch: int) -> Any:
@@ -229,7 +228,9 @@ def _py_feed(
 ) -> PyDatasetFeed:
     if part.dataset.num_batches is None and not steps:
         raise _wrong(f"a PyDataset without an end needs training.{key}, got none; set it")
-    return PyDatasetFeed(part.dataset, class_weight, seed, steps if key == "steps_per_epoch" else None)
+    if key == "validation_steps":
+        return PyDatasetFeed(part.dataset, class_weight, seed, None, validates=True)
+    return PyDatasetFeed(part.dataset, class_weight, seed, steps)
 
 
 def _check_batch(rows: int, training: Training, replicas: int) -> None:

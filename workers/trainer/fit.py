@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -22,9 +21,6 @@ from kerasweep.workers.trainer.pack.fingerprint import unkept_note
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2
-#: The overhead of a call in Keras, and of retracing its steps; the maximum duration of a call, and its
-#: maximum steps.
-_CALL_S, _TRACE_S, _STOPPED_WITHIN_S, _MOST_STEPS = 0.001, 1.5, 1.0, 64
 
 
 class FitEngine:
@@ -92,7 +88,7 @@ class FitEngine:
                 "the job uses random operations of TensorFlow's own: a resumed trial may draw different "
                 "numbers there; those of keras.random it would draw again"
             )
-        return found
+        return list(dict.fromkeys(found))  # both parts of the data may give the same one
 
     def train_epoch(self, run: TrialRun) -> dict[str, float]:
         """Train one epoch with `model.fit`, and validate."""
@@ -116,7 +112,6 @@ class FitEngine:
             )
         if run.steps.unkept and (note := unkept_note(sorted(run.steps.unkept))) not in run.notes:
             run.notes.append(note)
-        _lengthen_calls(run, hooks)
         return hooks.logs
 
 
@@ -161,23 +156,6 @@ def _drawing(run: TrialRun, hooks: StepHooks) -> AbstractContextManager[None]:
     return run.draws.own() if throughout else nullcontext()
 
 
-def _lengthen_calls(run: TrialRun, hooks: StepHooks) -> None:
-    """Let `fit` make several steps per call from the next epoch on, if that only affects speed.
-
-    Each call costs Keras a millisecond. The steps are retraced for this, so it must be worth that; a call
-    stays short enough for the run to be stopped between two.
-    """
-    model = run.model
-    seen = run.strategy or run.callbacks.in_steps or _limits(run) or run.source.draws_from_tensorflow
-    left = (run.training.epochs - run.epoch - 1) * hooks.steps
-    if seen or model.run_eagerly or model.steps_per_execution != 1 or left * _CALL_S < _TRACE_S:
-        return
-    steps = min(_MOST_STEPS, int(_STOPPED_WITHIN_S / hooks.fastest_s))
-    if steps > 1:
-        model.steps_per_execution = steps
-        model.train_function = model.test_function = None
-
-
 @contextmanager
 def _unfinished(optimizer: Any) -> Iterator[None]:
     """Keep the end of an epoch's `fit` from installing averaged weights: the training continues."""
@@ -208,10 +186,6 @@ class StepHooks(TrialCallbackList):
     def __init__(self, run: TrialRun) -> None:
         super().__init__(run.callbacks.in_steps)
         self.logs: dict[str, float] = {}
-        self.steps = 0
-        #: The shortest time between the ends of two consecutive steps.
-        self.fastest_s = _STOPPED_WITHIN_S
-        self._stepped_at_s = 0.0
         self._run = run
         self._stop_training = bool(getattr(run.model, "stop_training", False))
 
@@ -238,10 +212,6 @@ class StepHooks(TrialCallbackList):
             super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now_s = time.monotonic()
-        self.fastest_s = min(self.fastest_s, max(1e-6, now_s - self._stepped_at_s))
-        self._stepped_at_s = now_s
-        self.steps += 1
         self._step()
         if self.callbacks:  # reading the logs waits for the step
             super().on_train_batch_end(batch, logs)

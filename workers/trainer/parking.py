@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kerasweep.jobs.kernel import free_bytes
 from kerasweep.workers.trainer.assignment import Assignment
-from kerasweep.workers.trainer.state.run import StopFlag
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 #: How many trials stay in memory, what they may take, and what must stay free.
 MOST, MOST_BYTES, SPARE_BYTES = 64, 256 << 20, 1 << 30

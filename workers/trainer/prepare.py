@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator
 
+from kerasweep.jobs.code.program import Program, check_taken
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.store.artifacts import Artifacts
+from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
@@ -39,9 +42,11 @@ from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everythin
 from kerasweep.workers.trainer.job.source import JobSource, JobText
 from kerasweep.workers.trainer.job.working_folder import fill, leave_the_process_in, remove, work_in
 from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.process import endings, own_logging, own_streams
 from kerasweep.workers.trainer.state.building import build
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
-from kerasweep.workers.trainer.state.run import StopFlag, TrialRun
+from kerasweep.workers.trainer.state.run import TrialRun
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 _TEXTS_KEPT = 4
 _WORN = "a job changed process-wide settings that cannot be restored"
@@ -166,15 +171,15 @@ class Workshop:
         _check_batches(order, data.train)
         replicas = 1 if strategy is None else strategy.num_replicas_in_sync
         check_sizes(data.train, training, replicas)
-        arguments = Arguments(text.program, order, folder, data)
+        _check_taken(order, source.program)
+        arguments = Arguments(source.program, order, folder, data)
         with PROCESS_RANDOM, scope_of(strategy):
             seed_everything(order.seed, source.draws_from_tensorflow)
             model = _build(
                 source,
                 arguments.of("build_model"),
-                data.train,
-                training.batch_size,
-                data.validation is not None,
+                data,
+                training,
             )
             own = []
             if source.has("callbacks"):
@@ -209,9 +214,13 @@ class Workshop:
         if not work_in(folder) and enclave.printed is not None:
             enclave.printed.write(_SHARED_FOLDER)
         enclave.become_program(folder / order.entry)
+        own_logging.begin(enclave)
         show_environment(enclave)
         enclave.ends.callback(show_environment, None)
         enclave.ends.callback(enclave.forget_program)
+        enclave.ends.callback(own_logging.end, enclave)
+        enclave.ends.callback(own_streams.end, enclave)
+        enclave.ends.callback(endings.run_endings, enclave)
         return folder
 
     def _load(self, order: Assignment, text: JobText, folder: Path) -> tuple[JobSource, JobData]:
@@ -273,6 +282,15 @@ def _check_batches(order: Assignment, train: Part) -> None:
         )
 
 
+def _check_taken(order: Assignment, program: Program) -> None:
+    """Refuse a parameter that, once the job is loaded, turns out to be no argument of its functions."""
+    try:
+        for name in order.job_params:
+            check_taken(name, program)
+    except RuleError as breach:
+        raise JobError(FailureClass.USER, f"{breach.rule}; {breach.remedy}") from breach
+
+
 def _data_key(order: Assignment, arguments: Mapping[str, Any]) -> str:
     text = json.dumps(
         [str(order.bundle), order.entry, order.spec.seed, arguments], sort_keys=True, default=repr
@@ -280,10 +298,8 @@ def _data_key(order: Assignment, arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _build(
-    source: JobSource, arguments: Mapping[str, Any], train: Part, batch_size: int, validated: bool
-) -> keras.Model:
-    """Build, compile and check the job's model; afterwards every variable of the training exists."""
+def _build(source: JobSource, arguments: Mapping[str, Any], data: JobData, training: Training) -> keras.Model:
+    """Build, compile and check the job's model; afterwards all of its own variables exist."""
     model = source.call("build_model", arguments)
     if not isinstance(model, keras.Model):
         raise JobError(
@@ -296,6 +312,7 @@ def _build(
             "build_model must return a compiled model, got one that is not; call model.compile",
         )
     if not model.built:
-        build(model, train, batch_size, validated)
-    build_optimizer(model)
+        build(model, data.train, data.validation, training)
+    if tf.distribute.has_strategy():  # `fit` builds it before the callbacks begin; else in its first step
+        build_optimizer(model)
     return model

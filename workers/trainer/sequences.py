@@ -32,6 +32,7 @@ class PyDatasetFeed:
         seed: of the order; None keeps the original order.
         steps: batches of an epoch, from one iteration that continues from epoch to epoch; None for all of
             them.
+        validates: whether it is the validation data, which each evaluation resets.
 
     Raises:
         JobError: it never ends.
@@ -43,10 +44,10 @@ class PyDatasetFeed:
         class_weight: Mapping[int, float] | None,
         seed: int | None,
         steps: int | None,
+        validates: bool = False,
     ) -> None:
-        self._dataset, self._looked = dataset, False
         self._ordered = _Ordered(dataset, seed, steps)
-        self._adapter = _PyDatasetAdapter(self._ordered, class_weight)
+        self._adapter = _PyDatasetAdapter(self._ordered, class_weight, validates)
 
     def skip(self, epochs: int) -> None:
         """Let the next epoch follow this many: attributes are restored, the order is independent."""
@@ -54,17 +55,13 @@ class PyDatasetFeed:
 
     def batches(self, epoch: int) -> Any:
         """Return the input of `fit` for an epoch."""
-        if not self._looked:  # the first batches, before they are reordered
-            with _unchanged(self._dataset) if self._adapter.begun else contextlib.nullcontext():
-                self._adapter.get_tf_dataset()
-            self._looked = True
         self._ordered.begin(epoch)
         return self._adapter
 
 
 @contextmanager
-def _unchanged(dataset: keras.utils.PyDataset) -> Iterator[None]:
-    """Undo what reading batches changes: an undisturbed training read them before its first epoch."""
+def unchanged(dataset: keras.utils.PyDataset) -> Iterator[None]:
+    """Undo what reading batches changes, where `fit` would not read them, or has read them before."""
     generators = (random.getstate(), np.random.get_state())
     kept = {name: copy.deepcopy(value) for name, value in vars(dataset).items() if _is_counter(value)}
     states = {
@@ -107,6 +104,17 @@ class _Ordered(keras.utils.PyDataset):
         passes = range(self._first // size, (self._first + (self._steps or size) - 1) // size + 1)
         self._orders = {number: epoch_order(self._seed, number + 1, size) for number in passes}
 
+    @contextmanager
+    def as_it_is(self, undone: bool) -> Iterator[None]:
+        """Have the batches in the job's own order; undo what reading them changes, if asked."""
+        first, orders = self._first, self._orders
+        self._first, self._orders = 0, {}
+        try:
+            with unchanged(self._dataset) if undone else contextlib.nullcontext():
+                yield
+        finally:
+            self._first, self._orders = first, orders
+
     @property
     def num_batches(self) -> int | None:
         return self._steps or self._dataset.num_batches
@@ -129,12 +137,22 @@ class _Ordered(keras.utils.PyDataset):
 class _PyDatasetAdapter(PyDatasetAdapter):
     """Keras' adapter, for one `fit` call per epoch."""
 
-    def __init__(self, dataset: _Ordered, class_weight: Mapping[int, float] | None) -> None:
+    def __init__(self, dataset: _Ordered, class_weight: Mapping[int, float] | None, validates: bool) -> None:
         super().__init__(dataset, class_weight=class_weight)
-        self.begun = False
+        self._ordered, self._validates, self.begun = dataset, validates, False
+
+    def get_tf_dataset(self) -> Any:
+        """Return the dataset; the first time, read the first batches for their structure as Keras does then.
+
+        Those of the validation are read after the first epoch's training.
+        """
+        if self._output_signature is None:
+            with self._ordered.as_it_is(undone=self.begun):
+                super().get_tf_dataset()
+        return super().get_tf_dataset()
 
     def on_epoch_end(self) -> None:
-        """Forward the end of an epoch, and the one call before the first, which every `fit` makes."""
-        if self._within_epoch or not self.begun:
+        """Forward the end of an epoch, and the call before it, which `fit` makes once and each evaluation."""
+        if self._within_epoch or self._validates or not self.begun:
             super().on_epoch_end()
         self.begun = True

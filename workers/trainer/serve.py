@@ -42,6 +42,7 @@ from kerasweep.workers.trainer.pack.pack_engine import PackEngine
 from kerasweep.workers.trainer.pack.warm_up import warm_up
 from kerasweep.workers.trainer.parking import Parking, Sleeper
 from kerasweep.workers.trainer.prepare import Workshop
+from kerasweep.workers.trainer.process import endings, own_logging
 from kerasweep.workers.trainer.session import Equipment, Session
 from kerasweep.workers.trainer.state.run import TrialRun
 
@@ -59,8 +60,10 @@ def serve(
     """Train what the host orders, until it says `exit` or its pipe ends."""
     devices = Devices(threads, logical_cpus)
     fixed_settings.install()
+    endings.install()
     parse_one_at_a_time()
     _keep_quiet()
+    own_logging.install()
     outbox = Outbox(out_fd)
     outbox.send(ReadyEvent(os.getpid(), tuple(devices.names)))
     if not select.select([in_fd], [], [], _NO_HURRY_S)[0]:
@@ -68,12 +71,12 @@ def serve(
     decisions, company = Decisions(outbox), Company()
     choose = EngineChoice(FitEngine(), PackEngine(devices.kind == "GPU", decisions, company))
     artifacts = Artifacts(artifacts_url)
-    workshop = Workshop(devices, artifacts, folders, lambda why: outbox.send(WornEvent(why)))
-    equipment = Equipment(outbox, artifacts, workshop, choose, company, Parking())
-    sessions = Sessions(equipment, decisions)
     # Objects loaded by now are permanent: the garbage collector need not scan them after every trial.
     gc.freeze()
     gc.enable()
+    workshop = Workshop(devices, artifacts, folders, lambda why: outbox.send(WornEvent(why)))
+    equipment = Equipment(outbox, artifacts, workshop, choose, company, Parking())
+    sessions = Sessions(equipment, decisions)
     for order in read_orders(in_fd):
         if isinstance(order, ExitOrder):
             return

@@ -44,7 +44,8 @@ from kerasweep.workers.trainer.room import is_refusal, with_room
 from kerasweep.workers.trainer.state.checkpoint import Checkpoint
 from kerasweep.workers.trainer.state.digest import digest
 from kerasweep.workers.trainer.state.model_writing import loading_notes, write_model
-from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, StopFlag, TrialRun
+from kerasweep.workers.trainer.state.run import STOP_WITHIN_S, TrialRun
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 #: How long a result waits for space or for unresponsive artifacts, and for artifacts that refuse.
 _INSIST_S, _REFUSED_S = 600.0, 60.0

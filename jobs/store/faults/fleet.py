@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from kerasweep.jobs.queue.hints import train_queue
 from kerasweep.jobs.store.faults import quarantines
@@ -18,6 +18,8 @@ from kerasweep.jobs.trial import COUNTED, FailureClass, TrialState
 #: Ends of attempts that say something about the worker; attempts taken away from it do not count.
 FAILED_HERE = (f"failed: {FailureClass.USER}", f"failed: {FailureClass.MACHINE}")
 _TELLING = (*map(str, COUNTED), *FAILED_HERE)
+# Built once, since every decision executes it.
+_SEEN = select(t.workers.c.id, t.workers.c.facts).where(t.workers.c.seen_at >= bindparam("since"))
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Fleet:
     def alive(self) -> set[str]:
         """Return the live workers that take the sweep's trials."""
         wanted = train_queue(self._sweep.spec.resources.gpus)
-        query = select(t.workers.c.id, t.workers.c.facts).where(t.workers.c.seen_at >= self._now - ALIVE_S)
-        return {row.id for row in self._conn.execute(query) if wanted in row.facts.get("queues", ())}
+        rows = self._conn.execute(_SEEN, {"since": self._now - ALIVE_S})
+        return {row.id for row in rows if wanted in row.facts.get("queues", ())}
 
     def quarantines(self) -> dict[str, Quarantine]:
         """Return the quarantined workers, for whichever sweep, by name."""

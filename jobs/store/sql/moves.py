@@ -165,14 +165,15 @@ def end_attempt(
             f"a running trial cannot become {state}, asked for by attempt {key}; this is a defect"
         )
     ended = now if state.final else None
-    changed = {
+    changed: dict[str, Any] = {
         "state": state,
         "lease_until": None,
-        "asked": None,
         "hinted_at": None,
         "finished_at": ended,
         **values,
     }
+    if state is not TrialState.PAUSED:
+        changed["asked"] = None  # a trial that was paused on its own stays so when its sweep is resumed
     if not conn.execute(_END_TRIAL, {**named(key), **changed}).rowcount:
         raise stale(key)
     conn.execute(_END_ATTEMPT, {**named(key), "ended_at": now, "outcome": outcome, "message": message})

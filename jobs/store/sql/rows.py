@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Table, bindparam, select
@@ -31,7 +33,7 @@ def sweep_of(row: Row[tuple[object, ...]]) -> SweepRecord:
         id=row.id,
         name=row.name,
         state=SweepState(row.state),
-        spec=SweepSpec.model_validate(row.spec),
+        spec=_spec_of(json.dumps(row.spec)),
         max_trials=row.max_trials,
         entry=row.entry,
         bundle=ArtifactRef("bundle", row.bundle_key, row.bundle_sha256, 0),
@@ -41,6 +43,12 @@ def sweep_of(row: Row[tuple[object, ...]]) -> SweepRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
+
+
+@lru_cache(maxsize=32)
+def _spec_of(text: str) -> SweepSpec:
+    """Read a sweep file's content; each decision reads the same one twice."""
+    return SweepSpec.model_validate(json.loads(text))
 
 
 def trial_of(row: Row[Any]) -> TrialRecord:

@@ -46,27 +46,75 @@
     })];
   }
 
+  // Four digits without an exponent, as on the other drawings.
+  const plain = value => {
+    if (!value) return "0";
+    const digits = Math.min(20, Math.max(0, 3 - Math.floor(Math.log10(Math.abs(value)))));
+    return value.toLocaleString("en", { maximumFractionDigits: digits });
+  };
+
+  // What spans decades, such as a loss, is drawn on a logarithmic axis: else all but the first epochs are one flat line.
+  const DECADES = 20;
+  function spansDecades(series) {
+    const values = series.flatMap(one => one.points.map(point => point[1]));
+    const low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
+    return low > 0 && high / low >= DECADES;
+  }
+
+  // The marks of a logarithmic axis: 1, 2, 5, 10, or the powers of ten alone.
+  function decades(plot, marks) {
+    const { min, max } = plot.scales.y, heads = max / min > 60 ? [1] : [1, 2, 5];
+    return marks.map(one => heads.includes(Math.round(one / 10 ** Math.floor(Math.log10(one) + 1e-9))) ? one : null);
+  }
+
+  function bestEpoch(at) {
+    return plot => {
+      if (at == null) return;
+      const { ctx, bbox } = plot, x = Math.round(plot.valToPos(at, "x", true));
+      ctx.save();
+      ctx.strokeStyle = styleOf("--good");
+      ctx.lineWidth = 2 * devicePixelRatio;
+      ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+      ctx.fillStyle = styleOf("--good");
+      ctx.textAlign = x > bbox.left + bbox.width / 2 ? "right" : "left";
+      ctx.fillText("best epoch", x, bbox.top - 5 * devicePixelRatio);
+      ctx.restore();
+    };
+  }
+
+  // The legend tells values only where the pointer is.
+  const point = plot => plot.root.classList.toggle("pointed", plot.cursor.idx != null);
+
   function draw(box, name, panel) {
-    const data = aligned(panel.series);
-    const key = JSON.stringify([darkness.matches, panel.series.map(one => one.label)]);
+    const data = aligned(panel.series), log = spansDecades(panel.series);
+    const key = JSON.stringify([darkness.matches, log, panel.room, panel.best_epoch, panel.series.map(one => one.label)]);
     const old = plots.get(name);
     if (old && old.key === key && old.plot.root.isConnected) return old.plot.setData(data);
     if (old) { old.plot.destroy(); old.place.remove(); }
     const place = box.appendChild(document.createElement("div"));
-    const room = 16 + 8 * Math.max(...panel.series.map(one => Math.min(one.label.length, 24)));
+    place.dataset.log = log ? "1" : "0";
     const colours = darkness.matches ? dark : light;
     const axis = { stroke: styleOf("--ink"), grid: { stroke: styleOf("--line"), width: 1 }, ticks: { stroke: styleOf("--line"), width: 1 } };
+    const filter = log ? { filter: decades } : {}, grid = { ...axis.grid, ...filter }, ticks = { ...axis.ticks, ...filter };
     const plot = new uPlot({
-      width: Math.max(280, box.clientWidth), height: 280, padding: [12, room, 0, 0],
-      scales: { x: { time: false } },
-      axes: [{ ...axis, label: panel.x, space: 40, incrs: [1, 2, 5].flatMap(n => [n, 10 * n, 100 * n, 1000 * n]).sort((a, b) => a - b) }, { ...axis, label: panel.metric, size: 70 }],
+      width: Math.max(280, box.clientWidth), height: 280, padding: [20, panel.room, 0, 0],
+      scales: { x: { time: false }, y: log ? { distr: 3 } : {} },
+      axes: [{ ...axis, label: panel.x, space: 30, incrs: [1, 2, 5].flatMap(n => [n, 10 * n, 100 * n, 1000 * n]).sort((a, b) => a - b) }, {
+        ...axis, ...filter, grid, ticks, size: 76, label: panel.metric + (log ? " (logarithmic)" : ""),
+        values: (_, marks) => marks.map(one => one == null ? "" : plain(one)),
+      }],
       series: [{ label: panel.x }, ...panel.series.map((one, index) => ({
         label: one.label, stroke: colours[index % colours.length], width: 2, spanGaps: true,
         dash: dashes[Math.floor(index / 2) % dashes.length],
         points: { show: one.points.length < 3 },
         value: (_, value) => value == null ? "–" : value.toPrecision(5),
       }))],
-      hooks: { draw: [ends] },
+      hooks: { draw: [bestEpoch(panel.best_epoch), ends], setLegend: [point] },
     }, data, place);
     plots.set(name, { key, plot, place });
   }
@@ -88,7 +136,9 @@
       return;
     }
     if (!box.querySelector(".uplot")) box.textContent = "";
-    panels.forEach((panel, index) => draw(box, `${box.id}/${index}`, panel));
+    // Charts one below the other have the same room for the labels at their right.
+    const longest = Math.max(...panels.flatMap(panel => panel.series.map(one => Math.min(one.label.length, 24))));
+    panels.forEach((panel, index) => draw(box, `${box.id}/${index}`, { ...panel, room: 16 + 8 * longest, best_epoch: found.best_epoch }));
   }
 
   const redraw = () => document.querySelectorAll("[data-curves]").forEach(curves);

@@ -306,7 +306,7 @@ class RecordsMachine(RuleBasedStateMachine):
 
 # Without shrinking, which takes minutes: thirty steps can be read as they are.
 RecordsMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -336,6 +336,12 @@ class TestHints:
         records.mark_hinted(hints)
         assert [(hint.key.trial, hint.attempt) for hint in records.unhinted()] == [(0, 2)]
 
+    def test_tell_which_trials_have_waited_at_a_rung(self, records: Records) -> None:
+        one_of_each(records)
+        with records.deciding(SWEEP) as decision:
+            decision.move(TrialState.QUEUED, "among the best", 3, rung=3)
+        assert [(hint.key.trial, hint.waited) for hint in records.unhinted()] == [(0, False), (3, True)]
+
     def test_of_one_sweep_and_so_many(self, records: Records) -> None:
         put_sweep(records, 5)
         put_sweep(records, 5, a_sweep("bcde2345"))

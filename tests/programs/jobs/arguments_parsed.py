@@ -1,4 +1,4 @@
-"""A command line, a configuration in a dataclass, a package with relative imports and a file within it."""
+"""Command lines and other names registered once, a package with relative imports and a file within it."""
 #: params: [{name: one}, {name: two}]
 
 import argparse
@@ -6,8 +6,13 @@ import dataclasses
 import logging
 
 import keras
+import tensorflow as tf
+from absl import flags
 from kit import load, nets
 
+flags.DEFINE_float("rate", 0.05, "The learning rate.")
+flags.FLAGS([__file__])
+tf.RegisterGradient("Guided")(lambda op, gradient: gradient)
 parser = argparse.ArgumentParser()
 parser.add_argument("--rows", type=int, default=90)
 FLAGS = parser.parse_args()
@@ -18,7 +23,7 @@ log = logging.getLogger(__name__)
 @dataclasses.dataclass(frozen=True)
 class Config:
     rows: int = FLAGS.rows
-    rate: float = 0.05
+    rate: float = flags.FLAGS.rate
 
 
 CONFIG = Config()

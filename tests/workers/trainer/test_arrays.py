@@ -70,6 +70,16 @@ def test_what_keras_could_not_train_on_is_told_with_a_remedy(value: Any, words: 
     assert caught.value.cls is FailureClass.USER
 
 
+def test_columns_of_numbers_and_booleans_are_cast_as_by_keras() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.DataFrame({"age": [1.5, 2.5], "count": [3, 4], "town": ["a", "b"]})
+    found = to_array("train", "inputs", pandas.get_dummies(rows, columns=["town"]))
+    assert found.dtype == np.float32
+    assert found.tolist() == [[1.5, 3.0, 1.0, 0.0], [2.5, 4.0, 0.0, 1.0]]
+    with pytest.raises(JobError, match=r"in the columns 'town' \(\w+\)"):
+        to_array("train", "inputs", rows)
+
+
 def test_mixed_columns_are_named() -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"age": [1, 2], "town": ["a", "b"]})

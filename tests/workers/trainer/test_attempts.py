@@ -377,7 +377,8 @@ def test_sweeps_with_files_and_classes_of_the_same_names_keep_apart(bench: Bench
             f"    def call(self, x):\n        return x * {number}.0\n"
         )
         (folder / "train.py").write_text(
-            "import keras, numpy as np\nfrom parts import Scale\n"
+            "import atexit, keras, numpy as np\nfrom parts import Scale\n"
+            f"atexit.register(print, 'left, number', {number})\n"
             "def load_data():\n    x = np.ones((16, 1)); return {'train': (x, x), 'validation': (x, x)}\n"
             "def build_model():\n"
             "    import parts\n"  # a late import
@@ -393,6 +394,7 @@ def test_sweeps_with_files_and_classes_of_the_same_names_keep_apart(bench: Bench
         assert bench.peer.end(run)["ev"] == "done", bench.peer.end(run)
         told = "\n".join(event["text"] for event in bench.peer.of(run, "log"))
         assert f"answer {number}.0 of {number}" in told
+        assert told.endswith(f"left, number {number}")
 
 
 def test_xla_that_cannot_be_deterministic_says_so(bench: Bench) -> None:
@@ -414,12 +416,6 @@ def test_curves_for_tensorboard_are_written_when_asked(bench: Bench) -> None:
     assert list((folder / "validation").glob("events*"))
 
 
-def test_it_ends_with_its_pipe(start_peer: Callable[..., Any]) -> None:
-    peer = start_peer()
-    peer.close_orders()
-    assert peer.process.wait(20) == 0
-
-
 def test_it_outlives_sigterm_and_ends_when_told(
     start_peer: Callable[..., Any], write_job: Any, order: Any
 ) -> None:
@@ -430,3 +426,9 @@ def test_it_outlives_sigterm_and_ends_when_told(
     peer.wait(lambda event: event["ev"] == "step")
     peer.send(op="exit")
     assert peer.process.wait(20) == 0
+
+
+def test_it_ends_with_its_pipe(bench: Bench) -> None:
+    """The last test: no other one can use this trainer."""
+    bench.peer.close_orders()
+    assert bench.peer.process.wait(20) == 0

@@ -24,7 +24,8 @@ from kerasweep.workers.trainer.state.checkpoint import (
     take_variables,
 )
 from kerasweep.workers.trainer.state.digest import digest
-from kerasweep.workers.trainer.state.values import StateReader, StateWriter
+from kerasweep.workers.trainer.state.state_reader import StateReader
+from kerasweep.workers.trainer.state.state_writer import StateWriter
 
 pytestmark = pytest.mark.tf
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.pack.compiled import build_compiled
 from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_state
-from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
+from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key, variables_of
 from kerasweep.workers.trainer.pack.stepping import Cut, trace_step
 
 pytestmark = pytest.mark.tf
@@ -228,3 +228,20 @@ def test_what_came_before_in_the_process_does_not_show() -> None:
 def test_operations_with_a_state_of_their_own_are_named() -> None:
     assert unkept_state(traced(Own(1.0, "stateful")).function.graph) == ["RandomStandardNormal"]
     assert unkept_state(traced(Own(1.0)).function.graph) == []
+
+
+def test_metrics_that_build_late_have_their_variables_before_the_first_trace() -> None:
+    """A trial that uses another's program makes no trace, and its variables are told by their order."""
+    metrics = [
+        keras.metrics.F1Score(average="macro"),
+        keras.metrics.R2Score(),
+        keras.metrics.AUC(multi_label=True),
+    ]
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, activation="sigmoid")])
+    model.compile("sgd", "mse", metrics=metrics)
+    batch = (tf.zeros((4, 6)), tf.zeros((4, 3)))
+    model.optimizer.build(model.trainable_variables)
+    build_compiled(model, tf.nest.map_structure(tf.TensorSpec.from_tensor, batch))
+    before = [variable.shape for variable in variables_of(model)]
+    trace_step(model, model.train_step, batch, Cut(4, 4, ordered=False))
+    assert [variable.shape for variable in variables_of(model)] == before

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import random
 import sys
+from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasweep.jobs.code.program import check_taken
 from kerasweep.jobs.errors import JobError
+from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.workers.trainer.blame import translate
 from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data, weighted
 from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
@@ -52,6 +56,32 @@ def test_files_of_the_same_name_are_each_sweep_s_own(load: Any) -> None:
     two = load(text, "two", parts="NAME = 2")
     assert one.call("build_model", {}) == (1, True, "[1]")
     assert two.call("build_model", {}) == (2, True, "[1]")
+
+
+def test_functions_that_only_python_can_read_get_the_arguments_that_they_take(load: Any) -> None:
+    source = load("""
+        import functools
+
+        class Builder:
+            def __call__(self, units, data=None):
+                return units, data
+
+        def made(**values):
+            return values
+
+        load_data = functools.partial(lambda size, scale: (size, scale), scale=2)
+        build_model = Builder()
+        callbacks = functools.partial(made, patience=3)
+    """)
+    values = {"size": 1, "units": 5}
+    assert source.call("load_data", values) == (1, 2)
+    assert source.call("build_model", values) == (5, None)
+    assert source.call("callbacks", values) == {"size": 1, "units": 5, "patience": 3}
+    assert source.program.wanted("build_model") == ("data",)
+    without = replace(source.program, functions=dict(list(source.program.functions.items())[:2]))
+    with pytest.raises(RuleError) as refused:
+        check_taken("unit", without)
+    assert refused.value.remedy == "did you mean 'units'?"
 
 
 def test_packages_and_relative_imports(load: Any, tmp_path: Path) -> None:
@@ -129,6 +159,26 @@ def test_failures_name_the_line_of_the_job(load: Any, tmp_path: Path) -> None:
     assert translate(broken.value, tmp_path / "broken").message.endswith("(train.py:1)")
 
 
+def test_errors_of_a_graph_name_the_operation_and_the_line_of_the_job(load: Any, tmp_path: Path) -> None:
+    source = load("""
+        import tensorflow as tf
+        @tf.function
+        def rows(x):
+            return tf.gather(x, tf.cast(x[0] + 99.0, "int32"), name="lookup")
+        def build_model():
+            return rows
+    """)
+    rows = source.call("build_model", {})
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        rows(tf.constant([0.0, 1.0]))
+    failure = translate(caught.value, tmp_path / "job")
+    assert failure.message.endswith(" is not in [0, 2) (at node lookup) (train.py:5)")
+    assert "Graph execution error" in failure.traceback
+    assert [line.strip() for line in failure.traceback.splitlines() if " line " in line] == [
+        f'File "{tmp_path / "job" / "train.py"}", line 5, in rows'
+    ]
+
+
 def test_the_cause_of_keras_errors_is_told_and_not_only_the_layer(load: Any, tmp_path: Path) -> None:
     source = load("""
         import keras
@@ -184,6 +234,13 @@ def test_data_are_frozen_and_in_the_dtype_of_training() -> None:
     with pytest.raises(ValueError, match="read-only"):
         data.train.x[0] = 2
     assert x.flags.writeable
+
+
+def test_a_part_may_be_a_named_tuple() -> None:
+    split = namedtuple("Split", "x y")
+    given = read_data({"train": split(np.ones((2, 1)), np.ones(2))}).given["train"]
+    assert isinstance(given, split)
+    assert given.y.dtype == "float32"
 
 
 def test_arrays_that_are_right_already_are_not_copied() -> None:

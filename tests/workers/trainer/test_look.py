@@ -72,11 +72,15 @@ def test_evaluate_gives_the_metrics_of_a_part(ask: Any, folder: Path) -> None:
     code, reply = ask("evaluate", "--job", str(folder / "train.py"), "--data", "test")
     assert code == 0
     assert reply == {"data": "test", "metrics": {"loss": 0.0, "mae": 0.0}}
+    assert ask("evaluate", "--job", str(folder / "train.py"))[1] == reply, "the default"
+    (folder / "train.py").write_text(JOB.replace('"test"', '"validation"'), encoding="utf-8")
+    assert ask("evaluate", "--job", str(folder / "train.py"))[1] == reply | {"data": "validation"}
 
 
 def test_load_data_gets_its_arguments(ask: Any, folder: Path) -> None:
     flags = ["--job", str(folder / "train.py"), "--limit", "2", "--arguments"]
-    assert ask("predict", *flags, "{}")[1] == {"rows": 2, "outputs": {"output_0": [[1.0], [5.0]]}}
+    told = {"data": "test", "rows": 2, "outputs": {"output_0": [[1.0], [5.0]]}}
+    assert ask("predict", *flags, "{}")[1] == told
     assert ask("predict", *flags, '{"scale": 2.0}')[1]["outputs"] == {"output_0": [[2.0], [10.0]]}
 
 

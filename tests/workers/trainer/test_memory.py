@@ -11,7 +11,7 @@ import pytest
 
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.pack.memory import MemoryGate
-from kerasweep.workers.trainer.state.run import StopFlag
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 pytestmark = pytest.mark.tf
 

@@ -72,7 +72,6 @@ QUICK = (
     "mixed-precision",
     "dropout",
     "conv-batchnorm-dropout",
-    "max-pooling",
     "masked-lstm",
     "two-outputs",
     "sample-weights",

@@ -15,7 +15,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.workers.trainer import parking
 from kerasweep.workers.trainer.assignment import Assignment, read_order
 from kerasweep.workers.trainer.parking import Parked, Parking
-from kerasweep.workers.trainer.state.run import StopFlag
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -44,9 +44,10 @@ class Counting(keras.utils.PyDataset):
 def epoch_of(feed: PyDatasetFeed, number: int) -> list[int]:
     """Read an epoch as `fit` does."""
     adapter = feed.batches(number)
+    batches = adapter.get_tf_dataset()
     adapter.on_epoch_end()  # `fit` calls it before its first epoch
     adapter.on_epoch_begin()
-    found = [int(batch[0][0]) for batch in adapter.get_tf_dataset()]
+    found = [int(batch[0][0]) for batch in batches]
     adapter.on_epoch_end()
     return found
 
@@ -91,7 +92,7 @@ def test_a_resumed_feed_changes_nothing_by_looking_at_the_first_batches() -> Non
     dataset = Counting()
     late = PyDatasetFeed(dataset, None, None, None)
     late.skip(2)
-    late.batches(3)
+    late.batches(3).get_tf_dataset()
     assert dataset.drawn.integers(10**9) == np.random.default_rng(3).integers(10**9)
 
 

@@ -54,6 +54,8 @@ def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
         raise wrong(f"{what} must have rows of one shape, got ragged ones ({exc}); {_PAD}") from exc
     if array.ndim == 0:
         raise wrong(f"load_data's {part!r} must have rows, got {_kind(value)} without a first axis")
+    if array.dtype.hasobject and (cast := _cast_table(value)) is not None:
+        return cast
     _check_elements(what, role, value, array)
     return array[:, None] if _is_series(value) else array
 
@@ -61,6 +63,22 @@ def to_array(part: str, role: str, value: Any) -> NDArray[Any]:
 def _is_series(value: Any) -> bool:
     """Whether Keras makes one column of it."""
     return type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "Series"
+
+
+def _cast_table(value: Any) -> NDArray[Any] | None:
+    """Cast a DataFrame with columns of several kinds, such as those of `get_dummies`, as Keras does.
+
+    It casts all of them to its own float where one is a float of another width.
+    """
+    floatx = keras.config.floatx()
+    dtypes = getattr(getattr(value, "dtypes", None), "values", ())
+    if not any(getattr(dtype, "kind", "") == "f" and dtype.name != floatx for dtype in dtypes):
+        return None
+    try:
+        array: NDArray[Any] = value.astype(floatx).to_numpy()
+    except (TypeError, ValueError):
+        return None
+    return None if array.dtype.hasobject else array
 
 
 _PAD = "pad them to one length, as in keras.utils.pad_sequences"

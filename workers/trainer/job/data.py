@@ -203,7 +203,9 @@ def given_part(returned: Any, part: Part) -> Any:
         return returned
     arrays = (part.x, part.y, part.weight)
     if isinstance(returned, (tuple, list)):
-        return type(returned)(arrays[: len(returned)])
+        found = arrays[: len(returned)]
+        make = getattr(returned, "_make", type(returned))  # that of a named tuple
+        return make(found)
     return part.x
 
 

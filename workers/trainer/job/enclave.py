@@ -7,17 +7,23 @@ threads, such as TensorFlow's own, belong to the only trial in the process, if t
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-_LOCAL = threading.local()
+
+class _Local(threading.local):
+    #: Found faster than a missing attribute.
+    enclave: Enclave | None = None
+
+
+_LOCAL = _Local()
 _LIVE: list[Enclave] = []
 
 
@@ -59,7 +65,9 @@ class Enclave:
         self.printed = printed
         self.source: OwnModules | None = None
         self.lists: dict[str, list[Any]] = {}
-        self.environ: dict[Any, Any] | None = None
+        self.stores: dict[str, MutableMapping[Any, Any]] = {}
+        #: What the trial has set on objects that all trials share: by attribute, then by object.
+        self.values: defaultdict[str, dict[Any, Any]] = defaultdict(dict)
         #: What a program may set once.
         self.once: dict[str, Any] = {}
         #: What the user should know of what the job did while it was loaded.
@@ -70,7 +78,7 @@ class Enclave:
     @contextmanager
     def entered(self) -> Iterator[Enclave]:
         """Make this the enclave of the calling thread and of the threads that it starts."""
-        outer, _LOCAL.enclave = getattr(_LOCAL, "enclave", None), self
+        outer, _LOCAL.enclave = _LOCAL.enclave, self
         _LIVE.append(self)
         try:
             with self.ends:
@@ -99,20 +107,15 @@ class Enclave:
         """
         self.lists["argv"] = [str(script)]
         self.lists["path"] = [str(script.parent), *_plain(sys.path)]
-        self.lists["handlers"] = _plain(logging.root.handlers)
         if isinstance(_STORE, OwnStore):
-            self.environ = dict(_STORE.base)
+            self.stores[_ENVIRON] = dict(_STORE.base)
 
     def forget_program(self) -> None:
-        """Release the job's modules, path and environment, and close the log files that it opened."""
-        kept = _plain(logging.root.handlers)
-        for handler in self.lists.get("handlers", []):
-            if handler not in kept:
-                with contextlib.suppress(OSError, ValueError):
-                    handler.close()
+        """Release the job's modules, path, environment and what it has set."""
         if self.source is not None:
             self.source.forget()
-        self.lists, self.environ, self.source, self.once = {}, None, None, {}
+        self.lists, self.stores, self.source, self.once = {}, {}, None, {}
+        self.values = defaultdict(dict)
 
     @property
     def alone(self) -> bool:
@@ -122,10 +125,11 @@ class Enclave:
 
 def current() -> Enclave | None:
     """Return the enclave of the calling thread."""
-    found: Enclave | None = getattr(_LOCAL, "enclave", None)
+    found = _LOCAL.enclave
     if found is not None:
-        return found
-    thread = threading.current_thread()
+        return None if found is _NOBODY else found
+    # Not `current_thread()`: for a thread of TensorFlow it makes an object, which looks for the streams.
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
     if thread is threading.main_thread():
         return None
     inherited: Enclave | None = getattr(thread, "kerasweep_enclave", None)
@@ -133,6 +137,30 @@ def current() -> Enclave | None:
         return inherited
     live = list(_LIVE)
     return live[0] if len(live) == 1 else None
+
+
+def own_once(base: dict[str, Any]) -> dict[str, Any]:
+    """Return where the caller's trial keeps what a program may set once; `base` outside of trials."""
+    enclave = current()
+    return base if enclave is None else enclave.once
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Let the calling thread see what threads without a trial see."""
+    inner, _LOCAL.enclave = _LOCAL.enclave, _NOBODY
+    try:
+        yield
+    finally:
+        _LOCAL.enclave = inner
+
+
+def live() -> list[Enclave]:
+    """Return the enclaves of the trials in this process."""
+    return list(_LIVE)
+
+
+_NOBODY = Enclave()
 
 
 class OwnList(list[Any]):
@@ -184,20 +212,20 @@ for _name in _OF_LISTS:
 
 
 class OwnStore(MutableMapping[Any, Any]):
-    """The data behind `os.environ`: each trial's own copy.
-
-    The C library's variables, which child processes inherit, are those of the trial that set them last.
+    """A process-wide mapping, such as the data behind `os.environ`, of which each trial has its own copy.
 
     Args:
+        name: in `Enclave.stores`.
         base: what threads without a trial see.
     """
 
-    def __init__(self, base: dict[Any, Any]) -> None:
+    def __init__(self, name: str, base: MutableMapping[Any, Any]) -> None:
+        self._name = name
         self.base = base
 
-    def _own(self) -> dict[Any, Any]:
+    def _own(self) -> MutableMapping[Any, Any]:
         enclave = current()
-        return self.base if enclave is None or enclave.environ is None else enclave.environ
+        return self.base if enclave is None else enclave.stores.get(self._name, self.base)
 
     def __getitem__(self, key: Any) -> Any:
         return self._own()[key]
@@ -214,17 +242,22 @@ class OwnStore(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._own())
 
+    def copy(self) -> dict[Any, Any]:
+        """Return a copy."""
+        return dict(self._own())
 
+
+_ENVIRON = "environ"
 _STORE: Any = None
 
 
 def show_environment(enclave: Enclave | None) -> None:
     """Set the C library's variables, which child processes inherit, to those of a trial; None for the
-    process's own.
+    process's own. With several trials they are those of the one that set them last.
     """
     if not isinstance(_STORE, OwnStore):
         return
-    wanted = _STORE.base if enclave is None or enclave.environ is None else enclave.environ
+    wanted = _STORE.base if enclave is None else enclave.stores.get(_ENVIRON, _STORE.base)
     for name in (_SHOWN.keys() | wanted.keys()) if wanted != _SHOWN else ():
         if name not in wanted:
             os.unsetenv(name)
@@ -242,9 +275,8 @@ def install() -> None:
     global _STORE
     sys.argv = OwnList("argv", sys.argv)
     sys.path = OwnList("path", sys.path)
-    logging.root.handlers = OwnList("handlers", logging.root.handlers)
     environ: Any = os.environ
-    _STORE = OwnStore(environ._data)
+    _STORE = OwnStore(_ENVIRON, environ._data)
     environ._data = os.environb._data = _STORE  # type: ignore[attr-defined]
     _SHOWN.update(_STORE.base)
     start: Any = threading.Thread.start

@@ -1,7 +1,8 @@
 """Settings that a script can make and a trial cannot: left out, and the trial says so, or made its own.
 
 TensorFlow takes devices and threads only before it starts. Python leaves signals and an event loop to the
-main thread, and a start method is set once in a process.
+main thread, and a start method is set once in a process; absl and TensorFlow refuse to register a name twice,
+so each trial adds flags, gradients and types of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 import multiprocessing.context
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from absl import flags
 from tensorflow.python.eager import context
+from tensorflow.python.framework import ops, type_spec_registry
 
-from kerasweep.workers.trainer.job.enclave import Enclave, current
+from kerasweep.workers.trainer.job.enclave import Enclave, current, own_once
 
 _METHODS = ("set_visible_devices", "set_memory_growth", "set_logical_device_configuration")
 _THREADS = ("intra_op_parallelism_threads", "inter_op_parallelism_threads")
@@ -32,6 +35,7 @@ _NOTE = (
 def install() -> None:
     """Let jobs set what only a script may. Call it once, after the devices are set up."""
     _install_process()
+    _install_registries()
     owner = context.Context
     for name in _METHODS:
         setattr(owner, name, _tolerant(getattr(owner, name), name))
@@ -81,11 +85,9 @@ def _install_start_methods() -> None:
     default: Any = multiprocessing.context.DefaultContext
     base: dict[str, Any] = {_START: vars(multiprocessing.context._default_context)["_actual_context"]}
 
-    def own() -> dict[str, Any]:
-        enclave = current()
-        return base if enclave is None else enclave.once
-
-    method = property(lambda _: own().get(_START), lambda _, found: own().update({_START: found}))
+    method = property(
+        lambda _: own_once(base).get(_START), lambda _, found: own_once(base).update({_START: found})
+    )
     default._actual_context = method
 
 
@@ -112,3 +114,71 @@ def _new_loop(enclave: Enclave) -> asyncio.AbstractEventLoop:
     enclave.ends.callback(loop.close)
     enclave.ends.callback(asyncio.set_event_loop, None)
     return loop
+
+
+_PLAIN_DICT = vars(flags.FlagValues)["__dict__"]
+
+
+class OwnFlags(flags.FlagValues):
+    """The flags of absl, which keep all that they know in their `__dict__`: a trial has a copy."""
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        base: dict[str, Any] = _PLAIN_DICT.__get__(self)
+        enclave = current()
+        if enclave is None:
+            return base
+        own = enclave.once.get("flags")
+        if own is None:
+            own = enclave.once["flags"] = {name: _copied(value) for name, value in base.items()}
+        found: dict[str, Any] = own
+        return found
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return value.copy() if isinstance(value, (list, set)) else value
+
+
+class OwnEntries(dict[Any, Any]):
+    """A registry to which each trial adds entries that only it sees.
+
+    Args:
+        name: in `Enclave.once`.
+        base: what all see.
+    """
+
+    def __init__(self, name: str, base: dict[Any, Any]) -> None:
+        super().__init__(base)
+        self._name = name
+
+    def _own(self) -> dict[Any, Any] | None:
+        enclave = current()
+        return None if enclave is None else enclave.once.setdefault(self._name, {})
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in (self._own() or ())
+
+    def __getitem__(self, key: Any) -> Any:
+        own = self._own() or {}
+        return own[key] if key in own else super().__getitem__(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        own = self._own()
+        if own is None:
+            super().__setitem__(key, value)
+        else:
+            own[key] = value
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        yield from self._own() or ()
+
+
+def _install_registries() -> None:
+    object.__setattr__(flags.FLAGS, "__class__", OwnFlags)
+    gradients: Any = ops.gradient_registry
+    gradients._registry = OwnEntries("gradients", gradients._registry)
+    for name in ("_NAME_TO_TYPE_SPEC", "_TYPE_SPEC_TO_NAME"):
+        setattr(type_spec_registry, name, OwnEntries(name, getattr(type_spec_registry, name)))

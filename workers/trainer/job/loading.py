@@ -22,10 +22,11 @@ from keras.src.backend.common import global_state
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.job.data import Loaded, read_data
-from kerasweep.workers.trainer.job.enclave import current
+from kerasweep.workers.trainer.job.enclave import Enclave, current
 from kerasweep.workers.trainer.job.given import is_plain
 from kerasweep.workers.trainer.job.residue import residue
 from kerasweep.workers.trainer.job.source import JobSource
+from kerasweep.workers.trainer.process import own_logging
 
 _NAMES = "object_name_uids"
 #: The parts of Keras' thread state that change with each layer or draw and are reset before `build_model`.
@@ -49,7 +50,7 @@ def load_data(source: JobSource, arguments: Mapping[str, Any], shareable: bool) 
     before = _around(source) if shareable else None
     returned = source.call("load_data", arguments)
     names = dict(global_state.get_global_attribute(_NAMES, {}))
-    takers = [source.text.program.functions.get(name) for name in ("build_model", "callbacks")]
+    takers = [source.program.functions.get(name) for name in ("build_model", "callbacks")]
     asked = any(taker is not None and taker.names("data") for taker in takers)
     data = read_data(returned, more=asked)
     unseen = before is None or before != _around(source)
@@ -63,11 +64,16 @@ def _around(source: JobSource) -> Any:
     if held is None:
         return None
     enclave = current()
-    own = None if enclave is None else (enclave.environ and dict(enclave.environ), str(enclave.lists))
+    own = None if enclave is None else _own(enclave)
     state = {name: repr(value) for name, value in vars(global_state.GLOBAL_STATE_TRACKER).items()}
     passing = {name: value for name, value in state.items() if name not in _PASSING}
     config = keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()
     return held, sorted(source.modules), own, passing, config, _files(source.place)
+
+
+def _own(enclave: Enclave) -> Any:
+    stores = {name: dict(store) for name, store in enclave.stores.items()}
+    return stores, str(enclave.lists), own_logging.changes(enclave)
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from kerasweep.workers.trainer.job.enclave import Enclave, current, install
+from kerasweep.workers.trainer.job import enclave
+from kerasweep.workers.trainer.job.enclave import Enclave, current
+from kerasweep.workers.trainer.process import own_streams
 
 _FLUSH_EVERY_S = 0.5
 _LINE_CHARS = 2_000
@@ -182,11 +184,11 @@ class RoutedStream(io.TextIOWrapper):
         """Write to the log of the calling thread's trial."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        enclave = current()
-        if enclave is None or enclave.printed is None:
+        own = current()
+        if own is None or own.printed is None:
             self._fallback.write(text)
         else:
-            enclave.printed.write(text)
+            own.printed.write(text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
@@ -223,7 +225,8 @@ class Prints:
         threading.Thread(target=self._flush_often, name="prints", daemon=True).start()
         sys.stdout = RoutedStream(sys.__stdout__)
         sys.stderr = RoutedStream(sys.__stderr__)
-        install()
+        own_streams.install()
+        enclave.install()
 
     def _flush_often(self) -> None:
         while True:
@@ -238,5 +241,6 @@ class Prints:
         try:
             with Enclave(log).entered():
                 yield
+            log.flush(partial=True)  # what the trial's endings printed
         finally:
             self._live.remove(log)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import logging
 import sys
 import threading
 import warnings
@@ -27,7 +26,8 @@ from tensorflow.python.ops import (
     resource_variables_toggle,
     stateful_random_ops,
 )
-from tensorflow.python.platform import tf_logging
+
+from kerasweep.workers.trainer.process import python_settings
 
 _WAIT_S = 0.2
 _OF_KERAS = (
@@ -111,7 +111,6 @@ class ProcessState:
     def __init__(self) -> None:
         self._loud = _read_loud()
         self._quiet = _read_quiet()
-        self._loggers = {name: _read_logger(found) for name, found in _loggers()}
         self._mode = _read_mode()
 
     @property
@@ -127,16 +126,13 @@ class ProcessState:
     @property
     def is_untouched(self) -> bool:
         """Whether all settings are those of before, including those that only affect output."""
-        known = {name: _read_logger(found) for name, found in _loggers()}
-        fresh: Any = (logging.NOTSET, [], [], True, False)
-        same = all(found == self._loggers.get(name, fresh) for name, found in known.items())
-        return same and not self.is_changed and _read_quiet() == self._quiet
+        return not self.is_changed and _read_quiet() == self._quiet
 
     def put_back(self, quiet: bool) -> None:
         """Restore the settings.
 
         Args:
-            quiet: whether to restore also those that only affect output, such as logging.
+            quiet: whether to restore also those that only affect output, such as warnings.
         """
         if _read_loud() != self._loud:
             _write_loud(self._loud)
@@ -144,19 +140,11 @@ class ProcessState:
             self._put_quiet_back()
 
     def _put_quiet_back(self) -> None:
-        filters, limit, disabled, level = self._quiet
+        filters, settings = self._quiet
         if warnings.filters != filters:
             warnings.filters[:] = filters  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined]
-        if sys.getrecursionlimit() != limit:
-            sys.setrecursionlimit(limit)
-        logging.disable(disabled)
-        if tf_logging.get_logger().level != level:
-            tf_logging.get_logger().setLevel(level)
-        for name, found in _loggers():
-            known = self._loggers.get(name, (logging.NOTSET, [], [], True, False))
-            if _read_logger(found) != known:
-                _write_logger(found, known)
+        python_settings.put_back(settings)
         _put_figures_back()
 
 
@@ -198,8 +186,7 @@ def _write_loud(found: tuple[Any, ...]) -> None:
 
 
 def _read_quiet() -> tuple[Any, ...]:
-    level = tf_logging.get_logger().level
-    return list(warnings.filters), sys.getrecursionlimit(), logging.root.manager.disable, level
+    return list(warnings.filters), python_settings.read()
 
 
 def _read_mode() -> tuple[Any, ...]:
@@ -212,29 +199,8 @@ def _read_mode() -> tuple[Any, ...]:
         type(tf.TensorShape([1])[0]),
         ops.is_auto_dtype_conversion_enabled(),
         hasattr(tf.Tensor, "astype"),
+        python_settings.read_limits(),
     )
-
-
-def _loggers() -> list[tuple[str, logging.Logger]]:
-    found = list(logging.root.manager.loggerDict.items())
-    return [("", logging.root), *((name, one) for name, one in found if isinstance(one, logging.Logger))]
-
-
-def _read_logger(found: logging.Logger) -> tuple[Any, ...]:
-    handlers = [] if found is logging.root else list(found.handlers)
-    return found.level, handlers, list(found.filters), found.propagate, found.disabled
-
-
-def _write_logger(found: logging.Logger, known: tuple[Any, ...]) -> None:
-    level, handlers, filters, propagate, disabled = known
-    for handler in _read_logger(found)[1]:
-        if handler not in handlers:
-            found.removeHandler(handler)
-            with contextlib.suppress(OSError, ValueError):
-                handler.close()
-    found.setLevel(level)
-    found.filters[:] = filters
-    found.propagate, found.disabled = propagate, disabled
 
 
 def _put_figures_back() -> None:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import builtins
 import importlib.machinery
 import importlib.util
+import inspect
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -22,7 +25,7 @@ from typing import Any
 import keras
 from keras.src.saving import object_registration
 
-from kerasweep.jobs.code.program import Program, read_program
+from kerasweep.jobs.code.program import Program, Signature, read_program
 from kerasweep.workers.trainer.job.enclave import current
 from kerasweep.workers.trainer.job.facade import is_elsewhere, is_facade, publish, unpublish
 from kerasweep.workers.trainer.job.process_state import is_loud
@@ -115,12 +118,34 @@ class JobSource:
         """The modules loaded so far, by name."""
         return dict(self._modules)
 
+    @cached_property
+    def program(self) -> Program:
+        """The job's functions; what a file does not tell, such as the arguments of a partial, is told by the
+        functions themselves.
+        """
+        program = self.text.program
+        found = {
+            name: _signature(getattr(self._module, name, None), read) if read.any_keyword else read
+            for name, read in program.functions.items()
+        }
+        return replace(program, functions=found)
+
     def has(self, function: str) -> bool:
         """Tell whether the job defines a function."""
         return callable(getattr(self._module, function, None))
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
-        """Call one of the job's functions, with its registered classes in scope."""
+        """Call one of the job's functions, with its registered classes in scope.
+
+        Args:
+            function: its name.
+            arguments: of a function whose arguments its file does not tell, those that it does not take are
+                left out.
+        """
+        read = self.text.program.functions.get(function) if arguments else None
+        if read is not None and read.any_keyword:
+            signature = self.program.functions[function]
+            arguments = {name: value for name, value in arguments.items() if signature.takes(name)}
         with keras.saving.custom_object_scope(self.custom_objects), self._registering():
             return getattr(self._module, function)(**arguments)
 
@@ -265,10 +290,32 @@ class JobSource:
 
 def is_job_class(found: type) -> bool:
     """Tell whether a class belongs to the job rather than to a library."""
+    return is_of_job(getattr(found, "__module__", ""))
+
+
+def is_of_job(name: str) -> bool:
+    """Tell whether a module is one of the job's."""
     enclave = current()
     source = None if enclave is None else enclave.source
-    name = getattr(found, "__module__", "")
     return is_facade(name) or (source is not None and name in source.modules)
+
+
+def _signature(function: Callable[..., Any] | None, read: Signature) -> Signature:
+    """Return the signature of a loaded function, or what was read of it."""
+    try:
+        parameters = inspect.signature(function).parameters.values() if function else None
+    except (TypeError, ValueError):
+        parameters = None
+    if parameters is None:
+        return read
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [one for one in parameters if one.kind in plain]
+    return Signature(
+        required=tuple(one.name for one in named if one.default is one.empty),
+        optional=tuple(one.name for one in named if one.default is not one.empty),
+        any_keyword=any(one.kind is one.VAR_KEYWORD for one in parameters),
+        line=read.line,
+    )
 
 
 def _paths(package: ModuleType) -> list[str]:

@@ -36,6 +36,11 @@ def build_compiled(model: keras.Model, batch: Any) -> None:
     metrics, losses = model._compile_metrics, model._compile_loss
     if metrics is not None and not metrics.built:
         metrics.build(y, outputs)
+    if metrics is not None and not all(getattr(one, "_built", True) for one in metrics.metrics):
+        # F-scores and R2 create their variables in their first update.
+        keras.src.backend.compute_output_spec(
+            lambda *batch: metrics.update_state(*batch), y, outputs, sample_weight
+        )
     if losses is not None and not losses.built:
         if keras.tree.is_nested(y) or keras.tree.is_nested(outputs):
             # The targets are converted to the outputs' structure on the way, so it is really called.

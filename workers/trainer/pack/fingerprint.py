@@ -71,6 +71,23 @@ def kind_of(graphs: Sequence[Any]) -> str:
     return hashlib.sha256(",".join(sorted(operations)).encode()).hexdigest()[:32]
 
 
+def structure_of(graphs: Sequence[Any]) -> str:
+    """Return a key of the operations in traced graphs, in order, with their types and how they are connected;
+    whatever their sizes and the values of their constants.
+    """
+    total = hashlib.sha256()
+    for graph in graphs:
+        nodes = list(every_node(graph.as_graph_def()))
+        places = {node.name: f"n{number}" for number, node in enumerate(nodes)}
+        for node in nodes:
+            inputs = [places.get(name.lstrip("^").partition(":")[0], "argument") for name in node.input]
+            ordering = sum(name.startswith("^") for name in node.input)  # these are last, sorted by name
+            data = len(inputs) - ordering
+            types = [f"{name}={node.attr[name].type}" for name in sorted(node.attr) if node.attr[name].type]
+            total.update(f"{node.op}{inputs[:data]}{sorted(inputs[data:])}{types}\n".encode())
+    return total.hexdigest()
+
+
 def unkept_state(graph: Any) -> list[str]:
     """Return the operations of a traced graph with state of their own, which no program may share."""
     found = set()

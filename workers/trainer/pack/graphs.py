@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.fingerprint import kind_of, unkept_state
+from kerasweep.workers.trainer.pack.fingerprint import every_node, kind_of, structure_of, unkept_state
 from kerasweep.workers.trainer.pack.graph_key import variables_of
 from kerasweep.workers.trainer.pack.lifting import Constants, constants_of, lift
 from kerasweep.workers.trainer.pack.sharing import Computation, Lessons, loop_is_faithful
@@ -24,6 +24,8 @@ from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, Step, wi
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.2
+#: Operations that repeat others.
+_LOOPS = frozenset({"While", "StatelessWhile"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Material:
         train_numbers: the lifted constants of the training step.
         test_numbers: those of the validation step.
         tracing: returns the context in which a step, given by its name, is traced.
+        quiet: returns a context in which other trials make no steps, so that one can be timed.
     """
 
     model: keras.Model
@@ -55,6 +58,7 @@ class Material:
     train_numbers: tuple[tf.Tensor, ...] = ()
     test_numbers: tuple[tf.Tensor, ...] = ()
     tracing: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    quiet: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def with_numbers(self, train: Sequence[NDArray[Any]], test: Sequence[NDArray[Any]]) -> Material:
         """Return the same with lifted constants."""
@@ -95,6 +99,17 @@ class TracedSteps:
     def kind(self) -> str:
         """Equal for graphs of the same operations, whatever their sizes, number and order."""
         return kind_of([step.function.graph for step in (self.train, self.test) if step])
+
+    @property
+    def structure(self) -> str:
+        """Equal for graphs of the same operations in the same order, whatever their sizes and constants."""
+        return structure_of([step.function.graph for step in (self.train, self.test) if step])
+
+    @cached_property
+    def has_loop(self) -> bool:
+        """Whether they contain a loop, as recurrent layers do."""
+        graphs = [step.function.graph.as_graph_def() for step in (self.train, self.test) if step]
+        return any(node.op in _LOOPS for graph in graphs for node in every_node(graph))
 
     def lifted(self, places: Sequence[int]) -> TracedSteps | None:
         """Return the same steps with some of `constants`, by position, as arguments; None if impossible."""
@@ -174,8 +189,21 @@ class Timing:
     refusal: str = ""
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What to expect of XLA, by the graph of a kind that was timed first.
+
+    Args:
+        ratio: the time of a step with XLA, as a multiple of the time without.
+        compile_s: seconds that XLA took to compile the graph.
+    """
+
+    ratio: float
+    compile_s: float
+
+
 class Kind(Held):
-    """Graphs of the same operations: what does not work in one of them is not tried in the others.
+    """Graphs of the same operations: what one of them teaches is not tried in the others.
 
     Args:
         key: equal in every process.
@@ -186,8 +214,14 @@ class Kind(Held):
         self.key = key
         #: Whether XLA did not pay.
         self.spoiled = False
+        #: What it does for other graphs; None before one was timed.
+        self.outlook: Outlook | None = None
         #: Whether loops give the bits of single steps; None before that was tried.
         self.faithful: bool | None = None
+        #: Whether lifted constants gave the same bits, by the graphs' structure and the lifted places.
+        self.proven: dict[tuple[str, tuple[int, ...]], bool] = {}
+        #: Held while that is tried.
+        self.proving = Held()
 
 
 class Kinds:
@@ -251,6 +285,7 @@ class Graph(Held):
         #: How the variables of the traced model are used.
         self.kept_bytes = 0
         self._places: tuple[int, ...] | None = None
+        self._variables = 0
         self._loops: dict[bool, Loops] = {}
         self._singles: Loops | None = None
 
@@ -259,6 +294,7 @@ class Graph(Held):
         self.steps = steps
         variables = variables_of(model)
         self.kept_bytes = sum(variable.dtype.size * math.prod(variable.shape) for variable in variables)
+        self._variables = len(variables)
         known = {id(variable.handle): place for place, variable in enumerate(variables)}
         places = [known.get(id(capture), -1) for capture in steps.captures]
         if self.family.first is None and not steps.own_state:
@@ -275,7 +311,8 @@ class Graph(Held):
             )
             return None
         made = Graph(f"{self.family.key} lifted {list(places)}", self.family)
-        made.steps, made.kept_bytes, made._places = steps, self.kept_bytes, self._places
+        made.steps, made.kept_bytes = steps, self.kept_bytes
+        made._places, made._variables = self._places, self._variables
         return made
 
     def loops(self, xla: bool, material: Material) -> Loops:
@@ -300,21 +337,33 @@ class Graph(Held):
         """Return loops that give the bits of `fit`: those given, or single steps where they do not."""
         if loops.xla or kind.faithful:
             return loops
+        assert self.steps is not None
+        if not self.steps.own_state:  # which steps on trial would change
+            with kind.held(material.wait):
+                if kind.faithful is None:
+                    kind.faithful = self._try_loops(loops, material, handles)
+        return loops if kind.faithful else self._single_steps(material)
+
+    def _try_loops(self, loops: Loops, material: Material, handles: Handles) -> bool:
+        """Tell whether loops give the bits of single steps; these are kept only where they are needed."""
+        singles = self._make(False, material, single=True)
+        looped = Computation(loops.train, loops.test, handles)
+        single = Computation(singles.train, singles.test, handles)
+        faithful = loop_is_faithful(looped, single, material.train, material.validation)
+        if not faithful:
+            self._singles = singles
+        return faithful
+
+    def _single_steps(self, material: Material) -> Loops:
         if self._singles is None:
             self._singles = self._make(False, material, single=True)
-        assert self.steps is not None
-        if self.steps.own_state:  # which steps on trial would change
-            return self._singles
-        with kind.held(material.wait):
-            if kind.faithful is None:
-                looped = Computation(loops.train, loops.test, handles)
-                single = Computation(self._singles.train, self._singles.test, handles)
-                kind.faithful = loop_is_faithful(looped, single, material.train, material.validation)
-        return loops if kind.faithful else self._singles
+        return self._singles
 
     def handles(self, model: keras.Model) -> Handles | None:
         """Return a model's handles in the captures' order; None if only its own trace reveals them."""
         if self._places is None:
             return None
         variables = variables_of(model)
+        if len(variables) != self._variables:  # some are created only when its own steps are traced
+            return None
         return [variables[place].handle for place in self._places]

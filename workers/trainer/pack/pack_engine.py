@@ -26,7 +26,7 @@ from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import train_feed
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import reset_kernels
-from kerasweep.workers.trainer.pack.company import Company
+from kerasweep.workers.trainer.pack.company import Calls, Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
 from kerasweep.workers.trainer.pack.graphs import Kinds, Material
 from kerasweep.workers.trainer.pack.memory import measured_gate
@@ -73,6 +73,7 @@ class PackEngine:
         self._resident = Resident("GPU:0" if gpu else "CPU:0")
         self._gate = measured_gate(gpu)
         self._kinds = Kinds()
+        self._calls = Calls()
         self._programs = Programs(int(self._gate.limit_bytes * _FOR_PROGRAMS), self._kinds)
 
     def refuses(self, run: TrialRun) -> str | None:
@@ -141,11 +142,12 @@ class PackEngine:
                 raise Interrupted
             count = math.ceil(_CALL_S / prepared.step_s) if prepared.step_s else _FIRST_STEPS
             stop = min(steps, at + count)
-            started_s = time.perf_counter()
-            logs = bound.run(data, order, at, stop)
-            if self._gpu:
-                tf.test.experimental.sync_devices()
-            prepared.step_s = max(1e-7, (time.perf_counter() - started_s) / (stop - at))
+            with self._calls.made(lambda: _wait(run)):
+                started_s = time.perf_counter()
+                logs = bound.run(data, order, at, stop)
+                if self._gpu:
+                    tf.test.experimental.sync_devices()
+                prepared.step_s = max(1e-7, (time.perf_counter() - started_s) / (stop - at))
             run.pulse.beat(stop - at)
             at = stop
         return logs
@@ -167,13 +169,14 @@ class PackEngine:
             else Cut(validation.rows, run.training.validation_batch_size or batch, ordered=False),
             told=lambda graph: self._company.tell(sweep, run.order.run, graph),
             tracing=run.tracing,
+            quiet=nullcontext if self._gpu else lambda: self._calls.paused(lambda: _wait(run)),
         )
         trials, stopping = run.order.spec.planned_trials(), run.order.spec.stopping
         epochs = run.training.epochs if stopping is None else stopping.expected_epochs(run.training.epochs)
         choose = XlaChoice(
             run.training.xla,
             lambda key: self._decisions.find(run, key),
-            lambda key, value, reason: bool(self._decisions.decide(run, key, value, reason)),
+            lambda key, value, reason: self._decisions.decide(run, key, value, reason),
             Plan(
                 max(1, round(epochs * material.train_cut.steps)),
                 trials,

@@ -193,10 +193,29 @@ class Programs:
             loops = graph.loops(False, material)
             lessons = graph.family.lessons
             if lessons.proven is None:
+                lessons.proven = self._is_proven(places, graph, loops, material, steps, own)
+            return _bound(graph, loops, handles, material) if lessons.proven else None
+
+    def _is_proven(
+        self,
+        places: Sequence[int],
+        graph: Graph,
+        loops: Loops,
+        material: Material,
+        steps: TracedSteps | None,
+        own: Handles | None,
+    ) -> bool:
+        """Tell whether the lifted graph gives the bits of the model's own; families that differ in sizes
+        alone, which TensorFlow rewrites alike, learn it once.
+        """
+        assert graph.steps is not None
+        kind, which = self._kinds.of(graph), (graph.steps.structure, tuple(places))
+        with kind.proving.held(material.wait):
+            if which not in kind.proven:
                 exact = Graph("", graph.family)
                 exact.take(steps or self._traced(material), material.model)
-                lessons.proven = self._proves(exact, graph, loops, material, own)
-            return _bound(graph, loops, handles, material) if lessons.proven else None
+                kind.proven[which] = self._proves(exact, graph, loops, material, own)
+            return kind.proven[which]
 
     def _proves(
         self, exact: Graph, lifted: Graph, loops: Loops, material: Material, own: Handles | None

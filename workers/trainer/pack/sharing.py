@@ -106,26 +106,36 @@ class Computation:
         while len(found) < most and (states or time.perf_counter() < until_s):
             if found:
                 _add_noise(variables, before, len(found))
-            self._run(handles, train, validation, len(found) * _STEPS)
+            whole = self._run(handles, train, validation, len(found) * _STEPS)
             if not found:  # the first call compiles
                 until_s = time.perf_counter() + _COMPARED_S
-            found.append(_hashes_of(variables))
-        self._run(handles, train, validation, -1)  # the last batches may be smaller
-        return [*found, _hashes_of(variables)]
+            found.append(_hashes_of(variables) if whole else [])
+        whole = self._run(handles, train, validation, -1)  # the last batches may be smaller
+        return [*found, _hashes_of(variables) if whole else []]
 
-    def _run(self, handles: Handles, train: Any, validation: Any, place: int) -> None:
-        """Make some steps of training and one of validation, from a place in an endless row of batches."""
+    def _run(self, handles: Handles, train: Any, validation: Any, place: int) -> bool:
+        """Make some steps of training and one of validation, from a place in an endless row of batches.
+
+        Returns:
+            whether they could be made: not from every state, such as a matrix that was positive definite.
+        """
         split, cut = self.train.captures, self.train.cut
         start, order = place % cut.steps, tf.constant(np.arange(cut.rows))
         stop = min(cut.steps, start + _STEPS)
-        self.train.run(handles[:split], train, order, start, stop, self.train_numbers)
-        if self.test is not None:
-            at = place % self.test.cut.steps
-            self.test.run(handles[split:], validation, None, at, at + 1, self.test_numbers)
+        try:
+            self.train.run(handles[:split], train, order, start, stop, self.train_numbers)
+            if self.test is not None:
+                at = place % self.test.cut.steps
+                self.test.run(handles[split:], validation, None, at, at + 1, self.test_numbers)
+        except tf.errors.InvalidArgumentError:
+            return False
+        return True
 
 
 def _hashes_of(variables: Sequence[tf.Variable]) -> list[int]:
-    return [hash(variable.numpy().tobytes()) for variable in variables]
+    # the raw operations, since the variables' own methods take three times as long
+    read = [tf.raw_ops.ReadVariableOp(resource=one.handle, dtype=one.dtype) for one in variables]
+    return [hash(value.numpy().tobytes()) for value in read]
 
 
 def _add_noise(variables: Sequence[tf.Variable], before: Sequence[NDArray[Any]], seed: int) -> None:
@@ -133,10 +143,13 @@ def _add_noise(variables: Sequence[tf.Variable], before: Sequence[NDArray[Any]],
     losses far from those of a training, therefore of several strengths.
     """
     rng, strength = np.random.default_rng(seed), 0.3 ** (seed % 4)
+    noise = strength * (0.3 + 0.1 * rng.standard_normal(sum(value.size for value in before), np.float32))
+    at = 0
     for variable, value in zip(variables, before, strict=True):
         if variable.dtype.is_floating:
-            value = value + (strength * rng.normal(0.3, 0.1, value.shape)).astype(value.dtype)
-        variable.assign(value)
+            value = value + noise[at : at + value.size].reshape(value.shape).astype(value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.constant(value))
+        at += value.size
 
 
 def loop_is_faithful(looped: Computation, single: Computation, train: Any, validation: Any) -> bool:
@@ -167,8 +180,8 @@ def copy_variable(capture: tf.Tensor) -> tf.Variable | None:
     """Return a copy of the variable that a captured handle points to; None for anything that is not a
     variable.
     """
-    kinds = capture._handle_data.shape_and_type if capture.dtype == tf.resource else ()
-    if not kinds:
+    data = capture._handle_data if capture.dtype == tf.resource else None
+    if data is None or not data.shape_and_type:  # such as a lookup table
         return None
-    dtype = tf.dtypes.as_dtype(kinds[0].dtype)
+    dtype = tf.dtypes.as_dtype(data.shape_and_type[0].dtype)
     return tf.Variable(tf.raw_ops.ReadVariableOp(resource=capture, dtype=dtype))

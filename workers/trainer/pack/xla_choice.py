@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.pack.graphs import Graph, Kind, Kinds, Loops, Material, Timing
+from kerasweep.workers.trainer.pack.graphs import Graph, Kind, Kinds, Loops, Material, Outlook, Timing
 from kerasweep.workers.trainer.pack.sharing import copy_variable
 from kerasweep.workers.trainer.pack.stepping import Loop
 
@@ -30,13 +30,20 @@ _WORTH = 0.9
 _CLEAR = 1.6
 #: The minimum time of compiling; a graph that takes less in all is not worth measuring.
 _COMPILE_S = 1.0
+#: The same for a graph with a loop in it, as recurrent layers have.
+_COMPILE_LOOP_S = 3.0
 #: Why a graph is not tried with XLA.
 _SPOILED = "XLA did not work out for another graph of the same operations, so it is not tried again"
+#: Why a kind's lesson is on record.
+_LEARNED_NOT = "graphs of the same operations are not tried with XLA again"
+_LEARNED = (
+    "steps with XLA as a multiple of those without, and seconds to compile, in graphs of the same operations"
+)
 #: What TensorFlow raises if XLA lacks a form of an operation, or one of its shapes.
 _REFUSALS = (tf.errors.OpError, ValueError)
 
 #: Binds the sweep to a choice, unless one is recorded: (key, value, reason) -> the one that binds.
-Decide = Callable[[str, bool, str], bool]
+Decide = Callable[[str, Any, str], Any]
 
 
 @dataclass(frozen=True)
@@ -97,51 +104,82 @@ class XlaChoice:
                 if known is None:
                     worth, why = self._measure(graph, material)
                     told = f"trials of this graph train {'with' if worth else 'without'} XLA; {why}"
-                    known = self._decide(name, worth, told)
+                    known = bool(self._decide(name, worth, told))
         return bool(known)
 
     def _measure(self, graph: Graph, material: Material) -> tuple[bool, str]:
         """Return whether XLA is worth it, and why."""
-        timing, kind = graph.family.timing, self._kinds.of(graph)
-        if timing is None and self._is_spoiled(kind):
+        timing = graph.family.timing
+        if timing is not None:
+            refused = self._refuse_short(graph, timing.plain_s, material)
+            return refused or self._judge(graph, timing, material)
+        kind = self._kinds.of(graph)
+        if self._recall(kind).spoiled:
             return False, _SPOILED
-        if timing is None:
-            copies = _Copies(graph, material)
-            plain_watch = copies.stopwatch(graph.loops(False, material))
-            plain_watch.start()
-            plain_s = plain_watch.per_step()
-        else:
-            plain_s = timing.plain_s
-        steps, trials = self._plan.steps, self._plan.trials
-        worth, sharers = self._pays(plain_s, _COMPILE_S, material)
-        if not worth:
-            what = "the whole sweep takes" if sharers == trials else "the trials of one graph take"
-            return False, f"{what} about {plain_s * steps * sharers:.1f} s without XLA: not worth compiling"
-        if timing is None:
-            with kind.held(material.wait):
-                if self._is_spoiled(kind):  # another graph of the kind was first
-                    return False, _SPOILED
-                timing = graph.family.timing = _time(copies, plain_s, plain_watch, graph, material)
-                self._learn(kind, timing)
+        race = _Race(graph, material)
+        refused = self._refuse_short(graph, race.plain_s, material)
+        if refused:
+            return refused
+        with kind.held(material.wait):  # until the first graph of a kind has taught what to expect of others
+            refused = self._refuse_kind(kind, race.plain_s, material)
+            if refused:
+                return refused
+            timing = graph.family.timing = race.run()
+            self._learn(kind, timing)
+        return self._judge(graph, timing, material)
+
+    def _refuse_short(self, graph: Graph, plain_s: float, material: Material) -> tuple[bool, str] | None:
+        """Refuse what takes less time than compiling it."""
+        worth, sharers = self._pays(plain_s, _least_s(graph), material)
+        if worth:
+            return None
+        what = "the whole sweep takes" if sharers == self._plan.trials else "the trials of one graph take"
+        spent_s = plain_s * self._plan.steps * sharers
+        return False, f"{what} about {spent_s:.1f} s without XLA: not worth compiling"
+
+    def _refuse_kind(self, kind: Kind, plain_s: float, material: Material) -> tuple[bool, str] | None:
+        """Refuse what does not pay, by another graph of the kind."""
+        outlook = self._recall(kind).outlook
+        if kind.spoiled:
+            return False, _SPOILED
+        if outlook is None:
+            return None
+        saved_s = plain_s * max(0.0, 1 - outlook.ratio)
+        worth, sharers = self._pays(saved_s, outlook.compile_s, material) if saved_s else (False, 1)
+        if worth:
+            return None
+        saved = f"XLA would save about {saved_s * self._plan.steps * sharers:.1f} s"
+        like = f"a graph of the same operations that it compiled in {outlook.compile_s:.1f} s"
+        return False, f"{saved}, judging by {like}"
+
+    def _judge(self, graph: Graph, timing: Timing, material: Material) -> tuple[bool, str]:
+        """Return whether XLA is worth it for a graph that has been timed, and why."""
         if timing.refusal:
             return False, f"XLA cannot compile it: {timing.refusal}"
         figures = f"{timing.xla_s * 1e6:.0f} µs per step with XLA, {timing.plain_s * 1e6:.0f} µs without"
         worth = timing.xla_s < _WORTH * timing.plain_s
-        if worth and sharers < trials:  # others have graphs that must be compiled too
+        _, sharers = self._pays(timing.plain_s, _least_s(graph), material)
+        if worth and sharers < self._plan.trials:  # others have graphs that must be compiled too
             worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
         return worth, f"{figures}; compiled in {timing.compile_s:.1f} s"
 
-    def _is_spoiled(self, kind: Kind) -> bool:
-        """Tell whether XLA refused a graph of the same operations, or lost by far, here or in the records."""
-        kind.spoiled = kind.spoiled or self._known(_record_of(kind)) is False
-        return kind.spoiled
+    def _recall(self, kind: Kind) -> Kind:
+        """Return the kind with what the records know of it."""
+        known = self._known(_record_of(kind))
+        if known is False:
+            kind.spoiled = True
+        elif known is not None and kind.outlook is None:
+            kind.outlook = Outlook(*known)
+        return kind
 
     def _learn(self, kind: Kind, timing: Timing) -> None:
+        """Keep what a timing teaches of other graphs, for other trainers as well."""
         if timing.refusal or timing.xla_s > _CLEAR * timing.plain_s:
             kind.spoiled = True
-            self._decide(
-                _record_of(kind), False, "graphs of the same operations are not tried with XLA again"
-            )
+            self._decide(_record_of(kind), False, _LEARNED_NOT)
+            return
+        kind.outlook = Outlook(round(timing.xla_s / timing.plain_s, 3), round(timing.compile_s, 1))
+        self._decide(_record_of(kind), [kind.outlook.ratio, kind.outlook.compile_s], _LEARNED)
 
     def _pays(self, step_s: float, cost_s: float, material: Material) -> tuple[bool, int]:
         """Return whether the trials of one graph take at least this long in all, and how many they are.
@@ -159,17 +197,39 @@ def _record_of(kind: Kind) -> str:
     return f"xla of a kind:{kind.key}"
 
 
-def _time(
-    copies: _Copies, plain_s: float, plain_watch: Stopwatch, graph: Graph, material: Material
-) -> Timing:
-    started_s = time.perf_counter()
-    try:
-        copies.try_out(graph.loops(True, material))
-    except _REFUSALS as exc:
-        return Timing(plain_s, math.inf, 0.0, _line(exc))
-    compile_s = time.perf_counter() - started_s
-    plain_s, xla_s = _race(plain_s, plain_watch, copies.stopwatch(graph.loops(True, material)))
-    return Timing(plain_s, xla_s, compile_s)
+def _least_s(graph: Graph) -> float:
+    assert graph.steps is not None
+    return _COMPILE_LOOP_S if graph.steps.has_loop else _COMPILE_S
+
+
+class _Race:
+    """Times a graph without XLA, and then with it, while no other packed trial makes steps.
+
+    Args:
+        graph: whose first model is copied.
+        material: the data.
+    """
+
+    def __init__(self, graph: Graph, material: Material) -> None:
+        self._graph, self._material = graph, material
+        self._copies = _Copies(graph, material)
+        self._plain = self._copies.stopwatch(graph.loops(False, material))
+        self._plain.start()
+        with material.quiet():
+            self.plain_s = self._plain.per_step()
+
+    def run(self) -> Timing:
+        """Compile the graph with XLA, and time both alternately until one clearly wins."""
+        started_s = time.perf_counter()
+        try:
+            loops = self._graph.loops(True, self._material)
+            self._copies.try_out(loops)
+        except _REFUSALS as exc:
+            return Timing(self.plain_s, math.inf, 0.0, _line(exc))
+        compile_s = time.perf_counter() - started_s
+        with self._material.quiet():
+            plain_s, xla_s = _race(self.plain_s, self._plain, self._copies.stopwatch(loops))
+        return Timing(plain_s, xla_s, compile_s)
 
 
 def try_out(graph: Graph, material: Material, xla: bool) -> Loops:

@@ -1,4 +1,5 @@
-"""Python attributes of a model and its layers that change during the training, such as a stage or a count.
+"""Plain values that change during the training, such as a stage or a count: Python attributes of a model and
+its layers, and what the job's modules, classes and functions hold.
 
 A traced step has of them what they were when it was traced, whatever they are now. So they belong to the
 state twice: as they are, and as they were at the first trace, which a resumed trial has to repeat.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pickle
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,23 +20,26 @@ import numpy as np
 
 from kerasweep.workers.trainer.job.source import is_job_class
 from kerasweep.workers.trainer.state.digest import optimizers_of
+from kerasweep.workers.trainer.state.holders import Holder
 
-#: The attributes of each part, by its place.
-Snapshot = list[dict[str, Any]]
+#: The values of each part: those of the model by number, holders by name.
+Snapshot = dict[int | str, dict[str, Any]]
 
 _LARGEST_BYTES, _MOST_ITEMS, _DEPTH = 1 << 16, 1_000, 4
 _TRAINABLE = "trainable"
+_ABSENT = object()
 
 
 class OwnAttributes:
-    """The attributes of one trial's model, beginning as `build_model` left them.
+    """The plain values of one trial, beginning as `build_model` and `callbacks` left them.
 
     Args:
         model: compiled and built.
+        holders: what else has values, by name.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
+    def __init__(self, model: keras.Model, holders: Mapping[str, Holder] | None = None) -> None:
+        self._model, self._holders = model, holders or {}
         self._first = self._present()
         self._traced: dict[str, Snapshot] = {}
         self._inside = False
@@ -63,7 +68,7 @@ class OwnAttributes:
         self._traced = {}
 
     def saved(self) -> dict[str, Any]:
-        """Return what differs from the attributes that `build_model` left, in plain containers."""
+        """Return what differs from the values at the beginning, in plain containers."""
         traced = {step: self._changed(found) for step, found in self._traced.items()}
         return {"now": self._changed(self._present()), "traced": traced}
 
@@ -72,24 +77,30 @@ class OwnAttributes:
         self._traced = {step: self._whole(changed) for step, changed in saved["traced"].items()}
         self._put(self._whole(saved["now"]))
 
-    def _parts(self) -> list[Any]:
+    def _parts(self) -> dict[int | str, Any]:
         own = [self._model.loss, *optimizers_of(self._model)]
         layers = self._model._flatten_layers(include_self=False)
-        return [self._model, *layers, *(part for part in own if is_job_class(type(part)))]
+        parts = [self._model, *layers, *(part for part in own if is_job_class(type(part)))]
+        found: dict[int | str, Any] = dict(enumerate(parts))
+        found.update(self._holders)
+        return found
 
     def _present(self) -> Snapshot:
-        return [_attributes_of(part) for part in self._parts()]
+        return {place: _values_of(part) for place, part in self._parts().items()}
 
     def _put(self, wanted: Snapshot) -> None:
-        for part, present, attributes in zip(self._parts(), self._present(), wanted, strict=False):
-            for name, value in attributes.items():
-                if name not in present or _mark(present[name]) != _mark(value):
-                    with contextlib.suppress(AttributeError):  # a property without a setter
-                        setattr(part, name, _copied(value))
+        for place, part in self._parts().items():
+            present = _all_of(part)
+            for name, value in wanted.get(place, {}).items():
+                found = present.get(name, _ABSENT)
+                # What has become more than plain, such as a list that was empty, is saved elsewhere.
+                if found is _ABSENT or (is_plain(found) and _mark(_copied(found)) != _mark(value)):
+                    _put_value(part, name, _copied(value))
 
-    def _changed(self, found: Snapshot) -> dict[int, dict[str, Any]]:
+    def _changed(self, found: Snapshot) -> Snapshot:
         changed = {}
-        for place, (present, first) in enumerate(zip(found, self._first, strict=False)):
+        for place, present in found.items():
+            first = self._first.get(place, {})
             different = {
                 name: value
                 for name, value in present.items()
@@ -99,20 +110,34 @@ class OwnAttributes:
                 changed[place] = different
         return changed
 
-    def _whole(self, changed: Mapping[int, Mapping[str, Any]]) -> Snapshot:
-        return [{**first, **changed.get(place, {})} for place, first in enumerate(self._first)]
+    def _whole(self, changed: Mapping[int | str, Mapping[str, Any]]) -> Snapshot:
+        return {place: {**first, **changed.get(place, {})} for place, first in self._first.items()}
 
 
-def _attributes_of(part: Any) -> dict[str, Any]:
+def _values_of(part: Any) -> dict[str, Any]:
+    return {name: _copied(value) for name, value in _all_of(part).items() if is_plain(value)}
+
+
+def _all_of(part: Any) -> dict[str, Any]:
+    if isinstance(part, Holder):
+        return part.values()
     own = is_job_class(type(part))
     found = {
-        name: _copied(value)
+        name: value
         for name, value in vars(part).items()
-        if name not in _of_keras() and (own or not name.startswith("_")) and _is_plain(value)
+        if name not in _of_keras() and (own or not name.startswith("_"))
     }
     if isinstance(part, keras.Layer):
         found[_TRAINABLE] = part.trainable
     return found
+
+
+def _put_value(part: Any, name: str, value: Any) -> None:
+    if isinstance(part, Holder):
+        part.put(name, value)
+    else:
+        with contextlib.suppress(AttributeError):  # a property without a setter
+            setattr(part, name, value)
 
 
 @functools.cache
@@ -129,16 +154,19 @@ class _Bare(keras.Model):
     """A model of which all attributes are Keras' own."""
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Tell whether a value is a number, a text or a small container of them."""
     if value is None or isinstance(value, (bool, int, float, str, np.generic)):
         return True
     if isinstance(value, np.ndarray):
         return value.nbytes <= _LARGEST_BYTES and not value.dtype.hasobject
+    if isinstance(value, (Counter, OrderedDict, defaultdict)):
+        return False
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if not isinstance(value, (list, tuple)) or len(value) > _MOST_ITEMS or depth > _DEPTH:
         return False
-    return all(_is_plain(item, depth + 1) for item in value)
+    return all(is_plain(item, depth + 1) for item in value)
 
 
 def _copied(value: Any) -> Any:

@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.workers.trainer.job.data import Arrays, Part
+from kerasweep.workers.trainer.sequences import unchanged
 from kerasweep.workers.trainer.state.captures import StepState
 from kerasweep.workers.trainer.state.checkpoint import has_own_step
 
 
-def build(model: keras.Model, train: Part, batch_size: int, validated: bool) -> None:
-    """Create the variables of a model that is not built.
+def build(model: keras.Model, train: Part, validation: Part | None, training: Training) -> None:
+    """Create the variables of a model that is not built, as `fit` does: by tracing, which runs nothing.
 
-    Keras' own `train_step` calls the model; a custom one may do anything else, so it is traced as `fit`
-    traces it. A model that runs eagerly cannot be traced: without a `call()` its first step builds it.
+    So no seed is drawn from, no state is changed and no batch is read. Keras' own `train_step` calls the
+    model; a custom one may do anything else, so it is traced. A model that runs eagerly cannot be traced:
+    without a `call()` its first step builds it.
 
     Args:
         model: compiled.
         train: the training data.
-        batch_size: rows of a batch, if the data are arrays.
-        validated: whether there is validation data.
+        validation: the validation data, or None.
+        training: how many rows a batch has, if the data are arrays.
 
     Raises:
         Exception: whatever the model's code raises.
     """
-    if model.run_eagerly or not has_own_step(model):
-        with contextlib.suppress(*[NotImplementedError] if model.run_eagerly else []):
-            model(_sample(train, batch_size))
-        return
-    StepState().trace(model, batch_spec(train, batch_size), validated, None)
-    model.built = True  # if no call() told Keras so
+    if model.run_eagerly:
+        with contextlib.suppress(NotImplementedError):
+            model(_sample(train, training.batch_size))
+    elif has_own_step(model):
+        strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+        StepState().trace(model, step_specs(train, validation, training), strategy)
+        model.built = True  # if no call() told Keras so
+    else:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch_spec(train, training.batch_size))
+        tf.function(_called(model), autograph=False).get_concrete_function(x)
+
+
+def _called(model: keras.Model) -> Callable[[Any], Any]:
+    """Return a function that calls a model as Keras' `train_step` does."""
+    return lambda x: model(x, training=True) if model._call_has_training_arg else model(x)
+
+
+def step_specs(train: Part, validation: Part | None, training: Training) -> dict[str, Any]:
+    """Return the inputs of a model's steps by the steps' names, as `tf.TensorSpec`.
+
+    The parts of the data may differ in structure, such as pairs of images with and without labels.
+    """
+    specs = {"train_step": batch_spec(train, training.batch_size)}
+    if validation is not None:
+        batch_size = training.validation_batch_size or training.batch_size
+        specs["test_step"] = batch_spec(validation, batch_size)
+    return specs
 
 
 def batch_spec(part: Part, batch_size: int) -> Any:
@@ -43,7 +68,8 @@ def batch_spec(part: Part, batch_size: int) -> Any:
         rows = None if part.rows % batch_size and part.rows > batch_size else min(batch_size, part.rows)
         return _specs(part.packed(), rows)
     if isinstance(part.dataset, keras.utils.PyDataset):
-        return _specs(part.dataset[0], None)
+        with unchanged(part.dataset):
+            return _specs(part.dataset[0], None)
     return part.dataset.element_spec
 
 

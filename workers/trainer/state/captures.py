@@ -7,7 +7,7 @@ seed generator, Keras' own global generator: a traced step captures the handle o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -87,8 +87,7 @@ class StepState:
     def trace(
         self,
         model: keras.Model,
-        batch: Any,
-        test: bool,
+        batches: Mapping[str, Any],
         strategy: Any | None,
         tracing: Tracing = _as_it_is,
     ) -> None:
@@ -96,8 +95,7 @@ class StepState:
 
         Args:
             model: compiled.
-            batch: the input of `train_step`, as `tf.TensorSpec`.
-            test: whether there is validation data.
+            batches: the input of each step to trace, by its name, as `tf.TensorSpec`.
             strategy: the distribution strategy, or None.
             tracing: what each step is traced within.
 
@@ -107,9 +105,9 @@ class StepState:
         if strategy is not None:
             with strategy.scope():
                 model._symbolic_build(
-                    data_batch=batch
+                    data_batch=batches["train_step"]
                 )  # metrics cannot be built in a step on several devices
-        for name in _STEPS if test else _STEPS[:1]:
+        for name, batch in batches.items():
             step = self._heard(name, getattr(model, name), tracing)
             if strategy is not None:
                 step = functools.partial(_on_each, strategy, step)

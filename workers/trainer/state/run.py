@@ -25,7 +25,7 @@ from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
 from kerasweep.workers.trainer.state.attributes import OwnAttributes
 from kerasweep.workers.trainer.state.best import BestSoFar
-from kerasweep.workers.trainer.state.building import batch_spec
+from kerasweep.workers.trainer.state.building import step_specs
 from kerasweep.workers.trainer.state.captures import (
     Pipelines,
     StepState,
@@ -39,61 +39,21 @@ from kerasweep.workers.trainer.state.checkpoint import (
     match_variables,
     take_variables,
 )
+from kerasweep.workers.trainer.state.digest import optimizers_of
 from kerasweep.workers.trainer.state.files import TOO_LARGE, TrialFiles
+from kerasweep.workers.trainer.state.holders import holders_of
 from kerasweep.workers.trainer.state.logged import as_number, flat_logs
-from kerasweep.workers.trainer.state.modules import restore_modules, save_modules
-from kerasweep.workers.trainer.state.values import StateReader, StateWriter
+from kerasweep.workers.trainer.state.program_objects import (
+    ProgramObjects,
+    restore_modules,
+    save_modules,
+)
+from kerasweep.workers.trainer.state.state_reader import StateReader
+from kerasweep.workers.trainer.state.state_writer import StateWriter
+from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 #: How long a stop waits for the end of the epoch; longer epochs are left midway.
 STOP_WITHIN_S = 5.0
-
-
-_RANKS = {None: -1, "stop": 0, "pause": 1, "preempt": 1}
-_AT_ONCE = 2
-
-
-class StopFlag:
-    """Says whether a run was asked to stop, why, and when.
-
-    `stop` ends the trial after its epoch, with its result so far; `pause` and `preempt` stop it so that it
-    can be resumed; any other reason (`cancel`, `stale`) discards the run.
-    """
-
-    def __init__(self) -> None:
-        self.why: str | None = None
-        self.asked_at_s = 0.0
-        #: Whether the run waits at a rung.
-        self.held = False
-
-    def renew(self) -> None:
-        """Forget what was asked: another attempt continues the run."""
-        self.why, self.asked_at_s, self.held = None, 0.0, False
-
-    def ask(self, why: str) -> None:
-        """Ask the run to stop; the most urgent of several reasons counts, and the first of equal ones."""
-        if _RANKS.get(why, _AT_ONCE) > _RANKS.get(self.why, _AT_ONCE):
-            self.why = why
-            self.asked_at_s = time.monotonic()
-
-    @property
-    def ending(self) -> bool:
-        """Whether to end the trial after an epoch."""
-        return self.why == "stop"
-
-    @property
-    def leaving(self) -> bool:
-        """Whether to leave the trial."""
-        return self.why is not None and not self.ending
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the trial is to be resumed, so that its files are kept."""
-        return self.held or (self.leaving and not self.at_once)
-
-    @property
-    def at_once(self) -> bool:
-        """Whether nothing of the run is needed any more."""
-        return _RANKS.get(self.why, _AT_ONCE) == _AT_ONCE
 
 
 @dataclass(eq=False)
@@ -103,7 +63,7 @@ class TrialRun:
     Args:
         order: the host's order.
         source: the job.
-        model: built and compiled, its optimizer built.
+        model: built and compiled; `begin` builds its optimizer.
         train: training data, with class weights applied.
         validation: validation data, or None.
         callbacks: the trial's.
@@ -135,7 +95,8 @@ class TrialRun:
     best: BestSoFar = field(init=False)
     steps: StepState = field(default_factory=StepState, init=False)
     pipelines: Pipelines = field(init=False)
-    attributes: OwnAttributes | None = field(init=False)
+    attributes: OwnAttributes | None = field(default=None, init=False)
+    objects: ProgramObjects | None = field(default=None, init=False)
     files: TrialFiles = field(init=False)
     compiled_again: bool = field(default=False, init=False)  # by a callback
     _compiled: object = field(init=False)
@@ -150,8 +111,10 @@ class TrialRun:
         self.files = TrialFiles(self.source.place, self.order.bundle)
         self._compiled = getattr(self.model, "_compile_config", None)  # each `compile` replaces it
         # Without code of the job's between the steps nothing changes them.
-        changing = self.callbacks.run_job_code or self.model.run_eagerly
-        self.attributes = OwnAttributes(self.model) if changing else None
+        if self.callbacks.run_job_code or self.model.run_eagerly or streams:
+            holders = holders_of(self.source.modules, self.callbacks.all)
+            self.attributes = OwnAttributes(self.model, holders)
+            self.objects = ProgramObjects(holders, self.callbacks.all, self._known)
 
     @property
     def _streams(self) -> list[Stream]:
@@ -186,9 +149,15 @@ class TrialRun:
         return self.seconds - (now_s - self._started_at_s) > STOP_WITHIN_S
 
     def begin(self) -> None:
-        """Begin the training. What a callback compiles here, it compiles in every attempt."""
+        """Begin the training. What a callback compiles here, it compiles in every attempt.
+
+        The optimizer is built afterwards: callbacks that save the weights here save no slots, as in `fit`.
+        """
         self.callbacks.train_begin()
+        build_optimizer(self.model)
         self._follow_compiling()
+        if self.objects is not None:
+            self.objects.begin()
 
     def begin_epoch(self) -> None:
         """Begin the next epoch."""
@@ -269,7 +238,8 @@ class TrialRun:
     def take(self) -> Checkpoint:
         """Capture the whole state; only between two epochs."""
         names, arrays = take_variables(self.model)
-        writer = StateWriter()
+        owners = {} if self.objects is None else self.objects.names
+        writer = StateWriter(self._known(), self.source.place, owners)
         writer.arrays = arrays
         best = {name: writer.value(value) for name, value in vars(self.best).items()}
         callbacks = [
@@ -292,6 +262,7 @@ class TrialRun:
             "draws": writer.value(self.draws.saved()),
             "files": self._saved_files(writer),
             "attributes": writer.value(self.attributes.saved() if self.attributes else {}),
+            "objects": self._saved_objects(writer),
         }
         return Checkpoint(manifest, writer.arrays)
 
@@ -305,7 +276,8 @@ class TrialRun:
         """
         manifest, arrays = checkpoint.manifest, checkpoint.arrays
         self._expect(manifest)
-        reader = StateReader(arrays)
+        owners = {} if self.objects is None else self.objects.owners
+        reader = StateReader(arrays, self._known(), self.source.place, owners)
         self.draws.restore(reader.value(manifest["draws"]))
         if self.attributes is not None:
             self.attributes.restore(reader.value(manifest["attributes"]))
@@ -321,6 +293,8 @@ class TrialRun:
         for part, state in zip(self._streams, manifest["datasets"], strict=True):
             reader.attributes(part.dataset, state)
         restore_modules(self.source.modules, manifest["modules"], reader)
+        if self.objects is not None:
+            self.objects.restore(manifest.get("objects", {}), reader)
         reader.attributes(self.best, manifest["best"])
         stop_training, epoch = bool(manifest["stop_training"]), int(manifest["epoch"])
         for variable, value in variables:
@@ -353,15 +327,35 @@ class TrialRun:
             return None
         return {name: writer.array(content) for name, content in found.items()}
 
+    def _saved_objects(self, writer: StateWriter) -> dict[str, Any]:
+        if self.objects is None:
+            return {}
+        found, unsaved = self.objects.save(writer)
+        for place in unsaved:
+            note = (
+                f"{place} changes during the training, and no checkpoint can hold it: where results depend "
+                "on it, a resumed trial may end with different bits"
+            )
+            if note not in self.notes:
+                self.notes.append(note)
+        return found
+
+    def _known(self) -> frozenset[int]:
+        """Return the ids of the variables that a checkpoint has as the model's and its optimizers'."""
+        variables = list(self.model.variables)
+        for optimizer in optimizers_of(self.model):
+            variables.extend(optimizer.variables)
+        return frozenset(id(one) for variable in variables for one in (variable, variable.value))
+
     def captured(self) -> list[NDArray[Any]]:
         """Return the values of what the steps capture beyond the model's own variables, in order."""
         return [read_handle(handle) for handle in self.steps.beyond(self.model)]
 
     def _trace(self) -> None:
         """Find out what the steps capture, before a callback may read any of it."""
-        spec = batch_spec(self.train, self.training.batch_size)
+        specs = step_specs(self.train, self.validation, self.training)
         with PROCESS_RANDOM:
-            self.steps.trace(self.model, spec, self.validation is not None, self.strategy, self.tracing)
+            self.steps.trace(self.model, specs, self.strategy, self.tracing)
 
 
 def _reset_compiled_metrics(model: keras.Model) -> None:
