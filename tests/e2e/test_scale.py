@@ -25,12 +25,14 @@ def test_what_a_worker_cannot_train_at_once_waits_for_others(cluster: Any, until
     cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "one@here")
     sweep = cluster.submit_stub(epochs=10, epoch_s=1.0, engine="fit", parameters=copies(4))
     until(cluster.reached(sweep, 1), 60)
-    assert queue.length("train.cpu") == 3
+    queued = {trial.key for trial in cluster.records.trials(sweep.id) if trial.state is TrialState.QUEUED}
+    assert len(queued) == 3
+    assert queued <= queue.waiting("train.cpu")  # which may have a second hint for a trial that was claimed late
     cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "two@here")
     until(cluster.completed(sweep), 90)
     workers = [trial.worker for trial in cluster.records.trials(sweep.id)]
     assert set(workers) == {"one@here", "two@here"}
-    assert queue.length("train.cpu") == 0
+    until(lambda: queue.length("train.cpu") == 0, 30)
     queue.close()
 
 
