@@ -131,6 +131,8 @@ class Slots:
         """Remove a trainer in which nothing trains."""
         self._packs.pop(trainer, None)
         self._fresh.pop(trainer, None)
+        for trial in [trial for trial, home in self._homes.items() if home is trainer]:
+            del self._homes[trial]
         del self._slots[trainer]
 
     def _slots_of(self, trainer: Trainer) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 import pytest
 
 from kerasweep.jobs.trial import TrialKey
@@ -121,6 +124,20 @@ def test_a_trial_goes_back_to_the_trainer_where_it_trained(one: Trainer) -> None
     elsewhere = slots.take("a", None, key)
     assert elsewhere is not None
     assert elsewhere.trainer is not waits.trainer
+
+
+def test_a_trainer_that_is_gone_is_nobodys_home(one: Trainer) -> None:
+    two = trainer("cpu 1")
+    slots, gone = Slots([one], 1), ref(two)
+    slots.leave(take_slot(slots))
+    slots.add(two)
+    found = [slots.take("a", None, TrialKey("a", number)) for number in range(2)]
+    for slot in filter(None, found):
+        slots.leave(slot)
+    slots.drop(two)
+    del two, found, slot
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_trainer_that_is_to_go_keeps_whom_it_has_and_takes_no_hints(slots: Slots, one: Trainer) -> None:
