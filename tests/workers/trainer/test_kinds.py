@@ -56,6 +56,12 @@ def test_sizes_do_not_make_a_structure_and_layers_do() -> None:
     assert deeper != first
 
 
+def test_a_size_of_one_makes_a_structure_since_tensorflow_rewrites_what_is_broadcast() -> None:
+    found = [graph_of("a", *units).steps for units in ((1,), (3,), (5,))]
+    narrow, first, wider = [steps.structure for steps in found if steps]
+    assert narrow != first == wider
+
+
 class Races:
     """Stands in for timing: what each graph would take, and which were compiled.
 

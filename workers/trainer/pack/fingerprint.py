@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import tensorflow as tf
@@ -44,24 +45,39 @@ _STATE_IS_HANDED = frozenset(
 )
 
 
+class _Detail(Enum):
+    """What the description of a graph contains."""
+
+    ALL = "everything"
+    NO_VALUES = "not the values of constants that are single numbers"
+    NO_SIZES = "neither these values nor sizes, apart from whether one is 1, which TensorFlow rewrites"
+
+
 def fingerprint(step: Step) -> GraphKey:
     """Return the key of a traced step's computation."""
+    return GraphKey(_read(step, _Detail.ALL), _read(step, _Detail.NO_VALUES))
+
+
+def structure_of(step: Step) -> str:
+    """Return a key of a traced step's operations and their connections, whatever their sizes and the values
+    of their constants.
+    """
+    return _read(step, _Detail.NO_SIZES)
+
+
+def _read(step: Step, detail: _Detail) -> str:
+    """Return a digest of a step."""
     graph = step.function.graph.as_graph_def()
-    return GraphKey(_read(step, graph, values=True), _read(step, graph, values=False))
-
-
-def _read(step: Step, graph: Any, values: bool) -> str:
-    """Return a digest of a step, with or without the values of its constants."""
     functions = {function.signature.name: function for function in graph.library.function}
     total = hashlib.sha256()
-    reader = _GraphReader(functions, values)
+    reader = _GraphReader(functions, detail)
     total.update(reader.nodes(graph.node, []).encode())
     places = {node.name: number for number, node in enumerate(graph.node)}
     for tensor in step.function.outputs:
         total.update(f"out {places[tensor.op.name]}:{tensor.value_index};".encode())
     total.update(repr(tf.nest.map_structure(lambda _: 0, step.function.structured_outputs)).encode())
     for capture in step.captures:
-        total.update(_describe(capture).encode())
+        total.update(_describe(capture, detail).encode())
     return total.hexdigest()
 
 
@@ -69,23 +85,6 @@ def kind_of(graphs: Sequence[Any]) -> str:
     """Return a key of the operations in traced graphs, whatever their sizes, number and order."""
     operations = {node.op for graph in graphs for node in every_node(graph.as_graph_def())}
     return hashlib.sha256(",".join(sorted(operations)).encode()).hexdigest()[:32]
-
-
-def structure_of(graphs: Sequence[Any]) -> str:
-    """Return a key of the operations in traced graphs, in order, with their types and how they are connected;
-    whatever their sizes and the values of their constants.
-    """
-    total = hashlib.sha256()
-    for graph in graphs:
-        nodes = list(every_node(graph.as_graph_def()))
-        places = {node.name: f"n{number}" for number, node in enumerate(nodes)}
-        for node in nodes:
-            inputs = [places.get(name.lstrip("^").partition(":")[0], "argument") for name in node.input]
-            ordering = sum(name.startswith("^") for name in node.input)  # these are last, sorted by name
-            data = len(inputs) - ordering
-            types = [f"{name}={node.attr[name].type}" for name in sorted(node.attr) if node.attr[name].type]
-            total.update(f"{node.op}{inputs[:data]}{sorted(inputs[data:])}{types}\n".encode())
-    return total.hexdigest()
 
 
 def unkept_state(graph: Any) -> list[str]:
@@ -128,12 +127,12 @@ class _GraphReader:
 
     Args:
         functions: those that nodes may call, by name.
-        values: whether to include the values of constants that are single numbers.
+        detail: what to include.
     """
 
-    def __init__(self, functions: Mapping[str, Any], values: bool) -> None:
+    def __init__(self, functions: Mapping[str, Any], detail: _Detail) -> None:
         self._functions = functions
-        self._values = values
+        self._detail = detail
         self._known: dict[str, str] = {}
 
     def nodes(self, nodes: Any, arguments: list[str]) -> str:
@@ -160,8 +159,10 @@ class _GraphReader:
             return self._function(value.func.name)
         if kind == "list" and value.list.func:
             return ",".join(self._function(one.name) for one in value.list.func)
-        if not self._values and (number := _number(kind, value)) is not None:
+        if self._detail is not _Detail.ALL and (number := _number(kind, value)) is not None:
             return f"number {without_value(number)}"
+        if self._detail is _Detail.NO_SIZES and (known := _without_sizes(kind, value)) is not None:
+            return known
         return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
 
     def _function(self, name: str) -> str:
@@ -202,6 +203,27 @@ def _number(kind: str | None, value: Any) -> float | None:
     return None
 
 
+def _without_sizes(kind: str | None, value: Any) -> str | None:
+    """Return an attribute that consists of sizes without these; None for any other."""
+    if kind == "shape":
+        return _dimensions(value.shape)
+    if kind == "list" and value.list.shape:
+        return "; ".join(_dimensions(shape) for shape in value.list.shape)
+    if kind == "tensor" and tf.dtypes.as_dtype(value.tensor.dtype).is_integer:  # such as a new shape
+        numbers = ",".join(_size(number) for number in tf.make_ndarray(value.tensor).ravel().tolist())
+        return f"tensor {value.tensor.dtype} {_dimensions(value.tensor.tensor_shape)} {numbers}"
+    return None
+
+
+def _dimensions(shape: Any) -> str:
+    return "unknown" if shape.unknown_rank else f"({','.join(_size(one.size) for one in shape.dim)})"
+
+
+def _size(number: int) -> str:
+    """Return -1, 0 and 1 as they are: they mean unknown, the first axis, and what is broadcast."""
+    return str(number) if number in (-1, 0, 1) else "n"
+
+
 def _place(name: str, places: Mapping[str, str]) -> str:
     """Return an input such as `node:out:0`, `node:1` or `^node` with its position instead of its name."""
     control = name.startswith("^")
@@ -209,7 +231,10 @@ def _place(name: str, places: Mapping[str, str]) -> str:
     return f"{'^' if control else ''}{places.get(node, node)}:{output}"
 
 
-def _describe(capture: tf.Tensor) -> str:
+def _describe(capture: tf.Tensor, detail: _Detail) -> str:
     """Describe dtype and shape of what a captured handle points to."""
     data = getattr(capture, "_handle_data", None)
+    if detail is _Detail.NO_SIZES:
+        parts = [] if data is None else data.shape_and_type
+        return f"capture {capture.dtype.name} {[(part.dtype, _dimensions(part.shape)) for part in parts]};"
     return f"capture {capture.dtype.name} {capture.shape} {data};"

@@ -98,18 +98,17 @@ class TracedSteps:
     @cached_property
     def kind(self) -> str:
         """Equal for graphs of the same operations, whatever their sizes, number and order."""
-        return kind_of([step.function.graph for step in (self.train, self.test) if step])
+        return kind_of(self._graphs)
 
     @property
     def structure(self) -> str:
         """Equal for graphs of the same operations in the same order, whatever their sizes and constants."""
-        return structure_of([step.function.graph for step in (self.train, self.test) if step])
+        return " ".join(structure_of(step) for step in self._steps)
 
     @cached_property
     def has_loop(self) -> bool:
         """Whether they contain a loop, as recurrent layers do."""
-        graphs = [step.function.graph.as_graph_def() for step in (self.train, self.test) if step]
-        return any(node.op in _LOOPS for graph in graphs for node in every_node(graph))
+        return any(node.op in _LOOPS for graph in self._graphs for node in every_node(graph.as_graph_def()))
 
     def lifted(self, places: Sequence[int]) -> TracedSteps | None:
         """Return the same steps with some of `constants`, by position, as arguments; None if impossible."""
@@ -134,8 +133,15 @@ class TracedSteps:
     @property
     def own_state(self) -> list[str]:
         """Their operations with state that no checkpoint holds."""
-        steps = [step for step in (self.train, self.test) if step]
-        return sorted({name for step in steps for name in unkept_state(step.function.graph)})
+        return sorted({name for graph in self._graphs for name in unkept_state(graph)})
+
+    @property
+    def _steps(self) -> list[Step]:
+        return [step for step in (self.train, self.test) if step]
+
+    @property
+    def _graphs(self) -> list[Any]:
+        return [step.function.graph for step in self._steps]
 
 
 def _on_gpu(data: Any) -> bool:
