@@ -193,49 +193,22 @@ class Programs:
             loops = graph.loops(False, material)
             lessons = graph.family.lessons
             if lessons.proven is None:
-                lessons.proven = self._is_proven(places, graph, loops, material, steps, own)
+                lessons.proven = self._is_proven(places, _Lifted(graph, loops, material, own), steps)
             return _bound(graph, loops, handles, material) if lessons.proven else None
 
-    def _is_proven(
-        self,
-        places: Sequence[int],
-        graph: Graph,
-        loops: Loops,
-        material: Material,
-        steps: TracedSteps | None,
-        own: Handles | None,
-    ) -> bool:
+    def _is_proven(self, places: Sequence[int], lifted: _Lifted, steps: TracedSteps | None) -> bool:
         """Tell whether the lifted graph gives the bits of the model's own; families that differ in sizes
         alone, which TensorFlow rewrites alike, learn it once.
         """
+        graph, material = lifted.graph, lifted.material
         assert graph.steps is not None
         kind, which = self._kinds.of(graph), (graph.steps.structure, tuple(places))
         with kind.proving.held(material.wait):
             if which not in kind.proven:
                 exact = Graph("", graph.family)
                 exact.take(steps or self._traced(material), material.model)
-                kind.proven[which] = self._proves(exact, graph, loops, material, own)
+                kind.proven[which] = lifted.has_bits_of(exact, self._kinds)
             return kind.proven[which]
-
-    def _proves(
-        self, exact: Graph, lifted: Graph, loops: Loops, material: Material, own: Handles | None
-    ) -> bool:
-        """Tell whether the lifted graph gives the bits of the model's own, made step by step."""
-        bare = replace(material, train_numbers=(), test_numbers=())
-        handles = own or exact.handles(material.model)
-        shared = own or lifted.handles(material.model)
-        assert handles is not None
-        assert shared is not None
-        plain = exact.loops(loops.xla, bare)
-        if exact.faithful_loops(plain, bare, handles, self._kinds.of(exact)) is not plain:
-            return False
-        numbers = material.train_numbers, material.test_numbers
-        return same_bits(
-            Computation(plain.train, plain.test, handles),
-            Computation(loops.train, loops.test, shared, *numbers),
-            material.train,
-            material.validation,
-        )
 
     @staticmethod
     def _traced(material: Material) -> TracedSteps:
@@ -264,6 +237,42 @@ class Programs:
     def _fits(self) -> bool:
         kept_bytes = sum(graph.kept_bytes for graph in self._graphs.values())
         return len(self._graphs) <= _KEPT and kept_bytes <= self._limit_bytes
+
+
+@dataclass(frozen=True)
+class _Lifted:
+    """A graph with lifted constants, to be tried on a model.
+
+    Args:
+        graph: with constants as arguments.
+        loops: over its steps.
+        material: the model, the data, and the model's constants.
+        own: the captures of the model's own trace, if only they reveal the handles.
+    """
+
+    graph: Graph
+    loops: Loops
+    material: Material
+    own: Handles | None
+
+    def has_bits_of(self, exact: Graph, kinds: Kinds) -> bool:
+        """Tell whether it gives the bits of the model's own graph, made step by step."""
+        material = self.material
+        bare = replace(material, train_numbers=(), test_numbers=())
+        handles = self.own or exact.handles(material.model)
+        shared = self.own or self.graph.handles(material.model)
+        assert handles is not None
+        assert shared is not None
+        plain = exact.loops(self.loops.xla, bare)
+        if exact.faithful_loops(plain, bare, handles, kinds.of(exact)) is not plain:
+            return False
+        numbers = material.train_numbers, material.test_numbers
+        return same_bits(
+            Computation(plain.train, plain.test, handles),
+            Computation(self.loops.train, self.loops.test, shared, *numbers),
+            material.train,
+            material.validation,
+        )
 
 
 def _bound(graph: Graph, loops: Loops, handles: Handles, material: Material) -> Bound:

@@ -158,6 +158,7 @@ class XlaChoice:
             return False, f"XLA cannot compile it: {timing.refusal}"
         figures = f"{timing.xla_s * 1e6:.0f} µs per step with XLA, {timing.plain_s * 1e6:.0f} µs without"
         worth = timing.xla_s < _WORTH * timing.plain_s
+        # asked anew: more trials may have told their graphs while this one was timed
         _, sharers = self._pays(timing.plain_s, _least_s(graph), material)
         if worth and sharers < self._plan.trials:  # others have graphs that must be compiled too
             worth, _ = self._pays(timing.plain_s - timing.xla_s, timing.compile_s, material)
