@@ -27,7 +27,7 @@ def test_what_a_worker_cannot_train_at_once_waits_for_others(cluster: Any, until
     until(cluster.reached(sweep, 1), 60)
     queued = {trial.key for trial in cluster.records.trials(sweep.id) if trial.state is TrialState.QUEUED}
     assert len(queued) == 3
-    assert queued <= queue.waiting("train.cpu")  # which may have a second hint for a trial that was claimed late
+    assert queued <= queue.waiting("train.cpu")  # and a second hint for a trial that was claimed late
     cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "two@here")
     until(cluster.completed(sweep), 90)
     workers = [trial.worker for trial in cluster.records.trials(sweep.id)]
