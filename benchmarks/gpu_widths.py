@@ -12,13 +12,13 @@ import tensorflow as tf
 from gpu_parts import HERE, Bench, Findings
 
 from kerasweep.jobs.seeds import epoch_order
+from kerasweep.workers.trainer.graph.graphs import Graph, Loops, Material
+from kerasweep.workers.trainer.graph.stepping import Cut
 from kerasweep.workers.trainer.hardware import Devices
 from kerasweep.workers.trainer.job.data import Arrays, read_data
 from kerasweep.workers.trainer.job.source import JobSource
-from kerasweep.workers.trainer.pack.graphs import Graph, Loops, Material
 from kerasweep.workers.trainer.pack.programs import Bound, Programs
 from kerasweep.workers.trainer.pack.resident import Resident
-from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 
 WIDTHS = (1, 2, 4, 8, 16, 32)

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
+from kerasweep.workers.trainer.graph.fingerprint import unkept_note
 from kerasweep.workers.trainer.hardware import scope_of
 from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
 from kerasweep.workers.trainer.job.seeding import reset_kernels
-from kerasweep.workers.trainer.pack.fingerprint import unkept_note
 from kerasweep.workers.trainer.state.run import TrialRun
 
 _WAIT_S = 0.2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasweep.workers.trainer.pack.stepping import Cut, Loop, Step, trace_step, with_fast_draws
+from kerasweep.workers.trainer.graph.stepping import Cut, Loop, Step, trace_step, with_fast_draws
 
 pytestmark = pytest.mark.tf
 

@@ -9,10 +9,10 @@ import keras
 import pytest
 import tensorflow as tf
 
+from kerasweep.workers.trainer.graph.fingerprint import fingerprint, unkept_state
+from kerasweep.workers.trainer.graph.graph_key import GraphKey, config_key, variables_of
+from kerasweep.workers.trainer.graph.stepping import Cut, trace_step
 from kerasweep.workers.trainer.pack.compiled import build_compiled
-from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_state
-from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key, variables_of
-from kerasweep.workers.trainer.pack.stepping import Cut, trace_step
 
 pytestmark = pytest.mark.tf
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasweep.workers.trainer.pack import company, graphs, xla_choice
-from kerasweep.workers.trainer.pack.company import Calls
-from kerasweep.workers.trainer.pack.graphs import Family, Graph, Kinds, Material, Timing, TracedSteps
-from kerasweep.workers.trainer.pack.sharing import Computation, loop_is_faithful
-from kerasweep.workers.trainer.pack.stepping import Cut, Loop, trace_step
+from kerasweep.workers.trainer.graph import graphs
+from kerasweep.workers.trainer.graph.graphs import Family, Graph, Kinds, Material, Timing, TracedSteps
+from kerasweep.workers.trainer.graph.sharing import Computation, loop_is_faithful
+from kerasweep.workers.trainer.graph.stepping import Cut, Loop, trace_step
+from kerasweep.workers.trainer.pack import calls, xla_choice
+from kerasweep.workers.trainer.pack.calls import Calls
 from kerasweep.workers.trainer.pack.xla_choice import Plan, Stopwatch, XlaChoice
 
 pytestmark = pytest.mark.tf
@@ -158,7 +159,7 @@ def test_a_loop_is_timed_without_other_calls() -> None:
 
 
 def test_a_call_without_end_does_not_keep_others_from_being_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(company, "_CALLS_WITHIN_S", 0.0)
+    monkeypatch.setattr(calls, "_WITHIN_S", 0.0)
     made = Calls()
     with made.made(lambda: None), made.paused(lambda: None):
         pass

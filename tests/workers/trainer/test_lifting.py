@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasweep.workers.trainer.graph.graphs import Graph, Kinds, Loops, Material
+from kerasweep.workers.trainer.graph.lifting import Example, differing, explain
+from kerasweep.workers.trainer.graph.sharing import same_bits
+from kerasweep.workers.trainer.graph.stepping import Cut
 from kerasweep.workers.trainer.pack import programs
-from kerasweep.workers.trainer.pack.graphs import Graph, Kinds, Loops, Material
-from kerasweep.workers.trainer.pack.lifting import Example, differing, explain
 from kerasweep.workers.trainer.pack.programs import Programs
-from kerasweep.workers.trainer.pack.sharing import same_bits
-from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 
 pytestmark = pytest.mark.tf

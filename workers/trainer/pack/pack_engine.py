@@ -24,15 +24,16 @@ from kerasweep.jobs.seeds import epoch_order
 from kerasweep.workers.trainer.blame import is_memory
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import train_feed
+from kerasweep.workers.trainer.graph.graphs import Kinds, Material
+from kerasweep.workers.trainer.graph.stepping import Cut
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import reset_kernels
-from kerasweep.workers.trainer.pack.company import Calls, Company
+from kerasweep.workers.trainer.pack.calls import Calls
+from kerasweep.workers.trainer.pack.company import Company
 from kerasweep.workers.trainer.pack.decisions import Decisions
-from kerasweep.workers.trainer.pack.graphs import Kinds, Material
 from kerasweep.workers.trainer.pack.memory import measured_gate
 from kerasweep.workers.trainer.pack.programs import Bound, BoundLoop, Programs
 from kerasweep.workers.trainer.pack.resident import Resident, bytes_of
-from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.pack.xla_choice import Plan, XlaChoice
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 from kerasweep.workers.trainer.state.run import TrialRun

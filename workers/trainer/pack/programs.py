@@ -11,14 +11,14 @@ from weakref import WeakValueDictionary
 
 import tensorflow as tf
 
+from kerasweep.workers.trainer.graph.fingerprint import fingerprint, unkept_note
+from kerasweep.workers.trainer.graph.graph_key import GraphKey, config_key
+from kerasweep.workers.trainer.graph.graphs import Family, Graph, Kinds, Loops, Material, TracedSteps
+from kerasweep.workers.trainer.graph.lifting import Constants, Example
+from kerasweep.workers.trainer.graph.sharing import Computation, same_bits
+from kerasweep.workers.trainer.graph.stepping import Cut, Handles, Loop, trace_step
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.pack.compiled import build_compiled
-from kerasweep.workers.trainer.pack.fingerprint import fingerprint, unkept_note
-from kerasweep.workers.trainer.pack.graph_key import GraphKey, config_key
-from kerasweep.workers.trainer.pack.graphs import Family, Graph, Kinds, Loops, Material, TracedSteps
-from kerasweep.workers.trainer.pack.lifting import Constants, Example
-from kerasweep.workers.trainer.pack.sharing import Computation, same_bits
-from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, trace_step
 
 #: The number of graphs kept; each keeps the memory of the model that it was traced with.
 _KEPT = 32

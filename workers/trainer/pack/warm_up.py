@@ -9,12 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kerasweep.workers.trainer.graph.graphs import Graph, Kinds, Loops, Material
+from kerasweep.workers.trainer.graph.stepping import Cut
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM, seed_everything
-from kerasweep.workers.trainer.pack.graphs import Graph, Kinds, Loops, Material
 from kerasweep.workers.trainer.pack.programs import Programs
 from kerasweep.workers.trainer.pack.resident import Resident
-from kerasweep.workers.trainer.pack.stepping import Cut
 from kerasweep.workers.trainer.pack.xla_choice import try_out
 from kerasweep.workers.trainer.state.checkpoint import build_optimizer
 

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.trial import FailureClass
-from kerasweep.workers.trainer.pack.graphs import Graph, Kind, Kinds, Loops, Material, Outlook, Timing
-from kerasweep.workers.trainer.pack.sharing import copy_variable
-from kerasweep.workers.trainer.pack.stepping import Loop
+from kerasweep.workers.trainer.graph.graphs import Graph, Kind, Kinds, Loops, Material, Outlook, Timing
+from kerasweep.workers.trainer.graph.sharing import copy_variable
+from kerasweep.workers.trainer.graph.stepping import Loop
 
 #: The approximate time spent on timing each variant.
 _TIMED_S = 0.1

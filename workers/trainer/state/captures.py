@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.fingerprint import every_node, unkept_state
+from kerasweep.workers.trainer.graph.fingerprint import every_node, unkept_state
 from kerasweep.workers.trainer.state.digest import optimizers_of, replicas_of
 
 _STEPS = ("train_step", "test_step")

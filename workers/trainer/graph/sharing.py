@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.lifting import Constants, Example, differing, explain
-from kerasweep.workers.trainer.pack.stepping import Handles, Loop
+from kerasweep.workers.trainer.graph.lifting import Constants, Example, differing, explain
+from kerasweep.workers.trainer.graph.stepping import Handles, Loop
 
 log = logging.getLogger(__name__)
 

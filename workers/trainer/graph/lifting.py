@@ -19,7 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.eager import context
 
-from kerasweep.workers.trainer.pack.folding import ConstantGraph
+from kerasweep.workers.trainer.graph.folding import ConstantGraph
 
 #: The ways in which Keras turns a number of its configuration into a constant.
 _FORMS: tuple[Callable[[float], float], ...] = (

@@ -15,11 +15,11 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.pack.fingerprint import every_node, kind_of, structure_of, unkept_state
-from kerasweep.workers.trainer.pack.graph_key import variables_of
-from kerasweep.workers.trainer.pack.lifting import Constants, constants_of, lift
-from kerasweep.workers.trainer.pack.sharing import Computation, Lessons, loop_is_faithful
-from kerasweep.workers.trainer.pack.stepping import Cut, Handles, Loop, Step, with_fast_draws
+from kerasweep.workers.trainer.graph.fingerprint import every_node, kind_of, structure_of, unkept_state
+from kerasweep.workers.trainer.graph.graph_key import variables_of
+from kerasweep.workers.trainer.graph.lifting import Constants, constants_of, lift
+from kerasweep.workers.trainer.graph.sharing import Computation, Lessons, loop_is_faithful
+from kerasweep.workers.trainer.graph.stepping import Cut, Handles, Loop, Step, with_fast_draws
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from kerasweep.workers.trainer.pack.lifting import LiftedFunction, own_name
+from kerasweep.workers.trainer.graph.lifting import LiftedFunction, own_name
 
 #: A loop stops after at most this many steps, so that the host hears of it and may stop the run.
 Handles = Sequence[tf.Tensor]

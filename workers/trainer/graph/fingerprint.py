@@ -13,8 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasweep.workers.trainer.pack.graph_key import GraphKey, without_value
-from kerasweep.workers.trainer.pack.stepping import Step
+from kerasweep.workers.trainer.graph.graph_key import GraphKey, without_value
+from kerasweep.workers.trainer.graph.stepping import Step
 
 #: Attributes with names of functions or gradients, which do not affect the computation.
 _ONLY_NAMES = frozenset({"_gradient_op_type", "_forward_func_name", "_backward_func_name", "_class"})

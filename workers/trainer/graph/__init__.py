@@ -1,0 +1,1 @@
+"""Traced steps: their keys, their constants, and the loops compiled from them."""
