@@ -154,11 +154,23 @@ class PackEngine:
         return logs
 
     def _prepare(self, run: TrialRun) -> _Prepared:
+        material = self._material(run)
+        build_optimizer(run.model)
+        with nullcontext() if run.attributes is None else run.attributes.tracing("train_step", "test_step"):
+            bound = self._programs.bind(material, self._choice(run, material.train_cut.steps))
+        if bound.traced is not None:
+            run.steps.learn("train_step", bound.traced.train.captures)
+            run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
+        run.notes.extend(note for note in bound.notes if note not in run.notes)
+        run.prepared = prepared = _Prepared(bound, material)
+        return prepared
+
+    def _material(self, run: TrialRun) -> Material:
         assert isinstance(run.train, Arrays)
-        sweep, batch = run.order.sweep, run.training.batch_size
+        batch = run.training.batch_size
         train_feed(run.train, run.training, run.order.seed, replicas=1)  # refuses what `fit` refuses
         validation = run.validation if isinstance(run.validation, Arrays) else None
-        material = Material(
+        return Material(
             model=run.model,
             seed=lambda: reset_kernels() if run.source.draws_from_tensorflow else None,
             wait=lambda: _wait(run),
@@ -168,32 +180,27 @@ class PackEngine:
             validation_cut=None
             if validation is None
             else Cut(validation.rows, run.training.validation_batch_size or batch, ordered=False),
-            told=lambda graph: self._company.tell(sweep, run.order.run, graph),
+            told=lambda graph: self._company.tell(run.order.sweep, run.order.run, graph),
             tracing=run.tracing,
             quiet=nullcontext if self._gpu else lambda: self._calls.paused(lambda: _wait(run)),
         )
-        trials, stopping = run.order.spec.planned_trials(), run.order.spec.stopping
+
+    def _choice(self, run: TrialRun, steps_per_epoch: int) -> XlaChoice:
+        sweep, stopping = run.order.sweep, run.order.spec.stopping
+        trials = run.order.spec.planned_trials()
         epochs = run.training.epochs if stopping is None else stopping.expected_epochs(run.training.epochs)
-        choose = XlaChoice(
+        plan = Plan(
+            max(1, round(epochs * steps_per_epoch)),
+            trials,
+            lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
+        )
+        return XlaChoice(
             run.training.xla,
             lambda key: self._decisions.find(run, key),
             lambda key, value, reason: self._decisions.decide(run, key, value, reason),
-            Plan(
-                max(1, round(epochs * material.train_cut.steps)),
-                trials,
-                lambda enough, wait: self._company.sharers(sweep, trials, enough, wait),
-            ),
+            plan,
             self._kinds,
         )
-        build_optimizer(run.model)
-        with nullcontext() if run.attributes is None else run.attributes.tracing("train_step", "test_step"):
-            bound = self._programs.bind(material, choose)
-        if bound.traced is not None:
-            run.steps.learn("train_step", bound.traced.train.captures)
-            run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
-        run.notes.extend(note for note in bound.notes if note not in run.notes)
-        run.prepared = prepared = _Prepared(bound, material)
-        return prepared
 
     @contextmanager
     def _counting_memory(self) -> Iterator[None]:
