@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kerasweep.jobs.queue.broker import HintQueue
-from kerasweep.jobs.trial import TrialState
+from kerasweep.jobs.trial import TrialKey, TrialState
 
 
 def copies(count: int) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def test_what_a_worker_cannot_train_at_once_waits_for_others(cluster: Any, until
     cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "one@here")
     sweep = cluster.submit_stub(epochs=10, epoch_s=1.0, engine="fit", parameters=copies(4))
     until(cluster.reached(sweep, 1), 60)
-    queued = {trial.key for trial in cluster.records.trials(sweep.id) if trial.state is TrialState.QUEUED}
+    trials = cluster.records.trials(sweep.id)
+    queued = {TrialKey(sweep.id, trial.number) for trial in trials if trial.state is TrialState.QUEUED}
     assert len(queued) == 3
     assert queued <= queue.waiting("train.cpu")  # and a second hint for a trial that was claimed late
     cluster.stub_worker("--trainers", "1", "--slots", "4", "--name", "two@here")
