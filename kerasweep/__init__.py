@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         KerasweepError as KerasweepError,
     )
     from kerasweep.jobs.errors import (
+        NoResult as NoResult,
+    )
+    from kerasweep.jobs.errors import (
         NotFound as NotFound,
     )
     from kerasweep.jobs.errors import (
@@ -63,6 +66,7 @@ _ERRORS = (
     "NotFound",
     "DestinationError",
     "OutOfReach",
+    "NoResult",
     "Halted",
     "StaleAttempt",
     "IllegalMove",

@@ -36,7 +36,7 @@ def test_public_names() -> None:
     assert kerasweep.__all__ == [
         "Client", "__version__",
         "KerasweepError", "InputError", "SpecError", "ProgramError", "NotFound", "DestinationError",
-        "OutOfReach", "Halted", "StaleAttempt", "IllegalMove", "Damaged", "JobError",
+        "OutOfReach", "NoResult", "Halted", "StaleAttempt", "IllegalMove", "Damaged", "JobError",
     ]  # fmt: skip
     assert all(getattr(kerasweep, name) for name in kerasweep.__all__)
     assert set(kerasweep.__all__) <= set(dir(kerasweep))
