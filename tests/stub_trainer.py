@@ -40,7 +40,8 @@ from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.main import _flags, die_with
 from kerasweep.workers.trainer.outbox import Outbox, read_orders
 
-STEP_S = 0.02
+#: The seconds of a step, in short and in long epochs: a busy machine must be able to keep the rate.
+SHORTEST_STEP_S, LONGEST_STEP_S = 0.02, 0.1
 
 
 class Stub:
@@ -125,9 +126,11 @@ class Run:
 
     def train_epoch(self) -> bool:
         """Train one epoch in small steps; return False if asked to stop."""
-        ends = time.monotonic() + float(self.order.params.get("epoch_s", 0.0))
+        epoch_s = float(self.order.params.get("epoch_s", 0.0))
+        step_s = min(LONGEST_STEP_S, max(SHORTEST_STEP_S, epoch_s / 100))
+        ends = time.monotonic() + epoch_s
         while time.monotonic() < ends:
-            time.sleep(STEP_S)
+            time.sleep(step_s)
             self.send(StepEvent(self.name, 1, self.stub.outbox.count(1), 0))
             if self.left():
                 return False
