@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Float, Select, and_, bindparam, case, func, or_, select
 from sqlalchemy.sql.selectable import CTE
 
 from kerasweep.jobs.store.models import TrialRecord
@@ -75,9 +75,14 @@ class TimeRecords:
 
     def spent_s(self, sweep: str) -> float:
         """Return the seconds during which at least one attempt at a sweep was running."""
+        return self.spent_until(sweep, [math.inf])[0]
+
+    def spent_until(self, sweep: str, moments: Sequence[float]) -> list[float]:
+        """Return the same for the time before each of some moments: a later one never has less."""
         with self._db.reading() as conn:
-            found = conn.execute(_SPENT, {"of_sweep": sweep, "now": self._db.now(conn)}).scalar()
-        return max(0.0, float(found or 0.0))
+            of = {"of_sweep": sweep, "now": self._db.now(conn)}
+            found = [conn.execute(_SPENT, {**of, "until": moment}).scalar() for moment in moments]
+        return [max(0.0, float(seconds or 0.0)) for seconds in found]
 
     def pace(self, sweep: str, planned: Callable[[Mapping[str, Any]], int | None]) -> Pace | None:
         """Return the recent speed of training; None if it is not known yet.
@@ -181,10 +186,13 @@ def spans(now: ColumnElement[Any]) -> Select[Any]:
 
 
 def _stretches() -> CTE:
-    """Return the spans, each with the latest end of those that began before it."""
+    """Return the spans before a moment, each with the latest end of those that began before it."""
+    until: ColumnElement[Any] = bindparam("until", type_=Float)
     found = spans(bindparam("now")).cte("spans")
-    before = func.max(found.c.ended).over(order_by=found.c.began, rows=(None, -1))
-    return select(found.c.began, found.c.ended, before.label("before")).cte("stretches")
+    ended = case((found.c.ended > until, until), else_=found.c.ended).label("ended")
+    before = func.max(ended).over(order_by=found.c.began, rows=(None, -1))
+    cut = select(found.c.began, ended, before.label("before")).where(found.c.began < until)
+    return cut.cte("stretches")
 
 
 def _spent() -> Select[Any]:

@@ -5,9 +5,10 @@ A value counts from the moment at which its trial ended, or the last trial of it
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from kerasweep.jobs.variants import variants_of
 from kerasweep.scheduler.client import notebook, wording
 
 if TYPE_CHECKING:
-    from kerasweep.jobs.store.models import AttemptRecord, SweepRecord, TrialRecord
+    from kerasweep.jobs.store.models import SweepRecord, TrialRecord
     from kerasweep.scheduler.client.connections import Connections
 
 #: Keys of a sweep file in which two sweeps may differ without it meaning anything.
@@ -161,8 +162,8 @@ def compare(client: Connections, first: SweepRecord, second: SweepRecord) -> Com
 
 def side_of(client: Connections, sweep: SweepRecord) -> Side:
     """Return what a sweep has reached."""
-    trials, attempts = client.records.trials(sweep.id), client.records.attempts(sweep.id)
-    curve = tuple(improvements(sweep, trials, attempts))
+    trials = client.records.trials(sweep.id)
+    curve, spent_s = improvements(sweep, trials, partial(client.records.spent_until, sweep.id))
     best = trials[curve[-1].trial] if curve else None
     return Side(
         sweep=sweep.id,
@@ -172,7 +173,7 @@ def side_of(client: Connections, sweep: SweepRecord) -> Side:
         goal=sweep.spec.metric.goal,
         ended=sum(one.state.final for one in trials),
         max_trials=sweep.max_trials,
-        elapsed_s=round(client.records.spent_s(sweep.id), 3),
+        elapsed_s=spent_s,
         epochs=sum(one.epochs for one in trials),
         params=dict(best.params) if best else {},
         best_epoch=best.best_epoch if best else None,
@@ -181,16 +182,34 @@ def side_of(client: Connections, sweep: SweepRecord) -> Side:
 
 
 def improvements(
-    sweep: SweepRecord, trials: Sequence[TrialRecord], attempts: Sequence[AttemptRecord]
-) -> Iterator[Improvement]:
-    """Yield the trials of a sweep that were better than all before, in the order in which they ended.
+    sweep: SweepRecord,
+    trials: Sequence[TrialRecord],
+    spent_until: Callable[[Sequence[float]], Sequence[float]],
+) -> tuple[tuple[Improvement, ...], float]:
+    """Return the trials of a sweep that were better than all before, in the order in which they ended.
 
     Args:
         sweep: the sweep.
         trials: its trials, by number.
-        attempts: the attempts at them, from which the time of training is counted.
+        spent_until: returns the seconds of training before each of some moments.
+
+    Returns:
+        The trials, and the seconds of training until now: all from one reading of the clock.
     """
-    busy, sign = Busy(attempts), -1.0 if sweep.spec.metric.goal == "maximize" else 1.0
+    found = list(_better_than_before(sweep, trials))
+    *elapsed, spent_s = spent_until([*(at for _, at, _ in found), math.inf])
+    curve = tuple(
+        Improvement(best, value, round(seconds, 3), epochs)
+        for ((best, value), _, epochs), seconds in zip(found, elapsed, strict=True)
+    )
+    return curve, round(spent_s, 3)
+
+
+def _better_than_before(
+    sweep: SweepRecord, trials: Sequence[TrialRecord]
+) -> Iterator[tuple[tuple[int, float], float, int]]:
+    """Yield the trial and value of each improvement, when it ended, and the epochs trained by then."""
+    sign = -1.0 if sweep.spec.metric.goal == "maximize" else 1.0
     ended = [one for one in variants_of(sweep.spec, trials) if one.state.final]
     at = {one.number: max(trials[n].finished_at or 0.0 for n in one.trials) for one in ended}
     ended.sort(key=lambda one: (at[one.number], one.number))
@@ -200,34 +219,7 @@ def improvements(
         if one.value is None or one.best is None or (best is not None and sign * one.value >= best):
             continue
         best = sign * one.value
-        yield Improvement(one.best, one.value, round(busy.seconds(at[one.number]), 3), epochs)
-
-
-class Busy:
-    """The time during which at least one attempt was running.
-
-    Args:
-        attempts: the attempts; those that have not ended count to the end of time.
-    """
-
-    def __init__(self, attempts: Sequence[AttemptRecord]) -> None:
-        spans: list[list[float]] = []
-        for start, end in sorted((one.started_at, one.ended_at or float("inf")) for one in attempts):
-            if spans and start <= spans[-1][1]:
-                spans[-1][1] = max(end, spans[-1][1])
-            else:
-                spans.append([start, end])
-        self._spans = spans
-        self._starts = [start for start, _ in spans]
-        self._before = [0.0, *accumulate(end - start for start, end in spans)]
-
-    def seconds(self, until: float) -> float:
-        """Return the seconds of it before a moment."""
-        place = bisect_right(self._starts, until)
-        if not place:
-            return 0.0
-        start, end = self._spans[place - 1]
-        return self._before[place - 1] + min(until, end) - start
+        yield (one.best, one.value), at[one.number], epochs
 
 
 def _raced(one: Side, other: Side) -> Side:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recorded import a_sweep
+from sqlalchemy import create_engine
 from staged import Stage
 
 from kerasweep import Client
-from kerasweep.jobs.store.models import AttemptRecord, TrialRecord
+from kerasweep.jobs.store.models import TrialRecord
+from kerasweep.jobs.store.sql import schema as tables
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.client.sweep import Sweep
-from kerasweep.scheduler.evidence.comparison import Busy, improvements
+from kerasweep.scheduler.evidence.comparison import improvements
 
 
-def attempt(start: float, end: float | None) -> AttemptRecord:
-    return AttemptRecord(0, 1, "w", start, end, None, None)
+def since_10(moments: Sequence[float]) -> list[float]:
+    """A sweep that trains from second 10 to 70."""
+    return [min(moment, 70.0) - 10.0 for moment in moments]
 
 
 def ended(number: int, value: float | None, at: float, epochs: int = 2) -> TrialRecord:
@@ -32,21 +36,16 @@ def ended(number: int, value: float | None, at: float, epochs: int = 2) -> Trial
     )  # fmt: skip
 
 
-def test_the_time_of_training_leaves_out_pauses() -> None:
-    busy = Busy([attempt(10, 20), attempt(15, 30), attempt(100, 110), attempt(200, None)])
-    assert [busy.seconds(at) for at in (5, 12, 30, 50, 105, 150, 205)] == [0, 2, 20, 20, 25, 30, 35]
-    assert Busy([]).seconds(1.0) == 0.0
-
-
 def test_only_what_is_better_than_all_before_counts_in_the_order_of_ends() -> None:
     trials = [ended(0, 0.5, 40), ended(1, 0.6, 20), ended(2, None, 30), ended(3, 0.55, 35), ended(4, 0.5, 50)]
-    found = list(improvements(a_sweep(), trials, [attempt(10, 60)]))
+    found, spent_s = improvements(a_sweep(), trials, since_10)
+    assert spent_s == 60
     assert [(one.trial, one.value, one.elapsed_s, one.epochs) for one in found] == [
         (1, 0.6, 10, 2),
         (3, 0.55, 25, 6),
         (0, 0.5, 30, 8),
     ]
-    largest = list(improvements(a_sweep(goal="maximize"), trials, [attempt(10, 60)]))
+    largest, _ = improvements(a_sweep(goal="maximize"), trials, since_10)
     assert [one.trial for one in largest] == [1]
 
 
@@ -54,7 +53,7 @@ def test_a_variant_counts_once_its_last_trial_has_ended() -> None:
     sweep = a_sweep()
     sweep = replace(sweep, spec=sweep.spec.model_copy(update={"repeats": 2}))
     trials = [ended(0, 0.5, 20), ended(1, 0.7, 60), ended(2, 0.8, 30), ended(3, 0.6, 40)]
-    found = list(improvements(sweep, trials, [attempt(10, 60)]))
+    found, _ = improvements(sweep, trials, since_10)
     assert [(one.trial, one.value, one.elapsed_s, one.epochs) for one in found] == [
         (3, pytest.approx(0.7), 30, 4),
         (0, pytest.approx(0.6), 50, 8),
@@ -94,6 +93,21 @@ def test_two_sweeps(pair: tuple[Sweep, Sweep], shell: Any) -> None:
     assert [row["name"] for row in rows] == ["mlp", "other"]
     assert "<th>other</th>" in pair[0].compare(pair[1])._repr_html_()
     assert repr(pair[0].compare(pair[1])).endswith("'other': val_loss 0.10000, 2 differences)")
+
+
+def test_the_best_is_not_found_after_the_end_where_a_worker_was_lost(stage: Stage, shell: Any) -> None:
+    sweep = stage.sweep()
+    stage.claim(sweep, 0, [0.9])
+    engine = create_engine(stage.settings.store)
+    with engine.begin() as conn:  # it fell silent long before it was noticed
+        conn.execute(tables.attempts.update().values(started_at=tables.attempts.c.started_at - 100))
+        conn.execute(tables.epochs.update().values(at=tables.epochs.c.at - 90))
+        conn.execute(tables.trials.update().values(lease_until=0.0))
+    engine.dispose()
+    stage.records.expire_leases()
+    stage.complete(sweep, 0, [0.2])
+    side = json.loads(shell("compare", sweep, sweep, "-o", "json"))["sweeps"][0]
+    assert side["curve"][0]["elapsed_s"] <= side["elapsed_s"] < 90
 
 
 def test_a_plot(pair: tuple[Sweep, Sweep], shell: Any, tmp_path: Path) -> None:

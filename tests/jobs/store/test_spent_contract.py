@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,6 +62,25 @@ class TestTheTimeSpent:
         assert records.spent_s(SWEEP) == 20
         records.expire_leases()
         assert records.spent_s(SWEEP) == 20
+
+    def test_before_a_moment_is_by_the_same_clock(self, records: Records, clock: FakeClock) -> None:
+        put_sweep(records, 2)
+        start = clock()
+        lost = claim(records, trial=0)
+        clock.pass_s(20)
+        records.record([progress(lost.key, 1)], LEASE_S)
+        clock.pass_s(LEASE_S + 1)
+        records.expire_leases()
+        again = claim(records, trial=0)
+        clock.pass_s(6)
+        records.finish(again.key, result())
+        ended = clock()
+        clock.pass_s(1)
+        claim(records, trial=1)
+        clock.pass_s(3)
+        moments = [start, start + 5, start + 25, ended - 2, ended, ended + 0.5, ended + 2, math.inf]
+        assert records.spent_until(SWEEP, moments) == [0, 5, 20, 24, 26, 26, 28, 30]
+        assert records.spent_s(SWEEP) == 30
 
 
 class TestThePace:
