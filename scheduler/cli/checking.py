@@ -68,7 +68,9 @@ def certify(
     worker: WorkerFlags,
     sweep: SweepName,
     top: Annotated[int, typer.Option(min=1, help="How many of the best variants.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each is trained under.")] = 10,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many seeds each is trained under; a verdict needs 5.")
+    ] = 10,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Train the best variants again under fresh seeds, and say whether the winner stands.

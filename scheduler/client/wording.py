@@ -88,11 +88,17 @@ def spread(mean: float | None, std: float | None, count: int) -> str:
     return f"{metric(mean)}{around} over {count} seed{'' if count == 1 else 's'}"
 
 
-def share(chance: float | None) -> str:
-    """Format a probability: `0.97`, `over 0.999`."""
+def share(chance: float | None, seeds: int) -> str:
+    """Format a probability from so many seeds: `0.97`; `at most 0.04`, where 5 seeds tell no more."""
     if chance is None:
         return NOTHING
-    return "over 0.999" if chance > 0.999 else "below 0.001" if chance < 0.001 else f"{chance:.2f}"
+    edge = max(0.5**seeds, 0.001)
+    scale = 1000 if edge < 0.01 else 100
+    if chance <= edge:
+        return f"at most {math.ceil(edge * scale) / scale}"
+    if chance >= 1 - edge:
+        return f"at least {math.floor((1 - edge) * scale) / scale}"
+    return f"{chance:.{3 if min(chance, 1 - chance) < 0.01 else 2}f}"
 
 
 def duration(seconds: float | None) -> str:

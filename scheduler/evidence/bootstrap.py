@@ -53,6 +53,16 @@ def chances(
     return tuple(float(share) for share in wins / _RESAMPLES)
 
 
+def bounded(chance: float, seeds: int) -> float:
+    """Return a probability no nearer to 0 or 1 than the chance that so many seeds agree by luck.
+
+    That is the sign test's. Where one variant is the best under each seed, every resample says so, however
+    few they are.
+    """
+    edge = 0.5**seeds
+    return min(max(chance, edge), 1.0 - edge)
+
+
 def _shares(means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many rows each column has the lowest value of; those that are equal share a row.
 

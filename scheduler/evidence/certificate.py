@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 #: The winner stands if it is the best with this probability, and does not if with less than 1 minus this.
 _SURE = 0.95
-#: With fewer seeds than this, probabilities are rough.
-_FEW_SEEDS = 5
+#: Fewer seeds agree too often by luck to say so (`bootstrap.bounded`).
+_FEWEST_SEEDS = math.ceil(-math.log2(1.0 - _SURE))
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Contender:
         values: their values; None for one that has none, or not yet.
         mean: the mean of these, of those that have one.
         std: their sample standard deviation; None for fewer than two.
-        chance: the probability that it is the best; None if nothing can be said.
+        chance: the probability that it is the best, which n seeds tell no nearer to 0 or 1 than 1 / 2^n; None
+            if nothing can be said.
         failures: why trials failed, with their seed.
     """
 
@@ -90,7 +92,7 @@ class Certificate:
                 wording.params(one.params),
                 wording.metric(one.value),
                 told(one),
-                wording.share(one.chance),
+                wording.share(one.chance, self.paired),
             ]
             for one in self.contenders
         ]
@@ -142,7 +144,7 @@ def read(record: SweepRecord, variants: Sequence[Variant], failures: Mapping[int
         InputError: it certifies no other sweep.
     """
     from kerasweep.jobs.seeds import method_rng
-    from kerasweep.scheduler.evidence.bootstrap import chances, paired_seeds
+    from kerasweep.scheduler.evidence.bootstrap import bounded, chances, paired_seeds
 
     origin = record.certifies
     if origin is None:
@@ -154,7 +156,8 @@ def read(record: SweepRecord, variants: Sequence[Variant], failures: Mapping[int
     found: Sequence[float | None] = [None] * len(variants)
     if len(pairs) > 1 and len(variants) > 1:
         table = [[float(one.values[index] or 0.0) for index in pairs] for one in variants]
-        found = chances(table, method_rng(record.spec.seed, "bootstrap"), maximize=maximize)
+        rng = method_rng(record.spec.seed, "bootstrap")
+        found = [bounded(one, len(pairs)) for one in chances(table, rng, maximize=maximize)]
     contenders = tuple(
         _contender(*one, failures)
         for one in zip(origin["trials"], origin["values"], variants, found, strict=False)
@@ -191,19 +194,21 @@ def judge(contenders: Sequence[Contender], paired: int, *, over: bool) -> tuple[
     if paired < 2:
         under = "no seed" if not paired else "only one seed"
         return None, f"{early}it is open whether {trial} stands: {under} gave every variant a value"
-    stands, why = _weigh(contenders)
+    stands, why = _weigh(contenders, paired)
+    too_few = f" ({paired} seeds cannot tell, it takes {_FEWEST_SEEDS})" if paired < _FEWEST_SEEDS else ""
     heads = {
         True: f"{trial} stands",
         False: f"{trial} does not stand",
-        None: f"it is open whether {trial} stands",
+        None: f"it is open whether {trial} stands{too_few}",
     }
     return stands, f"{early}{heads[stands]}: {why}"
 
 
-def _weigh(contenders: Sequence[Contender]) -> tuple[bool | None, str]:
+def _weigh(contenders: Sequence[Contender], paired: int) -> tuple[bool | None, str]:
     """Return whether the first is the best of several, and why."""
     winner, best = contenders[0], max(contenders, key=lambda one: one.chance or 0.0)
-    sure, with_ = (winner.chance or 0.0) >= _SURE, f"with probability {wording.share(best.chance)}"
+    sure = (winner.chance or 0.0) >= _SURE
+    with_ = f"with probability {wording.share(best.chance, paired)}"
     if best is not winner:
         rival = f"trial {best.trial} is the best {with_} ({told(best)}; trial {winner.trial}: {told(winner)})"
         return (False if (winner.chance or 0.0) <= 1.0 - _SURE else None), rival
@@ -254,5 +259,5 @@ def _notes(contenders: Sequence[Contender], paired: int) -> Iterator[str]:
     seeds = len(contenders[0].seeds)
     if paired < seeds:
         yield f"only the {wording.count(paired, 'seed')} under which every variant has a value are compared"
-    if 1 < paired < _FEW_SEEDS and len(contenders) > 1:
-        yield f"from {paired} seeds the probabilities are rough; `--seeds 10` or more says more"
+    if paired < _FEWEST_SEEDS and len(contenders) > 1:
+        yield f"a verdict needs at least {_FEWEST_SEEDS} seeds; `--seeds 10` or more says more"

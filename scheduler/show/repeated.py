@@ -50,7 +50,7 @@ def certificate(document: Mapping[str, Any]) -> RenderableType:
             wording.metric(one["mean"]),
             std,
             seeds,
-            wording.share(one["probability"]),
+            wording.share(one["probability"], document["paired"]),
         ]
         table.add_row(str(one["trial"]), *map(literal, [*values, *figures]))
     style = {True: "green", False: "red", None: "yellow"}[document["stands"]]

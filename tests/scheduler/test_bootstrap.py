@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kerasweep.jobs.trial import Failure, FailureClass
-from kerasweep.scheduler.evidence.bootstrap import chances, paired_seeds
+from kerasweep.scheduler.client.wording import share
+from kerasweep.scheduler.evidence.bootstrap import bounded, chances, paired_seeds
 from kerasweep.scheduler.evidence.certificate import Contender, judge
 
 
@@ -58,6 +59,34 @@ def test_the_same_generator_gives_the_same_probabilities() -> None:
     assert sum(chances(values, rng())) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "most", "least"),
+    [(2, "0.25", "0.75"), (3, "0.13", "0.87"), (4, "0.07", "0.93"), (5, "0.04", "0.96"),
+     (7, "0.008", "0.992"), (10, "0.001", "0.999"), (40, "0.001", "0.999")],
+)  # fmt: skip
+def test_no_probability_is_told_nearer_to_certainty_than_that_the_seeds_agree_by_luck(
+    seeds: int, most: str, least: str
+) -> None:
+    low, high = bounded(0.0, seeds), bounded(1.0, seeds)
+    assert (low, high) == (0.5**seeds, 1 - 0.5**seeds)
+    assert (share(low, seeds), share(high, seeds)) == (f"at most {most}", f"at least {least}")
+    assert bounded(0.6, seeds) == 0.6
+
+
+def test_a_probability_is_not_rounded_to_certainty() -> None:
+    assert [share(one, 20) for one in (0.004, 0.5, 0.88, 0.996)] == ["0.004", "0.50", "0.88", "0.996"]
+
+
+@pytest.mark.parametrize(("seeds", "stands"), [(4, None), (5, True)])
+def test_a_verdict_takes_five_seeds(seeds: int, stands: bool | None) -> None:
+    chance = bounded(1.0, seeds)
+    rows = [contender(7, [0.1] * seeds, chance), contender(3, [0.2] * seeds, 1 - chance)]
+    assert judge(rows, seeds, over=True)[0] is stands
+    found = judge(rows[::-1], seeds, over=True)
+    assert found[0] is (None if stands is None else False)
+    assert ("(4 seeds cannot tell, it takes 5)" in found[1]) is (stands is None)
+
+
 def test_seeds_without_every_value_are_left_out() -> None:
     values = [[0.1, None, 0.3, 0.4, 0.5], [0.1, 0.2, math.nan, math.inf, 0.5]]
     assert paired_seeds(values) == [0, 4]
@@ -71,14 +100,14 @@ def test_seeds_without_every_value_are_left_out() -> None:
         (0.60, 0.40, 0, None, "it is open whether trial 7 stands: it is the best of 2 with probability 0.60"),
         (0.40, 0.60, 0, None, "it is open whether trial 7 stands: trial 3 is the best with probability 0.60"),
         (0.05, 0.5, 0, False, "trial 7 does not stand: trial 3 is the best with probability 0.50 ("),
-        (0.0, 1.0, 0, False, "trial 7 does not stand: trial 3 is the best with probability over 0.999 ("),
+        (0.0, 1.0, 0, False, "trial 7 does not stand: trial 3 is the best with probability at least 0.998 ("),
         (0.97, 0.03, 1, None, "but failed under 1 of 2 seeds"),
     ],
 )
 def test_whether_the_winner_stands(
     first: float, second: float, failed: int, stands: bool | None, told: str
 ) -> None:
-    found = judge([contender(7, [0.1, 0.2], first, failed), contender(3, [0.2, 0.3], second)], 2, over=True)
+    found = judge([contender(7, [0.1, 0.2], first, failed), contender(3, [0.2, 0.3], second)], 9, over=True)
     assert found[0] is stands
     assert told in found[1]
 
