@@ -10,6 +10,7 @@
     ├── GaveUp                Celery stopped by itself: a supervisor restarts the process, without limit
     ├── NoResult              there is no result or model yet, or none was kept; the CLI exits with 1
     ├── Halted                the sweep itself failed: final; the CLI exits with 1
+    ├── RunInterrupted        the user stopped a run early; the CLI says so and exits with 1
     ├── StaleAttempt          the attempt no longer holds its trial: final for this attempt
     ├── IllegalMove           a state transition that is not allowed: final
     ├── Damaged               bytes that do not match the recorded digest: final for these bytes
@@ -84,6 +85,10 @@ class NoResult(KerasweepError):
 
 class Halted(KerasweepError):
     """The sweep failed."""
+
+
+class RunInterrupted(KerasweepError):
+    """The user stopped a run before its sweep had ended."""
 
 
 class StaleAttempt(KerasweepError):

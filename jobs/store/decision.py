@@ -311,6 +311,12 @@ class Decision:
         self._conn.execute(t.sweeps.update().where(t.sweeps.c.id == self.sweep.id).values(values))
         write_journal(self._conn, self.now, self.sweep.id, f"sweep {state}", reason, state=state)
 
+    def tell(self, message: str) -> None:
+        """Set what is said of the sweep, whose state stays."""
+        self.sweep = replace(self.sweep, message=storable(message))
+        mine = t.sweeps.c.id == self.sweep.id
+        self._conn.execute(t.sweeps.update().where(mine).values(message=self.sweep.message))
+
     def set_max_trials(self, max_trials: int) -> None:
         """Set the maximum number of trials."""
         self.sweep = replace(self.sweep, max_trials=max_trials)

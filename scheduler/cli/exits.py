@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.errors import InputError, KerasweepError, OutOfReach, RunInterrupted
 from kerasweep.jobs.printable import printable
 
 FAILED, WRONG_INPUT, OUT_OF_REACH = 1, 2, 3
@@ -34,15 +34,15 @@ def tell(exc: Exception, *, debug: bool) -> int:
     if debug:
         sys.stderr.write(printable("".join(traceback.format_exception(exc))))
     message = str(exc) if isinstance(exc, KerasweepError) else _unexpected(exc, saved=not debug)
-    write(message)
+    write(message, head="" if isinstance(exc, RunInterrupted) else "error: ")
     return exit_code(exc)
 
 
-def write(message: str) -> None:
+def write(message: str, head: str = "error: ") -> None:
     """Write `error: …` to stderr, in at most three lines and without control characters."""
     lines = [printable(line).strip() for line in message.splitlines() if line.strip()]
     first, rest = lines[: _MOST_LINES - 1], " ".join(lines[_MOST_LINES - 1 :])
-    sys.stderr.write("error: " + "\n".join([*first, rest] if rest else first) + "\n")
+    sys.stderr.write(head + "\n".join([*first, rest] if rest else first) + "\n")
     sys.stderr.flush()
 
 

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasweep.jobs.errors import Halted, InputError, KerasweepError, OutOfReach
+from kerasweep.jobs.errors import Halted, InputError, KerasweepError, OutOfReach, RunInterrupted
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import LOOK, RUN, Output, SweepName, command
 from kerasweep.scheduler.cli.dashboards import expect_installed, shown_beside
 from kerasweep.scheduler.cli.flags import WorkerFlags
 from kerasweep.scheduler.cli.output import DocumentStream, OutputFormat, console, emit, line, say, show
-from kerasweep.scheduler.cli.submitting import EngineName, NewName, WarmFrom, file_in, say_warm_start
+from kerasweep.scheduler.cli.submitting import (
+    EngineName,
+    NewName,
+    WarmFrom,
+    file_in,
+    say_interrupted,
+    say_warm_start,
+)
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.attendance import Attendance
 from kerasweep.scheduler.client.client import Client
@@ -128,6 +135,7 @@ def run(
             sweep = _submit(client, site.local, file_in(file), name, engine, warm_from)
         else:
             sweep = client.sweep(str(resume))
+            _expect_points(sweep)
         if not sweep.state.final:
             again = f"run --resume {sweep.handle}"
             _train_at(site, client, sweep, output, again=again, dashboard=dashboard)
@@ -146,9 +154,12 @@ def _submit(
     from kerasweep.jobs.code.program import check_job
     from kerasweep.jobs.sweepfile.sheet import read_sheet
     from kerasweep.jobs.sweepfile.spec import load_spec
+    from kerasweep.scheduler.samplers.requirements import expect_packages
 
     spec = load_spec(file)
     check_job(spec, file.parent / spec.job, lambda: read_sheet(file).lines)
+    expect_packages(spec)
+    say_interrupted(client, name or spec.name)
     try:
         local.start_worker()
         sweep = client.submit(file, name=name, engine=engine, warm_from=warm_from)
@@ -157,6 +168,18 @@ def _submit(
     except BaseException:
         local.kill()
         raise
+
+
+def _expect_points(sweep: Sweep) -> None:
+    """Check that the scheduler started here could choose the points that a sweep still lacks.
+
+    Raises:
+        InputError: a package that its method needs is not installed.
+    """
+    from kerasweep.scheduler.samplers.requirements import expect_packages
+
+    if not sweep.state.final and sum(sweep.counts().values()) < sweep.record.max_trials:
+        expect_packages(sweep.spec)
 
 
 @dataclass(frozen=True)
@@ -200,7 +223,8 @@ def train_here(
         again: the command that resumes it, without `kerasweep`.
 
     Raises:
-        KerasweepError: a signal stopped it early.
+        RunInterrupted: a signal stopped it early.
+        InputError: the sweep was paused, since something must be corrected first.
         Halted: the worker or the scheduler keeps dying.
     """
     with _site(client, worker_flags) as site:
@@ -215,11 +239,17 @@ def _train_at(
             sweep.resume()
         _tell_of_others(client, sweep)
         _follow(site, sweep, output, attendance, dashboard=dashboard)
-        if site.interrupts and not sweep.state.final:
-            _take_back(client)
+        if sweep.state.final:
+            return
+        _take_back(client)
+        left = wording.left(report.done_count(sweep.counts()), sweep.record.max_trials)
+        if site.interrupts:
             _hold_back(client, sweep)
-            told = f"stopped early: {_what_is_done(sweep)}"
-            raise KerasweepError(f"{told}\n`kerasweep {again}` resumes it")
+            raise RunInterrupted(f"interrupted: {left}\n`kerasweep {again}` goes on from there")
+        raise InputError(
+            f"sweep {sweep.name} is paused: {sweep.record.message}\n"
+            f"`kerasweep {again}` goes on once that is corrected; {left}"
+        )
 
 
 def _follow(
@@ -237,17 +267,22 @@ def _follow(
         def tick() -> bool:
             local.check()
             attendance.tell()
-            return bool(site.interrupts)
+            return bool(site.interrupts) or _is_held(shown)
 
         shown = here.sweep(sweep.id)
         view = view_of(shown, output, kept=True)
-        live.follow(view, tick, over=lambda: shown.state.final)
-        if not site.interrupts:
-            local.keep()
-        else:
+        state = live.follow(view, tick, over=lambda: shown.state.final)
+        if site.interrupts:
             say("stopping: trials write a checkpoint and wait (Ctrl-C again stops at once)")
+        elif state.final:
+            local.keep()
     if isinstance(view, live.Lines):
         _tell_the_last(here, shown, view)
+
+
+def _is_held(sweep: Sweep) -> bool:
+    """Tell whether a scheduler paused a sweep for what the user must correct, as it was last read."""
+    return sweep.record.state is SweepState.PAUSED and bool(sweep.record.message)
 
 
 def _tell_the_last(here: Client, sweep: Sweep, view: live.Lines) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasweep.jobs.errors import InputError, OutOfReach
+from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.cli import completion
 from kerasweep.scheduler.cli.commands import RUN, SET_UP, Output, command
 from kerasweep.scheduler.cli.output import OutputFormat, emit, render, say
@@ -125,6 +126,17 @@ def say_warm_start(sweep: Sweep) -> None:
     if sweep.warm_start is not None:
         for line in wording.warm_start(sweep.warm_start):
             say(line)
+
+
+def say_interrupted(client: Client, name: str) -> None:
+    """Say that a sweep of the same name is paused, as an interrupted run leaves it: the newest one."""
+    for one in client.sweeps([SweepState.PAUSED]):
+        if one.name == name:
+            say(
+                f"note: an interrupted sweep {name} ({one.id}) is there; "
+                f"`kerasweep run --resume {one.id}` goes on with it"
+            )
+            return
 
 
 def _rehearse(

@@ -186,9 +186,9 @@ class Connections:
 
     def hint(self, sweep: str) -> None:
         """Make the sweep's next decisions and announce its queued trials, if Redis responds."""
-        from kerasweep.scheduler.deciding.advance import advance, send_hints
+        from kerasweep.scheduler.deciding.advance import advance_from_afar, send_hints
 
-        advance(self.records, sweep)
+        advance_from_afar(self.records, sweep)
         try:
             if self.queue is not None:
                 send_hints(self.records, self.queue, sweep)

@@ -35,6 +35,8 @@ _EXTRAS = {
     "flower": ("flower", "for `kerasweep flower`", ("flower",)),
     "matplotlib": ("plot", "for plots", ("matplotlib",)),
     "pandas": ("pandas", "for data frames", ("pandas",)),
+    "torch": ("gp", "where a scheduler runs sweeps with method gp", ("torch",)),
+    "cmaes": ("cmaes", "where a scheduler runs sweeps with method cmaes", ("cmaes",)),
 }
 _PING_S, _SMI_S = 1.0, 5.0
 _LOW_DISK_BYTES = 1 << 30

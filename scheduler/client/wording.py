@@ -127,6 +127,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def left(ended: int, planned: int) -> str:
+    """Return "6 of 36 trials have ended, 30 are left"."""
+    have, are = "has" if ended == 1 else "have", "is" if planned - ended == 1 else "are"
+    return f"{ended} of {count(planned, 'trial')} {have} ended, {planned - ended} {are} left"
+
+
 def numbered(noun: str, numbers: Sequence[int]) -> str:
     """Return "trial 3", or "8 trials (0, 1, 2, 3, 4, and 3 more)"."""
     if len(numbers) == 1:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import is_not
 
+from kerasweep.jobs.errors import InputError, NotFound
 from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.models import NewTrial
 from kerasweep.jobs.store.records import Records
@@ -114,10 +115,28 @@ def _decided(records: Records, sweep: str, thought: Thought | None) -> Basis | N
         with records.deciding(sweep) as decision:
             if decision.sweep.state is not SweepState.RUNNING:
                 return None
-            return _decide(decision, memory_of(records, sweep), thought)
+            basis = _decide(decision, memory_of(records, sweep), thought)
+            if basis is None and decision.sweep.message and decision.sweep.state is SweepState.RUNNING:
+                decision.tell("")  # what stopped it before does no longer
+            return basis
     except BaseException:
         forget(records, sweep)
         raise
+
+
+def advance_from_afar(records: Records, sweep: str) -> None:
+    """Make a sweep's next decisions outside a scheduler; what cannot be decided here is left to one.
+
+    Raises:
+        NotFound: no such sweep.
+        OutOfReach: the store does not respond; nothing was decided.
+    """
+    try:
+        advance(records, sweep)
+    except NotFound:
+        raise
+    except InputError as exc:  # such as a package that is installed only where the scheduler runs
+        log.info("sweep %s is left to a scheduler: %s", sweep, exc)
 
 
 def send_hints(records: Records, queue: HintQueue, sweep: str | None = None) -> None:

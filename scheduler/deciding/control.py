@@ -32,7 +32,9 @@ def pause(records: Records, sweep: str, trial: int | None = None, reason: str = 
             still = moved or decision.trial_state(trial) is TrialState.PAUSED
             return f"trial {trial} {'is paused' if still else 'pauses at its next step'}"
         _expect_state(decision, "paused", SweepState.RUNNING, SweepState.PAUSED)
-        decision.set_state(SweepState.PAUSED, reason)
+        # What a scheduler paused it for is still to be corrected.
+        kept = decision.sweep.message if decision.sweep.state is SweepState.PAUSED else ""
+        decision.set_state(SweepState.PAUSED, reason, kept)
         return f"sweep {decision.sweep.name} is paused; running trials stop at their next step"
 
 

@@ -264,10 +264,13 @@ def _other_versions(spec: SweepSpec, journal: Sequence[JournalEntry]) -> Iterato
                     yield f"{name} {then} chose the points, but {here.get(name, 'none')} is installed here"
 
 
-@cache
+#: Only what is found is remembered: a missing package may be installed while the scheduler runs.
+_found_version = cache(version)
+
+
 def _version(name: str) -> str:
     try:
-        return version(name)
+        return _found_version(name)
     except PackageNotFoundError:
         return "none"
 

@@ -28,9 +28,9 @@ from kerasweep.jobs.store.artifacts import Artifacts
 from kerasweep.jobs.store.identity import Ownership
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.store.sql.database import wait_for
-from kerasweep.scheduler.deciding.advance import advance, send_hints
+from kerasweep.scheduler.deciding.advance import send_hints
 from kerasweep.scheduler.deciding.prune import Pruner
-from kerasweep.scheduler.deciding.reconcile import reconcile
+from kerasweep.scheduler.deciding.reconcile import advance_or_tell, reconcile
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def build_app(records: Records, settings: Settings) -> Celery:
     def advance_sweep(sweep: object = None) -> None:
         try:
             key = hints.read_hint(sweep, 0)
-            advance(records, key.sweep)
+            advance_or_tell(records, key.sweep)
             send_hints(records, queue, key.sweep)
         except InputError as exc:  # anyone can write to the queue
             log.warning("%s", exc)

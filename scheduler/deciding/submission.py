@@ -20,10 +20,11 @@ from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.sheet import read_sheet
 from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 from kerasweep.jobs.trial import SweepState
-from kerasweep.scheduler.deciding.advance import advance, send_hints
+from kerasweep.scheduler.deciding.advance import advance_from_afar, send_hints
 from kerasweep.scheduler.deciding.origin import source_of
 from kerasweep.scheduler.deciding.warming import take
 from kerasweep.scheduler.samplers import settled
+from kerasweep.scheduler.samplers.requirements import PACKAGE_OF, lacking
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def submit(
     job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
     packed = pack_job(spec, job, lines)
     earlier, origin = _earlier(spec, warm_from, source_of(job))
+    _tell_what_lacks(spec)
     if queue:
         queue.ping()
     sweep = _record(spec, packed, origin, engine, records, artifacts, earlier)
@@ -82,6 +84,17 @@ def _settled(spec: SweepSpec) -> SweepSpec:
     if spec.stopping is None:
         return spec
     return spec.model_copy(update={"stopping": spec.stopping.settled(spec.most_epochs())})
+
+
+def _tell_what_lacks(spec: SweepSpec) -> None:
+    """Warn of a package that is not installed here: the scheduler, which needs it, may run elsewhere."""
+    method = lacking(spec)
+    if method is not None:
+        log.warning(
+            "method '%s' needs the package %s where the scheduler runs, and here it is not installed; "
+            "pip install 'kerasweep[%s]' there, or use method tpe",
+            *(method, PACKAGE_OF[method], method),
+        )
 
 
 def _earlier(
@@ -170,7 +183,7 @@ def begin(records: Records, queue: HintQueue | None, sweep: SweepRecord) -> bool
         Whether workers were told.
     """
     try:
-        advance(records, sweep.id)
+        advance_from_afar(records, sweep.id)
         if queue is not None:
             send_hints(records, queue, sweep.id)
     except OutOfReach as exc:

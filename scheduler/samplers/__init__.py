@@ -14,6 +14,7 @@ from kerasweep.scheduler.samplers.guided import GuidedSampler
 from kerasweep.scheduler.samplers.protocol import Observation, Sampler, Suggestion
 from kerasweep.scheduler.samplers.qmc import QmcSampler
 from kerasweep.scheduler.samplers.random import RandomSampler
+from kerasweep.scheduler.samplers.requirements import model_of
 
 __all__ = ["Observation", "Sampler", "Suggestion", "sampler_for", "settled", "packages_of", "VERSION"]
 
@@ -64,10 +65,9 @@ def settled(spec: SweepSpec) -> SweepSpec:
 
 def packages_of(spec: SweepSpec) -> tuple[str, ...]:
     """Return the packages whose versions affect the suggestions of a sweep's method."""
-    method = spec.method
-    model = method.then if isinstance(method, AutoMethod) else method.name
-    extra = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}.get(model or "tpe", ())
-    sobol = ("scipy",) if method.name in ("qmc", "gp", "auto") else ()
+    model = model_of(spec)
+    extra = {"tpe": ("optuna",), "gp": ("optuna", "torch"), "cmaes": ("cmaes",)}.get(model, ())
+    sobol = ("scipy",) if spec.method.name in ("qmc", "gp", "auto") else ()
     return ("numpy", *sobol, *extra)
 
 

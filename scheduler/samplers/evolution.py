@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.seeds import method_rng
 from kerasweep.jobs.sweepfile.dimension import Choice, Dimension, Range, identity
 from kerasweep.jobs.sweepfile.space import Params, Space
 from kerasweep.scheduler.samplers.protocol import Observation, Suggestion
 from kerasweep.scheduler.samplers.qmc import value_at
 from kerasweep.scheduler.samplers.random import Draws
+from kerasweep.scheduler.samplers.requirements import missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,10 +156,7 @@ def _cma(dimensions: int, size: int, seed: int, earlier: list[tuple[NDArray[np.f
     try:
         from cmaes import CMA, get_warm_start_mgd
     except ImportError as exc:
-        raise InputError(
-            "method 'cmaes' needs the package cmaes, which is not installed where the scheduler runs\n"
-            "pip install 'kerasweep[cmaes]', or use method tpe"
-        ) from exc
+        raise missing("cmaes") from exc
     count = max(2, dimensions)  # the package supports no one-dimensional space
     mean, sigma, cov = np.full(count, _MIDDLE), _WIDTH, None
     if earlier:

@@ -12,10 +12,10 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.sweepfile.space import Params, Space
 from kerasweep.scheduler.samplers.normal_tail import quicken
 from kerasweep.scheduler.samplers.protocol import Observation
+from kerasweep.scheduler.samplers.requirements import missing
 from kerasweep.scheduler.samplers.teaching import Result
 from kerasweep.scheduler.samplers.translate import Form
 
@@ -107,8 +107,5 @@ def limit_torch(threads: int) -> None:
     try:
         import torch
     except ImportError as exc:
-        raise InputError(
-            "method 'gp' needs the package torch, which is not installed where the scheduler runs\n"
-            "pip install 'kerasweep[gp]', or use method tpe"
-        ) from exc
+        raise missing("gp") from exc
     torch.set_num_threads(threads)

@@ -153,6 +153,7 @@ class Lines:
         # A user who resumes a sweep knows what it has already done.
         self._told = len(self._ended.take(last=True)) if kept else 0
         self._reasons: dict[str, int] = {}
+        self._message = ""
         self._due = time.monotonic() + _AT_FIRST_S
         metric, trials = sweep.spec.metric, wording.count(sweep.record.max_trials, "trial")
         before = f", {self._told} of them ended before" if self._told else ""
@@ -163,6 +164,9 @@ class Lines:
         state = self._sweep.state  # read before the trials: a sweep ends after its last one
         new = self.tell_ended(last=state.final)
         status = self._sweep.status(kept=self._kept)
+        if status.message and status.message != self._message and not state.final:
+            self._write(status.message)
+        self._message = status.message
         told = status.waiting if status.waiting != self._waiting else None
         if told:
             self._write(told if state.final else f"waiting: {told}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from kerasweep.jobs.store.records import Records
 from kerasweep.scheduler.cli.entry import app
+from kerasweep.scheduler.samplers.requirements import missing
 
 
 @pytest.fixture
@@ -51,6 +53,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_job(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the package torch look missing; SciPy, which looks for it too, sees what there is."""
+
+    def refuse(_: int) -> None:
+        raise missing("gp")
+
+    def find(name: str) -> object:
+        return None if name == "torch" else find_spec(name)
+
+    monkeypatch.setattr("kerasweep.scheduler.samplers.requirements.find_spec", find)
+    monkeypatch.setattr("kerasweep.scheduler.samplers.optuna_study.limit_torch", refuse)
 
 
 @pytest.fixture

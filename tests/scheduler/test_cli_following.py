@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,12 +17,13 @@ import pytest
 from rich.console import Console
 from shown import Browser
 
-from kerasweep.jobs.errors import OutOfReach
+from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.trial import SweepState, TrialState
 from kerasweep.scheduler.cli.entry import StderrHandler
 from kerasweep.scheduler.client.client import Client
+from kerasweep.scheduler.deciding import reconcile
 from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.show import live
 from kerasweep.scheduler.show.screen import draw, take
@@ -209,10 +211,15 @@ def test_a_cancelled_run_has_no_winner(local: type[LocalStandIn], shell: Any) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_cleanly(local: type[LocalStandIn], shell: Any, number: signal.Signals) -> None:
     before = signal.getsignal(number)
+    local.rounds.append(lambda one: one.stage.complete(one.sweep, 0))
     local.rounds.append(lambda _: signal.raise_signal(number))
     shell("run", "sweep.yaml")
+    assert shell.err.splitlines()[-2:] == [
+        "interrupted: 1 of 8 trials has ended, 7 are left",
+        "`kerasweep run --resume mlp` goes on from there",
+    ]
+    assert "error" not in shell.err
     assert shell.code == 1
-    assert "kerasweep run --resume mlp" in shell.err
     [made] = local.made
     assert (made.ended, made.killed, made.kept) == (True, False, False)
     assert signal.getsignal(number) is before
@@ -243,6 +250,70 @@ def test_resume_goes_on_with_the_same_sweep(local: type[LocalStandIn], stage: An
     assert len(stage.records.sweeps()) == 1
     assert "1 of them ended before" in shown
     assert "trial 0 completed" not in shown
+
+
+def test_a_new_run_names_an_interrupted_sweep_of_its_name(
+    local: type[LocalStandIn], stage: Any, shell: Any
+) -> None:
+    local.rounds.append(lambda _: signal.raise_signal(signal.SIGINT))
+    shell("run", "sweep.yaml")
+    assert "note:" not in shell.err
+    [sweep] = stage.records.sweeps()
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "sweep.yaml", "--name", "other")
+    assert "note:" not in shell.err
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "sweep.yaml")
+    assert shell.code == 0, shell.err
+    note = f"an interrupted sweep mlp ({sweep.id}) is there; `kerasweep run --resume {sweep.id}` goes on"
+    assert f"note: {note} with it" in shell.err.splitlines()
+    assert len(stage.records.sweeps()) == 3
+
+
+def test_a_run_whose_method_lacks_its_package_writes_nothing(
+    local: type[LocalStandIn], folder: Path, shell: Any, no_torch: None
+) -> None:
+    sweep = json.loads((folder / "sweep.yaml").read_text()) | {"method": "gp", "budget": {"max_trials": 8}}
+    (folder / "sweep.yaml").write_text(json.dumps(sweep))
+    before = sorted(folder.rglob("*"))
+    shell("run", "sweep.yaml")
+    assert shell.code == 2
+    assert "method 'gp' needs the package torch, which is not installed here" in shell.err
+    assert "pip install 'kerasweep[gp]', or use method tpe" in shell.err
+    assert (local.made, sorted(folder.rglob("*"))) == ([], before)
+    Client().submit("sweep.yaml")
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "--resume", "mlp")
+    assert shell.code == 0, "all its points are chosen already, so it lacks nothing"
+
+
+def test_a_run_ends_if_its_sweep_is_paused_for_what_must_be_corrected(
+    local: type[LocalStandIn], stage: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scheduler(one: LocalStandIn) -> None:
+        with monkeypatch.context() as lacking:
+            lacking.setattr(reconcile, "advance", refuse)
+            reconcile.advance_or_tell(stage.records, one.sweep)
+
+    def refuse(*_: object) -> None:
+        raise InputError("method 'gp' needs the package torch\npip install it")
+
+    local.rounds.append(scheduler)
+    shown = shell("run", "sweep.yaml")
+    assert shell.code == 2
+    told = "method 'gp' needs the package torch; pip install it"
+    assert shell.err.splitlines()[-2:] == [
+        f"error: sweep mlp is paused: {told}",
+        "`kerasweep run --resume mlp` goes on once that is corrected; 0 of 8 trials have ended, 8 are left",
+    ]
+    assert (told in shown.splitlines(), local.made[0].ended, local.made[0].kept) == (True, True, False)
+    status = json.loads(shell("status", "mlp", "-o", "json"))
+    assert (status["state"], status["message"]) == ("paused", told)
+    assert "`kerasweep run --resume mlp` resumes it" in status["waiting"]
+    assert "sweep paused" in shell("journal", "mlp")
+    local.rounds.append(LocalStandIn.complete)
+    shell("run", "--resume", "mlp")
+    assert shell.code == 0, shell.err
 
 
 def test_other_sweeps_that_would_train_beside_it_are_named(

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,22 @@ def test_doctor_reports_the_size_of_the_home_folder(stage: Stage, shell: Shell) 
     found = {one["check"]: one["detail"] for one in json.loads(shell("doctor", "-o", "json"))}
     assert "it uses" in found["disk"]
     assert size_of(stage.home) > 4096
+
+
+def test_doctor_lists_the_packages_of_methods(
+    folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "torch":
+            raise PackageNotFoundError
+        return "1.0"
+
+    monkeypatch.setattr("kerasweep.scheduler.client.diagnosis.version", version)
+    found = {one["check"]: one for one in json.loads(shell("doctor", "-o", "json"))}
+    torch, cmaes = found["torch"], found["cmaes"]
+    assert (torch["state"], torch["remedy"]) == ("note", "pip install 'kerasweep[gp]'")
+    assert "method gp" in torch["detail"]
+    assert (cmaes["state"], cmaes["detail"]) == ("ok", "1.0")
 
 
 def test_spans() -> None:

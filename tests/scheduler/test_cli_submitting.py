@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.trial import SweepState
 
 
 def records(folder: Path) -> Records:
@@ -71,6 +72,26 @@ def test_an_invalid_sweep_leaves_nothing(folder: Path, shell: Any, change: dict[
     assert told in shell.err
     assert len(shell.err.splitlines()) <= 3
     assert not (folder / ".kerasweep").exists() or records(folder).sweeps() == []
+
+
+@pytest.mark.parametrize("method", [{"name": "gp", "startup_trials": 0}, {"name": "auto", "then": "gp"}])
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_package_that_only_the_scheduler_needs_is_named(
+    folder: Path,
+    shell: Any,
+    no_torch: None,
+    caplog: pytest.LogCaptureFixture,
+    method: dict[str, Any],
+    words: list[str],
+) -> None:
+    """It may be installed where that runs, so the sweep is submitted, and nothing pauses it from here."""
+    sweep = json.loads((folder / "sweep.yaml").read_text()) | {"method": method, "budget": {"max_trials": 8}}
+    (folder / "sweep.yaml").write_text(json.dumps(sweep))
+    shell("submit", "sweep.yaml", *words)
+    assert shell.code == 0, shell.err
+    assert "method 'gp' needs the package torch where the scheduler runs" in caplog.text
+    assert "pip install 'kerasweep[gp]'" in caplog.text
+    assert words or [one.state for one in records(folder).sweeps()] == [SweepState.RUNNING]
 
 
 def test_a_missing_file_is_wrong_input(folder: Path, shell: Any) -> None:

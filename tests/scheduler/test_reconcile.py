@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,13 @@ from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue.hints import Hint
 from kerasweep.jobs.settings import Settings
 from kerasweep.jobs.store.records import Records
-from kerasweep.jobs.trial import TrialKey, TrialState
+from kerasweep.jobs.sweepfile.spec import parse_spec
+from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
+from kerasweep.scheduler.deciding import control
 from kerasweep.scheduler.deciding import reconcile as module
+from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.deciding.reconcile import reconcile
+from kerasweep.scheduler.deciding.replay import replay
 
 SWEEP = "abcd1234"
 SETTINGS = Settings(reconcile_s=5.0)
@@ -141,12 +146,68 @@ def test_a_sweep_that_cannot_be_decided_on_stops_no_other(
     records.create_sweep(replace(a_sweep("efab5678"), max_trials=2))
     real = module.advance
 
-    def advance(records: Records, sweep: str) -> None:
+    def fail_in_one(records: Records, sweep: str) -> None:
         if sweep == SWEEP:
             raise ZeroDivisionError
         real(records, sweep)
 
-    monkeypatch.setattr(module, "advance", advance)
+    monkeypatch.setattr(module, "advance", fail_in_one)
     round_of(records, queue)
     assert records.counts("efab5678") == {TrialState.QUEUED: 2}
     assert len(queue.take_all()) == 5
+
+
+@pytest.mark.parametrize("given", [ZeroDivisionError("by zero"), KeyError("units")])
+def test_a_defect_is_logged_once_and_told_until_it_is_gone(
+    records: Records,
+    queue: FakeQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    given: Exception,
+) -> None:
+    def fail(records: Records, sweep: str) -> None:
+        raise given
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "advance", fail)
+        for _ in range(3):
+            round_of(records, queue)
+    assert len([one for one in caplog.records if one.exc_info]) == 1
+    sweep = records.sweep(SWEEP)
+    assert (sweep.state, sweep.message) == (
+        SweepState.RUNNING,
+        f"the scheduler cannot decide on it: {type(given).__name__}: {given}",
+    )
+    round_of(records, queue)
+    assert records.sweep(SWEEP).message == ""
+
+
+def test_what_the_user_must_correct_pauses_a_sweep_with_the_reason(
+    records: Records, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Installed and resumed, it goes on as if the package had been there all the time."""
+    for sweep in ("aaaa1111", "bbbb2222"):
+        made = a_sweep(sweep)
+        spec = parse_spec({**made.spec.model_dump(mode="json"), "method": "cmaes"})
+        records.create_sweep(replace(made, spec=spec, max_trials=8))
+    advance(records, "aaaa1111")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "cmaes", None)
+        for _ in range(3):
+            round_of(records, queue)
+        sweep = records.sweep("bbbb2222")
+        assert sweep.state is SweepState.PAUSED
+        assert (
+            "the package cmaes, which is not installed where the scheduler runs; pip install" in sweep.message
+        )
+        [told] = [one.reason for one in records.journal("bbbb2222") if one.event == "sweep paused"]
+        assert told == sweep.message
+        assert [one.exc_info for one in caplog.records] == [None], "one line, without a traceback"
+        control.pause(records, "bbbb2222")
+        assert records.sweep("bbbb2222").message == told, "a pause by hand corrects nothing"
+    control.resume(records, "bbbb2222")
+    round_of(records, queue)
+    assert records.sweep("bbbb2222").message == ""
+    chosen = [[one.params for one in records.trials(sweep)] for sweep in ("aaaa1111", "bbbb2222")]
+    assert chosen[0] == chosen[1] != []
+    assert replay(records, records.sweep("bbbb2222")).difference is None

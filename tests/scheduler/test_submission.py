@@ -27,7 +27,7 @@ def test_a_sweep_on_record_stands_though_the_store_is_away_then(
     folder: Path, shell: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The id is printed, the outage is reported as such, and nothing claims that nothing was submitted."""
-    monkeypatch.setattr(submission, "advance", away)
+    monkeypatch.setattr(submission, "advance_from_afar", away)
     sweep = shell("submit", "sweep.yaml").strip()
     assert shell.code == 0
     assert f"sweep {sweep} is submitted" in caplog.text
