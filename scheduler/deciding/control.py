@@ -119,7 +119,7 @@ def retry(records: Records, sweep: str, trial: int | None = None, code: FreshCod
         _expect_to_train(decision)
         if code is not None:
             _take_code(decision, code)
-        _reopen(decision)
+        _reopen(decision, "retry " + _BY_HAND)
         taken = f", with {code.entry} as it is now" if code else ""
         return f"{moved} trial{'s' if moved > 1 else ''} queued again{taken}"
 
@@ -128,10 +128,12 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
     """Allow a sweep more trials, keeping finished ones; return what was done.
 
     Raises:
-        InputError: not more than now, more than its grid holds, or no further trial would be trained.
+        InputError: it is cancelled, or not more than now, more than its grid holds, or no further trial would
+            be trained.
     """
     with records.deciding(sweep) as decision:
         _expect_to_train(decision)
+        _expect_not_cancelled(decision)
         name, now = decision.sweep.name, decision.sweep.max_trials
         expect_search(decision)
         if max_trials <= now:
@@ -154,8 +156,8 @@ def extend(records: Records, sweep: str, max_trials: int) -> str:
             )
         decision.set_max_trials(max_trials)
         decision.note("extended", f"from {now} to {max_trials} trials, {_BY_HAND}")
-        _reopen(decision)
-        return f"sweep {name} may now have {max_trials} trials"
+        again = _reopen(decision, "extend " + _BY_HAND)
+        return f"sweep {name} may now have {max_trials} trials{again}"
 
 
 def expect_search(decision: Decision) -> None:
@@ -246,9 +248,28 @@ def _expect_to_train(decision: Decision) -> None:
         )
 
 
-def _reopen(decision: Decision) -> None:
-    if decision.sweep.state.final:
-        decision.set_state(SweepState.RUNNING, _BY_HAND)
+def _expect_not_cancelled(decision: Decision) -> None:
+    """Refuse further trials while cancelled ones would be left out, or go on if their cancel came too late.
+
+    Raises:
+        InputError: the sweep is cancelled, and has trials that a retry would train.
+    """
+    name, counts = decision.sweep.name, decision.counts()
+    undone = (*_RETRIED, TrialState.RUNNING)
+    if decision.sweep.state is SweepState.CANCELLED and any(counts.get(state) for state in undone):
+        raise InputError(
+            f"a cancelled sweep gets no further trials, and sweep {name} is cancelled\n"
+            f"`kerasweep retry {name}` queues its cancelled trials again, and then it can be extended"
+        )
+
+
+def _reopen(decision: Decision, reason: str) -> str:
+    """Let a sweep that has ended run again; return that in words, nothing if it had not ended."""
+    before = decision.sweep.state
+    if not before.final:
+        return ""
+    decision.set_state(SweepState.RUNNING, reason)
+    return f"; it was {before} and runs again"
 
 
 def _expect_state(decision: Decision, done: str, *allowed: SweepState) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, put_sweep
+from recorded import LEASE_S, FakeClock, a_sweep, add_trials, claim, finish, put_sweep
 
 from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.decision import Decision
@@ -186,6 +186,36 @@ def test_a_failed_sweep_whose_trials_failed_otherwise_is_extended(records: Recor
     control.extend(records, SWEEP, 4)
     advance(records, SWEEP)
     assert records.counts(SWEEP) == {TrialState.FAILED: 2, TrialState.QUEUED: 2}
+
+
+def test_a_cancelled_sweep_is_retried_before_it_is_extended(records: Records) -> None:
+    timed(records, 3)
+    running = claim(records).key
+    control.cancel(records, SWEEP)
+    said = ("sweep digits is cancelled", "`kerasweep retry digits`")
+    expect_refusal(records, lambda: control.extend(records, SWEEP, 9), *said)
+    assert records.record([Progress(running)], LEASE_S)[running] is Answer.CANCEL
+    records.release(running, TrialState.CANCELLED, "as asked")
+    expect_refusal(records, lambda: control.extend(records, SWEEP, 9), *said)
+    assert control.retry(records, SWEEP) == "3 trials queued again"
+    assert control.extend(records, SWEEP, 9) == "sweep digits may now have 9 trials"
+
+
+def test_a_sweep_that_runs_again_says_so_and_why(records: Records) -> None:
+    timed(records, 1)
+    finish(records, 0, 0.5)
+    advance(records, SWEEP)
+    told = control.extend(records, SWEEP, 2)
+    assert told == "sweep digits may now have 2 trials; it was completed and runs again"
+    last = records.journal(SWEEP)[-1]
+    assert (last.event, last.reason) == ("sweep running", "extend asked for by hand")
+
+
+def test_a_cancelled_sweep_with_nothing_to_retry_is_extended(records: Records) -> None:
+    timed(records, 1)
+    finish(records, 0, 0.5)
+    control.cancel(records, SWEEP)
+    assert "it was cancelled and runs again" in control.extend(records, SWEEP, 2)
 
 
 def test_closing_a_sweep_adds_no_trial(records: Records, clock: FakeClock) -> None:
