@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -49,6 +49,17 @@ def _written(template: object, path: Path) -> object:
     for step in path:
         template = template.get(step) if isinstance(template, Mapping) else None
     return template
+
+
+def complete(template: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """Return the block with its defaults written out; what holds a distribution stays as it is written."""
+    first = {name: _probe(dimension)[0] for name, dimension in swept(template).items()}
+    found = fill(template, first).model_dump(mode="json")
+    for key, value in template.items():
+        if any(_find(value, (key,))):
+            block = isinstance(value, Mapping) and not is_dimension(value)
+            found[key] = {**found[key], **cast(Mapping[str, Any], value)} if block else value
+    return found
 
 
 def check(template: Mapping[str, JsonValue], dimensions: Mapping[str, Dimension]) -> None:

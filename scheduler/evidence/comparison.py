@@ -12,6 +12,7 @@ from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from kerasweep.jobs.sweepfile import template
 from kerasweep.jobs.trial import SweepState
 from kerasweep.jobs.variants import variants_of
 from kerasweep.scheduler.client import notebook, wording
@@ -99,7 +100,7 @@ class Difference:
         """Return the two values as in a sweep file."""
         from kerasweep.jobs.sweepfile.rules import show
 
-        return [wording.NOTHING if value is None else show(value, bare=True) for value in self.values]
+        return [wording.NOTHING if value is None else show(_word(value), bare=True) for value in self.values]
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,41 +108,44 @@ class Comparison:
     """Two sweeps compared.
 
     Args:
-        sides: the two.
-        differences: what differs in their files, spaces and code.
-        better: 0 or 1 for the one with the better best value; None if they are equal or cannot be compared.
+        sweeps: the two.
+        differences: what differs in their files, spaces and code, and in the sweep that they learned from.
+        better: the id of the one with the better best value; None if they are equal or cannot be compared.
         note: why they cannot be compared, if so.
     """
 
-    sides: tuple[Side, Side]
+    sweeps: tuple[Side, Side]
     differences: tuple[Difference, ...]
-    better: int | None
+    better: str | None
     note: str | None
 
     def __repr__(self) -> str:
-        told = [f"{one.name!r}: {one.metric} {wording.metric(one.value)}" for one in self.sides]
+        told = [f"{one.name!r}: {one.metric} {wording.metric(one.value)}" for one in self.sweeps]
         return f"Comparison({', '.join(told)}, {len(self.differences)} differences)"
 
     def _repr_html_(self) -> str:
-        return notebook.grid(["", *(one.name for one in self.sides)], self.rows())
+        return notebook.grid(["", *(one.name for one in self.sweeps)], self.rows())
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return what both have in words: a title, and the two texts."""
-        columns = [_told(one) for one in self.sides]
-        names = dict.fromkeys(name for one in self.sides for name in one.params)
+        columns = [_told(one) for one in self.sweeps]
+        names = dict.fromkeys(name for one in self.sweeps for name in one.params)
         short = wording.short_names(names)
         rows = [(title, columns[0][title], columns[1][title]) for title in columns[0]]
         for name in names:
-            values = [wording.value(one.params[name]) if name in one.params else "" for one in self.sides]
+            values = [
+                wording.value(one.params[name]) if name in one.params else wording.NOTHING
+                for one in self.sweeps
+            ]
             rows.append((f"best {short[name]}", values[0], values[1]))
         return rows
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `kerasweep compare -o json` prints."""
-        sides = [asdict(one) | {"state": str(one.state), "value": one.value} for one in self.sides]
+        sides = [asdict(one) | {"state": str(one.state), "value": one.value} for one in self.sweeps]
         return {
             "sweeps": [{**one, "curve": list(one["curve"])} for one in sides],
-            "better": None if self.better is None else self.sides[self.better].sweep,
+            "better": self.better,
             "note": self.note,
             "differences": [{"key": one.key, "values": list(one.values)} for one in self.differences],
         }
@@ -229,9 +233,9 @@ def _raced(one: Side, other: Side) -> Side:
     return one if found is None else replace(one, reached_s=found.elapsed_s, reached_epochs=found.epochs)
 
 
-def _better(sides: tuple[Side, Side]) -> int | None:
+def _better(sides: tuple[Side, Side]) -> str | None:
     values, maximize = [one.curve[-1].value for one in sides], sides[0].goal == "maximize"
-    return None if values[0] == values[1] else int((values[1] > values[0]) is maximize)
+    return None if values[0] == values[1] else sides[(values[1] > values[0]) is maximize].sweep
 
 
 def _told(one: Side) -> dict[str, str]:
@@ -253,17 +257,21 @@ def _told(one: Side) -> dict[str, str]:
 
 
 def _differences(first: SweepRecord, second: SweepRecord) -> Iterator[Difference]:
-    """Yield the keys of the two sweep files that differ, and whether the code does."""
-    written = [_flat(one) for one in (first, second)]
-    for key in dict.fromkeys([*written[0], *written[1]]):
-        values = (written[0].get(key), written[1].get(key))
-        if values[0] != values[1]:
-            yield Difference(key, values)
+    """Yield the keys of the two sweep files that differ, and whether the code and the earlier sweep do.
+
+    A default that is written does not differ from one that is not.
+    """
+    meant = [_flat(one, template.complete(one.spec.training)) for one in (first, second)]
+    written = [_flat(one, one.spec.training) for one in (first, second)]
+    for key in dict.fromkeys([*meant[0], *meant[1]]):
+        if meant[0].get(key) != meant[1].get(key):
+            values = [texts.get(key, one.get(key)) for texts, one in zip(written, meant, strict=True)]
+            yield Difference(key, (values[0], values[1]))
 
 
-def _flat(sweep: SweepRecord) -> dict[str, Any]:
-    """Return a sweep file with dotted keys; a distribution stays whole."""
-    written = _bare(sweep.spec.model_dump(mode="json"))
+def _flat(sweep: SweepRecord, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sweep file with this training block, with dotted keys; a distribution stays whole."""
+    written = _bare({**sweep.spec.model_dump(mode="json"), "training": training})
     found: dict[str, Any] = {}
     for key, value in written.items():
         if key in _MEANINGLESS:
@@ -272,7 +280,15 @@ def _flat(sweep: SweepRecord) -> dict[str, Any]:
             found |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             found[key] = value
-    return {**found, "code": sweep.bundle.sha256[:12]}
+    earlier = {"warm_from": sweep.source["warm"]["sweep"]} if "warm" in sweep.source else {}
+    return {**found, "code": sweep.bundle.sha256[:12], **earlier}
+
+
+def _word(value: Any) -> Any:
+    """Return `constant` for {constant: {}}, as it is written."""
+    if isinstance(value, dict) and len(value) == 1 and {} in value.values():
+        return next(iter(value))
+    return value
 
 
 def _bare(value: Any) -> Any:

@@ -90,7 +90,7 @@ def plot_comparison(shown: Comparison, target: Path) -> None:
     if shown.note:
         raise KerasweepError(f"nothing is drawn: {shown.note}")
     if ending == ".html":
-        title = " and ".join(one.name for one in shown.sides)
+        title = " and ".join(one.name for one in shown.sweeps)
         _write(target, page_of(title, [_plotly_race(shown)]).encode())
     else:
         with _theme():
@@ -100,7 +100,7 @@ def plot_comparison(shown: Comparison, target: Path) -> None:
 def _plotly_race(shown: Comparison) -> Any:
     figure = _import("plotly.subplots").make_subplots(rows=2, cols=1)
     for row, axis in enumerate(AXES, start=1):
-        for colour, side in zip((BLUE, RED), shown.sides, strict=True):
+        for colour, side in zip((BLUE, RED), shown.sweeps, strict=True):
             x, y = race_of(side, axis)
             figure.add_scatter(
                 x=x, y=y, name=escape(side.name), mode="lines+markers", line_shape="hv", line_color=colour,
@@ -108,7 +108,7 @@ def _plotly_race(shown: Comparison) -> Any:
             )  # fmt: skip
         figure.update_xaxes(title_text=AXES[axis], row=row, col=1)
     figure.update_layout(height=800)
-    return styled(figure, f"best {escape(shown.sides[0].metric)} so far ({shown.sides[0].goal})")
+    return styled(figure, f"best {escape(shown.sweeps[0].metric)} so far ({shown.sweeps[0].goal})")
 
 
 def plot_trial(title: str, epochs: Sequence[EpochRecord], best_epoch: int | None, target: Path) -> None:

@@ -30,9 +30,9 @@ def draw_race(shown: Comparison) -> Any:
     importlib.import_module("matplotlib").use("Agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(len(AXES), 1, figsize=(_WIDTH, _HEIGHT))
-    scale = AxisScale.of([one.value for side in shown.sides for one in side.curve])
+    scale = AxisScale.of([one.value for side in shown.sweeps for one in side.curve])
     for axis, (name, title) in zip(axes, AXES.items(), strict=True):
-        for side, colour, style in zip(shown.sides, (BLUE, RED), ("-", "--"), strict=True):
+        for side, colour, style in zip(shown.sweeps, (BLUE, RED), ("-", "--"), strict=True):
             x, y = race_of(side, name)
             axis.step(x, y, where="post", color=colour, linestyle=style, linewidth=1.8, label=_label(side))
             axis.plot(x[:-1], y[:-1], "o", color=colour, markersize=4)
@@ -43,8 +43,8 @@ def draw_race(shown: Comparison) -> Any:
         axis.set_xlabel(title)
         axis.set_ylabel(printable(side.metric))
     axes[0].legend()
-    goal = "lower" if shown.sides[0].goal == "minimize" else "higher"
-    told = f"best {printable(shown.sides[0].metric)} so far (the {goal} the better)"
+    goal = "lower" if shown.sweeps[0].goal == "minimize" else "higher"
+    told = f"best {printable(shown.sweeps[0].metric)} so far (the {goal} the better)"
     figure.suptitle(textwrap.fill(told, 95), x=0.01, ha="left", weight="bold", size=13)
     pyplot.close(figure)
     return figure

@@ -63,7 +63,7 @@ def comparison(shown: Comparison) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    titles = [f"{one.name} (better)" if n == shown.better else one.name for n, one in enumerate(shown.sides)]
+    titles = [f"{one.name} (better)" if one.sweep == shown.better else one.name for one in shown.sweeps]
     found = columns("", *titles)
     for row in shown.rows():
         found.add_row(*map(literal, row))
@@ -72,7 +72,7 @@ def comparison(shown: Comparison) -> RenderableType:
         parts += [Text(shown.note, "yellow"), Text()]
     if not shown.differences:
         return Group(*parts, Text("The sweep files and the code are the same."))
-    files = columns("in the files", *(one.name for one in shown.sides))
+    files = columns("in the files", *(one.name for one in shown.sweeps))
     for one in shown.differences:
         files.add_row(one.key, *map(literal, one.texts()))
     return Group(*parts, files)

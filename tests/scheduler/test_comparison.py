@@ -92,7 +92,11 @@ def test_two_sweeps(pair: tuple[Sweep, Sweep], shell: Any) -> None:
     rows = list(csv.DictReader(io.StringIO(shell("compare", "mlp", "other", "-o", "csv"))))
     assert [row["name"] for row in rows] == ["mlp", "other"]
     assert "<th>other</th>" in pair[0].compare(pair[1])._repr_html_()
-    assert repr(pair[0].compare(pair[1])).endswith("'other': val_loss 0.10000, 2 differences)")
+    shown = pair[0].compare(pair[1])
+    assert repr(shown).endswith("'other': val_loss 0.10000, 2 differences)")
+    assert (shown.better, [one.sweep for one in shown.sweeps]) == (pair[1].id, [pair[0].id, pair[1].id])
+    assert pair[0].compare(pair[0]).better is None
+    assert [row for row in shown.rows() if "rate" in row[0]] == [("best learning_rate", "0.01", "–")]
 
 
 def test_the_best_is_not_found_after_the_end_where_a_worker_was_lost(stage: Stage, shell: Any) -> None:
@@ -108,6 +112,40 @@ def test_the_best_is_not_found_after_the_end_where_a_worker_was_lost(stage: Stag
     stage.complete(sweep, 0, [0.2])
     side = json.loads(shell("compare", sweep, sweep, "-o", "json"))["sweeps"][0]
     assert side["curve"][0]["elapsed_s"] <= side["elapsed_s"] < 90
+
+
+def test_a_written_default_is_no_difference(stage: Stage) -> None:
+    plain = {"training": {"epochs": 10, "early_stopping": {"patience": {"values": [2, 5]}}}}
+    spelled = {
+        "epochs": 10, "batch_size": 32, "learning_rate_schedule": "constant", "tensorboard": False,
+        "early_stopping": {"patience": {"values": [2, 5]}, "monitor": "val_loss", "mode": "auto"},
+    }  # fmt: skip
+    other = {
+        "epochs": 10, "batch_size": 64,
+        "learning_rate_schedule": {"cosine": {"min_factor": {"values": [0, 0.5]}}},
+        "early_stopping": {"patience": {"values": [2, 5]}, "mode": "max"},
+    }  # fmt: skip
+    first, second, third = (
+        Client().sweep(stage.sweep(name=name, **more))
+        for name, more in [("a", plain), ("b", {"training": spelled}), ("c", {"training": other})]
+    )
+    assert first.compare(second).differences == ()
+    assert {one.key: one.texts() for one in first.compare(third).differences} == {
+        "training.batch_size": ["32", "64"],
+        "training.learning_rate_schedule": ["constant", "{cosine: {min_factor: {values: [0, 0.5]}}}"],
+        "training.early_stopping": [
+            "{patience: {values: [2, 5]}}",
+            "{patience: {values: [2, 5]}, mode: max}",
+        ],
+    }
+
+
+def test_that_one_learned_from_an_earlier_sweep_is_told(pair: tuple[Sweep, Sweep], stage: Stage) -> None:
+    first = pair[0].record
+    source = {**first.source, "warm": {"sweep": pair[1].id}}
+    stage.records.create_sweep(replace(first, id="feed1234", name="warm", source=source))
+    shown = pair[0].compare(Client().sweep("warm"))
+    assert [(one.key, one.texts()) for one in shown.differences] == [("warm_from", ["–", pair[1].id])]
 
 
 def test_a_plot(pair: tuple[Sweep, Sweep], shell: Any, tmp_path: Path) -> None:
