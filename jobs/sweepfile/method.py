@@ -79,6 +79,8 @@ class AutoMethod(Block):
 
 
 METHODS = ("grid", "random", "qmc", "tpe", "cmaes", "gp", "auto")
+#: Those that draw points from results.
+LEARNING = ("tpe", "gp", "cmaes", "auto")
 
 
 def _take_word(raw: Any) -> Any:

@@ -10,6 +10,10 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from kerasweep.jobs.sweepfile.block import LARGEST, Block, Count, Natural, take_whole
 from kerasweep.jobs.sweepfile.rules import RuleError, show
 
+#: The cohort by default, and as it was in sweeps recorded without one; below so many trials, a method that
+#: learns has smaller ones, since it draws the points of a cohort from those before the last one.
+COHORT, FEW_TRIALS = 27, 4 * 27
+
 Factor = Annotated[int, Strict(), Field(ge=2, le=LARGEST), BeforeValidator(take_whole)]
 
 
@@ -25,7 +29,11 @@ class Halving(Block):
         description="The first rung; by default epochs / factor², or lower where brackets need more rungs",
     )
     factor: Factor = Field(default=3, description="One in this many continues; also the ratio between rungs")
-    cohort: Count = Field(default=27, description="The number of trials that are compared with each other")
+    cohort: Count | None = Field(
+        default=None,
+        description="The number of trials that are compared with each other; by default 27, or factor² in a "
+        "sweep of fewer than 108 trials whose method learns",
+    )
     brackets: Count = Field(
         default=1, description="Cohorts take turns; each bracket skips one more of the first rungs"
     )
@@ -41,17 +49,30 @@ class Halving(Block):
         if self.rungs is not None and any(b <= a for a, b in zip(self.rungs, self.rungs[1:], strict=False)):
             rule = f"must increase, got {self.rungs}"
             raise RuleError(rule, f"write {sorted(set(self.rungs))}", ("rungs",))
-        if self.cohort < self.factor:
+        if self.cohort is not None and self.cohort < self.factor:
             rule = f"cohort must be at least factor, got cohort={self.cohort}, factor={self.factor}"
             raise RuleError(rule, f"write a cohort of {self.factor**3}, or a lower factor", ("cohort",))
         return self
 
-    def settled(self, last: int) -> Halving:
-        """Return it with the first rung that it has by default, as it is recorded."""
-        if self.rungs is not None or self.min_epochs is not None:
-            return self
-        first = -(-last // self.factor ** max(2, self.brackets))
-        return self.model_copy(update={"min_epochs": first})
+    @property
+    def size(self) -> int:
+        """The number of trials in a cohort."""
+        return max(COHORT, self.factor) if self.cohort is None else self.cohort
+
+    def settled(self, last: int, guided: int | None = None) -> Halving:
+        """Return it with the first rung and the cohort that it has by default, as it is recorded.
+
+        Args:
+            last: the maximum number of epochs of a trial.
+            guided: the number of trials if the method learns from them.
+        """
+        size = self.size
+        if self.cohort is None and guided is not None and guided < FEW_TRIALS:
+            size = min(size, self.factor**2)
+        first = self.min_epochs
+        if self.rungs is None and first is None:
+            first = -(-last // self.factor ** max(2, self.brackets))
+        return self.model_copy(update={"min_epochs": first, "cohort": size})
 
     def epochs_at(self, last: int) -> tuple[int, ...]:
         """Return the rungs below the last epoch; from 1 where the first was left open, as it once was."""
@@ -115,11 +136,11 @@ class Stopping(Block):
         rule = self.halving or self.median
         return float(last) if rule is None else rule.expected_epochs(last)
 
-    def settled(self, last: int) -> Stopping:
-        """Return it with nothing left open, as it is recorded."""
+    def settled(self, last: int, guided: int | None = None) -> Stopping:
+        """Return it with nothing left open, as it is recorded; see `Halving.settled`."""
         if self.halving is None:
             return self
-        return self.model_copy(update={"halving": self.halving.settled(last)})
+        return self.model_copy(update={"halving": self.halving.settled(last, guided)})
 
     def check(self, last: int) -> None:
         """Check the rungs against the epochs.
@@ -139,9 +160,21 @@ class Stopping(Block):
             if beyond:
                 key = "rungs" if outright else "min_epochs"
                 rule_text = f"{key} must lie below training.epochs ({last}), got {show(outright or first)}"
-                remedy = f"write {key}: {show([r for r in outright if r < last] or [1]) if outright else 1}"
-                raise RuleError(rule_text, remedy, (name, key))
+                if last == 1:
+                    rule_text = f"{name} compares trials before their last epoch, got training.epochs: 1"
+                raise RuleError(rule_text, _remedy_beyond(name, rule, last), (name, key))
         if self.halving is not None and self.halving.brackets > len(self.halving.epochs_at(last)):
             count = len(self.halving.epochs_at(last))
             rule_text = f"must be at most {count}, the number of rungs, got {self.halving.brackets}"
             raise RuleError(rule_text, "write fewer brackets, or more rungs", ("halving", "brackets"))
+
+
+def _remedy_beyond(name: str, rule: Halving | Median, last: int) -> str:
+    """Return what to write instead of rungs that no trial reaches."""
+    if last == 1:
+        return f"remove `{name}` under stopping, or train for more epochs"
+    if isinstance(rule, Median):
+        return "write min_epochs: 1"
+    if rule.rungs is not None:
+        return f"write rungs: {show([rung for rung in rule.rungs if rung < last] or [1])}"
+    return f"write min_epochs: {rule.model_copy(update={'min_epochs': None}).settled(last).min_epochs}"

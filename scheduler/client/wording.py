@@ -176,5 +176,7 @@ def warm_start(told: WarmStart) -> list[str]:
     if told.ignored:
         lines.append(f"ignored, since this sweep does not have it: {', '.join(told.ignored)}")
     if told.repeated:
-        lines.append(f"{count(told.repeated, 'start point')} of this sweep had been tried there")
+        points = count(told.repeated, "start point")
+        again = "it is trained again" if told.repeated == 1 else "they are trained again"
+        lines.append(f"{points} of this sweep had been tried there; {again}")
     return lines

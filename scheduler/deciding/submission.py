@@ -16,6 +16,7 @@ from kerasweep.jobs.queue.broker import HintQueue
 from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import EarlierResult, SweepRecord
 from kerasweep.jobs.store.records import Records
+from kerasweep.jobs.sweepfile.method import LEARNING
 from kerasweep.jobs.sweepfile.rules import Path as Place
 from kerasweep.jobs.sweepfile.sheet import read_sheet
 from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
@@ -23,8 +24,9 @@ from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance_from_afar, send_hints
 from kerasweep.scheduler.deciding.origin import source_of
 from kerasweep.scheduler.deciding.warming import take
-from kerasweep.scheduler.samplers import settled
+from kerasweep.scheduler.samplers import learns, settled
 from kerasweep.scheduler.samplers.requirements import PACKAGE_OF, lacking
+from kerasweep.scheduler.stopping import rule_for
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ def submit(
     packed = pack_job(spec, job, lines)
     earlier, origin = _earlier(spec, warm_from, source_of(job))
     _tell_what_lacks(spec)
+    _note_unguided(spec, earlier)
     if queue:
         queue.ping()
     sweep = _record(spec, packed, origin, engine, records, artifacts, earlier)
@@ -83,7 +86,23 @@ def _settled(spec: SweepSpec) -> SweepSpec:
     spec = settled(spec)
     if spec.stopping is None:
         return spec
-    return spec.model_copy(update={"stopping": spec.stopping.settled(spec.most_epochs())})
+    guided = spec.planned_variants() if spec.method.name in LEARNING else None
+    return spec.model_copy(update={"stopping": spec.stopping.settled(spec.most_epochs(), guided)})
+
+
+def _note_unguided(spec: SweepSpec, earlier: Sequence[EarlierResult]) -> None:
+    """Say so if cohorts are so large for the budget that a method which learns has nothing to learn from."""
+    rule, last = rule_for(spec), spec.planned_variants() - 1
+    learned = None if rule is None or earlier else rule.learned(last)
+    if learned is None or not learns(spec, last, last) or learns(spec, last, learned):
+        return
+    size = spec.stopping.halving.size if spec.stopping and spec.stopping.halving else 0
+    log.warning(
+        "with cohorts of %d and %d trials no trial is drawn from results; "
+        "write a smaller stopping.halving.cohort, or a larger budget",
+        size,
+        last + 1,
+    )
 
 
 def _tell_what_lacks(spec: SweepSpec) -> None:

@@ -17,6 +17,7 @@ from kerasweep.jobs.errors import InputError
 from kerasweep.jobs.store.models import EarlierResult, EpochRecord, SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.dimension import Dimension, identity
+from kerasweep.jobs.sweepfile.method import LEARNING
 from kerasweep.jobs.sweepfile.space import Params
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.sweepfile.template import ROOT
@@ -26,7 +27,6 @@ from kerasweep.scheduler.samplers.teaching import BEST, MOST
 from kerasweep.scheduler.stopping import rule_for
 
 _TRAINING = ROOT + "."
-_LEARN = ("tpe", "gp", "cmaes", "auto")
 _TWICE = "they have the values of another, which counts with the mean"
 _MANY = "a method learns from no more than these"
 
@@ -66,7 +66,7 @@ def take(records: Records, name: str, spec: SweepSpec) -> tuple[list[EarlierResu
         InputError: the method does not learn, or nothing can be learned from that sweep.
         NotFound: there is no such sweep.
     """
-    if spec.method.name not in _LEARN:
+    if spec.method.name not in LEARNING:
         raise InputError(
             f"a sweep is warmed by another only if its method learns from results, got method "
             f"'{spec.method.name}'\n"

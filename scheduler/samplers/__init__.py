@@ -8,7 +8,7 @@ from typing import Literal
 
 from kerasweep.jobs.sweepfile.method import AutoMethod, CmaesMethod, GpMethod, TpeMethod, is_ordered
 from kerasweep.jobs.sweepfile.spec import SweepSpec
-from kerasweep.scheduler.samplers.evolution import CmaesSampler
+from kerasweep.scheduler.samplers.evolution import CmaesSampler, size_of_generation
 from kerasweep.scheduler.samplers.grid import GridSampler
 from kerasweep.scheduler.samplers.guided import GuidedSampler
 from kerasweep.scheduler.samplers.protocol import Observation, Sampler, Suggestion
@@ -16,7 +16,16 @@ from kerasweep.scheduler.samplers.qmc import QmcSampler
 from kerasweep.scheduler.samplers.random import RandomSampler
 from kerasweep.scheduler.samplers.requirements import model_of
 
-__all__ = ["Observation", "Sampler", "Suggestion", "sampler_for", "settled", "packages_of", "VERSION"]
+__all__ = [
+    "Observation",
+    "Sampler",
+    "Suggestion",
+    "sampler_for",
+    "settled",
+    "learns",
+    "packages_of",
+    "VERSION",
+]
 
 #: Raised when one of our methods would propose other points for the same results; it is recorded with them.
 #: 2: models learn from at most 100 results, 25 of them the best.
@@ -61,6 +70,16 @@ def settled(spec: SweepSpec) -> SweepSpec:
     )
     then: Literal["tpe", "gp"] = "gp" if small and numeric and find_spec("torch") else "tpe"
     return spec.model_copy(update={"method": method.model_copy(update={"then": then})})
+
+
+def learns(spec: SweepSpec, number: int, learned: int) -> bool:
+    """Tell whether a method that learns draws a variant from results, given how many of the first it sees."""
+    method = spec.method
+    if isinstance(method, CmaesMethod):
+        return learned >= size_of_generation(spec.space(), method.generation)
+    if isinstance(method, TpeMethod | GpMethod):
+        return learned > 0 and number >= method.startup_trials
+    return isinstance(method, AutoMethod) and learned > 0 and number >= _unguided(spec)
 
 
 def packages_of(spec: SweepSpec) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class CmaesSampler:
     def __init__(self, space: Space, seed: int, maximize: bool, generation: int | None) -> None:
         self._space, self._seed, self._maximize = space, seed, maximize
         self._names = list(space.varied)
-        self._size = generation or max(8, 4 + int(3 * math.log(max(1, len(self._names)))))
+        self._size = size_of_generation(space, generation)
         # What was told to the strategy is kept only to save time: the same trials give the same strategy.
         self._told: list[Observation] = []
         self._strategy: Any = None
@@ -131,6 +131,11 @@ class CmaesSampler:
         dimensions = self._space.dimensions
         point = [quantile_of(dimensions[name], params[name]) for name in self._names]
         return np.array([*point, *[_MIDDLE] * (2 - len(point))])
+
+
+def size_of_generation(space: Space, written: int | None) -> int:
+    """Return the number of trials in a generation: as written, or 4 + 3 ln(parameters), at least 8."""
+    return written or max(8, 4 + int(3 * math.log(max(1, len(space.varied)))))
 
 
 def quantile_of(dimension: Dimension, value: Any) -> float:

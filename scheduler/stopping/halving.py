@@ -130,4 +130,4 @@ class HalvingRule:
 def _size(halving: Halving, rungs: int, bracket: int) -> int:
     """Return the number of variants in a bracket's cohort, with about as many epochs as in the first."""
     share = (rungs + 1) / (rungs + 1 - bracket) / halving.factor**bracket
-    return max(halving.factor, math.ceil(halving.cohort * share)) if bracket else halving.cohort
+    return max(halving.factor, math.ceil(halving.size * share)) if bracket else halving.size

@@ -118,15 +118,24 @@ def test_brackets_take_turns_and_begin_later() -> None:
 
 
 def test_trials_are_compared_twice_by_default() -> None:
-    assert Halving().settled(27) == Halving(min_epochs=3)
+    assert Halving().settled(27) == Halving(min_epochs=3, cohort=27)
     assert Halving().settled(100).epochs_at(100) == (12, 36)
     assert Halving(factor=4).settled(64).epochs_at(64) == (4, 16)
     assert Halving().settled(5).epochs_at(5) == (1, 3)
     assert Halving(brackets=3).settled(27).epochs_at(27) == (1, 3, 9)
-    assert Halving(rungs=[2]).settled(27) == Halving(rungs=[2])
-    assert Halving(min_epochs=2).settled(27) == Halving(min_epochs=2)
-    assert Stopping(halving=Halving()).settled(27).halving == Halving(min_epochs=3)
+    assert Halving(rungs=[2]).settled(27) == Halving(rungs=[2], cohort=27)
+    assert Halving(min_epochs=2).settled(27) == Halving(min_epochs=2, cohort=27)
+    assert Stopping(halving=Halving()).settled(27).halving == Halving(min_epochs=3, cohort=27)
     assert Stopping(patience=3).settled(27) == Stopping(patience=3)
+
+
+def test_cohorts_are_small_by_default_where_the_method_learns_from_few_trials() -> None:
+    sizes = [Halving().settled(27, trials).cohort for trials in (None, 20, 107, 108, 256)]
+    assert sizes == [27, 9, 9, 27, 27]
+    assert [Halving(factor=f).settled(27, 54).cohort for f in (2, 4, 6, 30)] == [4, 16, 27, 30]
+    assert Halving(cohort=27).settled(27, 54).cohort == 27
+    unrecorded, recorded = (HalvingRule(one, 27, maximize=False) for one in (Halving(), Halving(cohort=27)))
+    assert [unrecorded.cohort(n) for n in (0, 1)] == [recorded.cohort(n) for n in (0, 1)]
 
 
 def test_what_a_trial_trains_on_average_is_known_beforehand() -> None:

@@ -90,3 +90,48 @@ def test_what_the_file_leaves_open_is_recorded(folder: Path) -> None:
     assert spec.stopping.halving.min_epochs == 3
     assert isinstance(spec.method, AutoMethod)
     assert spec.method.then is not None
+
+
+def test_the_cohort_that_the_file_leaves_open_suits_the_budget(folder: Path) -> None:
+    sizes = []
+    for method, trials in (("auto", 54), ("auto", 108), ("random", 54)):
+        spec = Client().submit(halved(method, trials)).spec
+        assert spec.stopping is not None
+        assert spec.stopping.halving is not None
+        sizes.append(spec.stopping.halving.cohort)
+    assert sizes == [9, 27, 27]
+
+
+@pytest.mark.parametrize(
+    ("method", "trials", "halving", "noted"),
+    [
+        ("auto", 36, {"cohort": 27}, True),
+        ("auto", 54, {"cohort": 27}, True),
+        ("auto", 55, {"cohort": 27}, False),
+        ("auto", 36, {}, False),
+        ("random", 36, {"cohort": 27}, False),
+        ("tpe", 9, {}, False),  # all of them are start-up trials in any case
+        ({"name": "tpe", "startup_trials": 5}, 9, {"cohort": 6}, True),
+        ({"name": "cmaes", "generation": 10}, 30, {}, False),
+        ({"name": "cmaes", "generation": 20}, 27, {}, True),
+    ],
+)
+def test_cohorts_after_which_no_trial_is_left_to_learn_are_noted(
+    folder: Path, caplog: pytest.LogCaptureFixture, method: Any, trials: int, halving: Any, noted: bool
+) -> None:
+    Client().submit(halved(method, trials, **halving))
+    told = [
+        one.getMessage() for one in caplog.records if "no trial is drawn from results" in one.getMessage()
+    ]
+    assert bool(told) is noted
+    if noted:
+        assert f"and {trials} trials" in told[0]
+        assert "write a smaller stopping.halving.cohort" in told[0]
+
+
+def halved(method: Any, trials: int, **halving: Any) -> dict[str, Any]:
+    """Return the content of the folder's sweep file with another method, budget and stopping rule."""
+    content: dict[str, Any] = yaml.safe_load(Path("sweep.yaml").read_text())
+    rate = {"distribution": "log_uniform", "min": 0.001, "max": 0.1}
+    content |= {"method": method, "stopping": {"halving": halving}, "training": {"epochs": 27}}
+    return content | {"parameters": {"learning_rate": rate}, "budget": {"max_trials": trials}}
