@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.code.reading import find_beside, imported_names, missing, read_module
-from kerasweep.jobs.errors import ProgramError
-from kerasweep.jobs.sweepfile.rules import Path as Place
+from kerasweep.jobs.errors import ProgramError, SpecError
 from kerasweep.jobs.sweepfile.rules import RuleError, nearest
-from kerasweep.jobs.sweepfile.spec import SweepSpec
+from kerasweep.jobs.sweepfile.sheet import Sheet, read_sheet, sheet_of
+from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
 
 #: What a job's functions return. All but the last are required.
 FUNCTIONS = {
@@ -125,29 +126,55 @@ def _check_name(path: Path, imported: set[str]) -> None:
         )
 
 
-def check_job(spec: SweepSpec, path: Path, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
+def read_sweep(source: Path | Mapping[str, Any], folder: Path) -> SweepSpec:
+    """Read a sweep file, or its content.
+
+    Args:
+        source: the file, or its content.
+        folder: what the job's path is relative to.
+
+    Raises:
+        SpecError: it is not valid.
+        ProgramError: only its start points are not, and the job does not take the parameters: then one of
+            these is misspelt, and not the start points.
+    """
+    try:
+        return parse_spec(source) if isinstance(source, Mapping) else load_spec(source)
+    except SpecError:
+        with suppress(SpecError):
+            sheet = sheet_of(source) if isinstance(source, Mapping) else read_sheet(source)
+            spec = parse_spec({**sheet.data, "start": []})
+            check_job(spec, folder / spec.job, lambda: sheet)
+        raise
+
+
+def _unwritten() -> Sheet:
+    return Sheet({})
+
+
+def check_job(spec: SweepSpec, path: Path, sheet: Callable[[], Sheet] = _unwritten) -> None:
     """Read a sweep's job and check the sweep's parameters against it.
 
     Args:
         spec: the sweep.
         path: its job.
-        lines: returns the line of each key of the sweep file, if the sweep came from one.
+        sheet: returns the sweep file, if the sweep came from one.
 
     Raises:
         ProgramError: as `read_program` and `check` do.
     """
-    if not path.is_file() and (line := lines().get(("job",))):
-        raise missing(path, f" (line {line} of the sweep file)")
-    check(spec, read_program(path), lines)
+    if not path.is_file() and (place := sheet().place_of(("job",))):
+        raise missing(path, f" ({place})")
+    check(spec, read_program(path), sheet)
 
 
-def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, int]] = dict) -> None:
+def check(spec: SweepSpec, program: Program, sheet: Callable[[], Sheet] = _unwritten) -> None:
     """Check the sweep's parameters against the job's arguments.
 
     Args:
         spec: the sweep.
         program: its job.
-        lines: returns the line of each key of the sweep file, if the sweep came from one.
+        sheet: returns the sweep file, if the sweep came from one.
 
     Raises:
         ProgramError: a parameter that no function takes or that kerasweep passes itself, or a required
@@ -163,8 +190,8 @@ def check(spec: SweepSpec, program: Program, lines: Callable[[], Mapping[Place, 
                     where = f"line {signature.line} of {program.path.name}"
                     _check_given(name, f"{function}()", where, spec)
     except RuleError as breach:
-        line = lines().get(breach.at)
-        where = f" (line {line} of the sweep file)" if line else ""
+        place = sheet().place_of(breach.at) if breach.at else ""
+        where = f" ({place})" if place else ""
         raise ProgramError(f"{breach.rule}{where}\n{breach.remedy}") from breach
 
 

@@ -33,7 +33,7 @@ class Sheet:
         rule, at = breach.rule, self.clip(breach.at)
         if rule.startswith("must "):
             rule = f"{_last_key(breach.at)} {rule}"
-        places = [place for place in (_describe(at), self._describe_line(breach.line, at)) if place]
+        places = [place for place in (_describe(at), self.place_of(at, breach.line)) if place]
         where = f" ({', '.join(places)})" if places else ""
         return SpecError(f"{rule}{where}\n{breach.remedy}")
 
@@ -50,7 +50,8 @@ class Sheet:
             held.append(step)
         return tuple(held)
 
-    def _describe_line(self, line: int | None, at: Path) -> str:
+    def place_of(self, at: Path, line: int | None = None) -> str:
+        """Return "line 7 of sweep.yaml" for a path, or as much of it as is known."""
         while line is None and at:
             line, at = self.lines.get(at), at[:-1]
         if line is None:

@@ -194,8 +194,9 @@ class SweepSpec(Block):
         return template.most_epochs(self.training)
 
     def start_points(self) -> list[Params]:
-        """Return the points to try first, with parameters in file order."""
-        return [self.space().in_file_order(point) for point in self.start]
+        """Return the points to try first, with parameters in file order, and what has one value filled in."""
+        space = self.space()
+        return [space.complete(point) for point in self.start]
 
     @property
     def times(self) -> int:
@@ -307,10 +308,10 @@ class SweepSpec(Block):
         space, seen = self.space(), dict[str, int]()
         for index, point in enumerate(self.start):
             try:
-                space.check_point(point)
+                space.check_point({**space.complete(point), **point})
             except RuleError as breach:
                 raise breach.within("start", index) from breach
-            first = seen.setdefault(identity(point), index)
+            first = seen.setdefault(identity(space.complete(point)), index)
             if first != index:
                 rule = f"start points must differ, got {show(point)} twice"
                 raise RuleError(rule, "keep one of the two", ("start", index))

@@ -151,13 +151,12 @@ def _submit(
     warm_from: str | None,
 ) -> Sweep:
     """Submit the sweep while its trainer loads TensorFlow; nothing is started for an invalid file or job."""
-    from kerasweep.jobs.code.program import check_job
+    from kerasweep.jobs.code.program import check_job, read_sweep
     from kerasweep.jobs.sweepfile.sheet import read_sheet
-    from kerasweep.jobs.sweepfile.spec import load_spec
     from kerasweep.scheduler.samplers.requirements import expect_packages
 
-    spec = load_spec(file)
-    check_job(spec, file.parent / spec.job, lambda: read_sheet(file).lines)
+    spec = read_sweep(file, file.parent)
+    check_job(spec, file.parent / spec.job, lambda: read_sheet(file))
     expect_packages(spec)
     say_interrupted(client, name or spec.name)
     try:

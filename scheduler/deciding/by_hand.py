@@ -36,10 +36,10 @@ def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
         expect_search(decision)
         space = record.spec.space()
         try:
-            space.check_point(point)
+            space.check_point({**space.complete(point), **point})
         except RuleError as breach:
             raise InputError(f"{breach.rule}\n{breach.remedy} (sweep {name})") from breach
-        params, trials = space.in_file_order(dict(point)), decision.trials()
+        params, trials = space.complete(point), decision.trials()
         twin = next((one for one in trials if identity(dict(one.params)) == identity(params)), None)
         if twin is not None:
             raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasweep.jobs.code.bundle import Bundle, bundle
-from kerasweep.jobs.code.program import check_job
+from kerasweep.jobs.code.program import check_job, read_sweep
 from kerasweep.jobs.errors import OutOfReach
 from kerasweep.jobs.queue import hints
 from kerasweep.jobs.queue.broker import HintQueue
@@ -17,9 +17,8 @@ from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.store.models import EarlierResult, SweepRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.method import LEARNING
-from kerasweep.jobs.sweepfile.rules import Path as Place
-from kerasweep.jobs.sweepfile.sheet import read_sheet
-from kerasweep.jobs.sweepfile.spec import SweepSpec, load_spec, parse_spec
+from kerasweep.jobs.sweepfile.sheet import Sheet, read_sheet
+from kerasweep.jobs.sweepfile.spec import SweepSpec, parse_spec
 from kerasweep.jobs.trial import SweepState
 from kerasweep.scheduler.deciding.advance import advance_from_afar, send_hints
 from kerasweep.scheduler.deciding.origin import source_of
@@ -68,10 +67,10 @@ def submit(
         OutOfReach: Redis, the store or the artifacts do not respond; nothing was submitted, or the message
             says that this is unknown. Once the sweep is recorded, an outage is only logged.
     """
-    spec, lines = _read(source, name)
-    spec = _settled(spec)
-    job = (folder or (Path() if isinstance(source, Mapping) else source.parent)) / spec.job
-    packed = pack_job(spec, job, lines)
+    folder = folder or (Path() if isinstance(source, Mapping) else source.parent)
+    spec, sheet = _read(source, folder, name)
+    spec, job = _settled(spec), folder / spec.job
+    packed = pack_job(spec, job, sheet)
     earlier, origin = _earlier(spec, warm_from, source_of(job))
     _tell_what_lacks(spec)
     _note_unguided(spec, earlier)
@@ -127,22 +126,22 @@ def _earlier(
 
 
 def _read(
-    source: Path | Mapping[str, Any], name: str | None
-) -> tuple[SweepSpec, Callable[[], Mapping[Place, int]]]:
-    """Return the sweep file's content, and a function that finds the line of each of its keys."""
-    spec = parse_spec(source) if isinstance(source, Mapping) else load_spec(source)
+    source: Path | Mapping[str, Any], folder: Path, name: str | None
+) -> tuple[SweepSpec, Callable[[], Sheet]]:
+    """Return the sweep file's content, and a function that reads it again with the line of each key."""
+    spec = read_sweep(source, folder)
     if name is not None:
         spec = parse_spec({**spec.model_dump(mode="json"), "name": name})
-    return spec, dict if isinstance(source, Mapping) else lambda: read_sheet(source).lines
+    return spec, lambda: Sheet({}) if isinstance(source, Mapping) else read_sheet(source)
 
 
-def pack_job(spec: SweepSpec, job: Path, lines: Callable[[], Mapping[Place, int]] = dict) -> Bundle:
+def pack_job(spec: SweepSpec, job: Path, sheet: Callable[[], Sheet] = lambda: Sheet({})) -> Bundle:
     """Check a job against its sweep, and bundle it with its files.
 
     Raises:
         InputError: it does not match, or a file cannot be bundled.
     """
-    check_job(spec, job, lines)
+    check_job(spec, job, sheet)
     packed = bundle(job, spec.files)
     for note in packed.notes:
         log.warning("%s", note)

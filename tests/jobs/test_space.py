@@ -349,3 +349,22 @@ def test_a_circular_condition_is_refused() -> None:
 def test_too_many_parameters_are_refused() -> None:
     with pytest.raises(RuleError, match="at most 256 parameters, got 257"):
         space(**{f"p{index}": 1 for index in range(257)})
+
+
+def test_what_has_one_value_need_not_be_in_a_point() -> None:
+    made = space(
+        pause=0.4,
+        units={"values": [1, 2]},
+        rate={"values": [0.1]},
+        momentum={"values": [0.9], "when": {"units": [2]}},
+    )
+    assert made.complete({"units": 1}) == {"pause": 0.4, "units": 1, "rate": 0.1}
+    assert made.complete({"units": 2}) == {"pause": 0.4, "units": 2, "rate": 0.1, "momentum": 0.9}
+    assert made.complete({"pause": 0.5}) == {"pause": 0.5, "rate": 0.1}
+
+
+def test_all_that_a_point_lacks_is_told_at_once() -> None:
+    with pytest.raises(RuleError) as caught:
+        space(units={"values": [1, 2]}, rate={"values": [3, 4]}).check_point({})
+    assert caught.value.rule == "a point has a value for every parameter, 'units', 'rate' are missing"
+    assert caught.value.remedy == "add them: units is one of [1, 2], rate is one of [3, 4]"

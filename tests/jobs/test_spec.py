@@ -438,3 +438,24 @@ def test_reading_a_sweep_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert {"tensorflow", "keras", "optuna", "numpy", "sqlalchemy", "celery", "yaml"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("rule", [{"halving": {}}, {"halving": {"min_epochs": 1}}, {"median": {}}])
+def test_trials_of_one_epoch_are_not_compared(rule: dict[str, Any]) -> None:
+    with pytest.raises(
+        SpecError, match=r"compares trials before their last epoch, got training\.epochs: 1"
+    ) as told:
+        parse_spec({**LEAST, "training": {"epochs": 1}, "stopping": rule})
+    (name,) = rule
+    assert str(told.value).splitlines()[1] == f"remove `{name}` under stopping, or train for more epochs"
+
+
+def test_start_points_need_not_name_what_has_one_value() -> None:
+    content = {**LEAST, "method": "random", "parameters": {"pause": 0.4, "units": {"values": [1, 2]}}}
+    content["budget"] = {"max_trials": 2}
+    points = [{"pause": 0.4, "units": 1}, {"pause": 0.4, "units": 2}]
+    assert parse_spec({**content, "start": [{"units": 1}, {"units": 2}]}).start_points() == points
+    with pytest.raises(SpecError, match="start points must differ"):
+        parse_spec({**content, "start": [{"units": 1}, {"units": 1, "pause": 0.4}]})
+    with pytest.raises(SpecError, match="pause must be"):
+        parse_spec({**content, "start": [{"units": 1, "pause": 0.5}]})

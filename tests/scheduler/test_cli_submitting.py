@@ -112,7 +112,7 @@ def test_a_missing_job_is_told_with_its_line_and_the_nearest_file(
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
     line = list(sweep).index("job") + 1
     shell(command, "sweep.yaml")
-    assert f"is not there (line {line} of the sweep file)" in shell.err
+    assert f"is not there (line {line} of sweep.yaml)" in shell.err
     assert "did you mean 'train.py'?" in shell.err
 
 

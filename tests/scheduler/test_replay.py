@@ -98,6 +98,13 @@ def test_a_point_is_added_beside_the_budget(records: Records) -> None:
     assert [one.by_hand for one in records.trials(SWEEP)] == [False] * 3 + [True]
 
 
+def test_an_added_point_need_not_name_what_has_one_value(records: Records) -> None:
+    rate = {"distribution": "log_uniform", "min": 0.001, "max": 0.1}
+    begin(records, parameters={"learning_rate": rate, "pause": 0.4})
+    add(records, SWEEP, {"learning_rate": 0.01})
+    assert records.trials(SWEEP)[-1].params == {"learning_rate": 0.01, "pause": 0.4}
+
+
 @pytest.mark.parametrize(
     ("point", "told"),
     [

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kerasweep import Client
-from kerasweep.jobs.errors import OutOfReach, ProgramError
+from kerasweep.jobs.errors import OutOfReach, ProgramError, SpecError
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.method import AutoMethod
 from kerasweep.jobs.trial import TrialState
@@ -75,7 +75,7 @@ def test_the_line_of_a_key_is_reported_if_the_job_is_elsewhere(folder: Path, tmp
     """The sweep file is read from where it is, whatever folder the job's path is relative to."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text("def load_data(): ...\ndef build_model(units=1): ...\n")
-    with pytest.raises(ProgramError, match=r"learning_rate.* \(line 1 of the sweep file\)"):
+    with pytest.raises(ProgramError, match=r"learning_rate.* \(line 1 of sweep.yaml\)"):
         Client().submit("sweep.yaml", job_folder=tmp_path / "elsewhere")
     assert Client().sweeps() == []
 
@@ -135,3 +135,20 @@ def halved(method: Any, trials: int, **halving: Any) -> dict[str, Any]:
     rate = {"distribution": "log_uniform", "min": 0.001, "max": 0.1}
     content |= {"method": method, "stopping": {"halving": halving}, "training": {"epochs": 27}}
     return content | {"parameters": {"learning_rate": rate}, "budget": {"max_trials": trials}}
+
+
+@pytest.mark.parametrize("read", [str, lambda path: yaml.safe_load(Path(path).read_text())])
+def test_a_misspelt_parameter_is_told_and_not_the_start_point_that_spells_it_right(
+    folder: Path, read: Any
+) -> None:
+    content = halved("random", 4)
+    content["parameters"] = {"learning_rat": content["parameters"]["learning_rate"]}
+    content["start"] = [{"learning_rate": 0.01}]
+    Path("sweep.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ProgramError, match=r"takes the parameter 'learning_rat'.*\s*.*'learning_rate'\?"):
+        Client().submit(read("sweep.yaml"))
+    content["parameters"] = {"learning_rate": content["parameters"]["learning_rat"]}
+    content["start"] = [{"learning_rat": 0.01}]
+    Path("sweep.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SpecError, match=r"unknown parameter 'learning_rat' \(start.0"):
+        Client().submit(read("sweep.yaml"))

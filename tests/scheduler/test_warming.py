@@ -18,6 +18,7 @@ from kerasweep.jobs.store.models import EpochRecord, NewTrial, Progress, Result
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec, parse_spec
 from kerasweep.jobs.trial import Failure, FailureClass, SweepState, TrialKey, TrialState
+from kerasweep.scheduler.client import wording
 from kerasweep.scheduler.deciding.advance import advance
 from kerasweep.scheduler.deciding.replay import replay
 from kerasweep.scheduler.deciding.warming import WarmStart, take
@@ -181,3 +182,10 @@ def test_submit_says_what_was_taken(folder: Path, shell: Any) -> None:
     shell("submit", "sweep.yaml", "--warm-from", "nowhere")
     assert shell.code == 2
     assert "no sweep fits 'nowhere'" in shell.err
+
+
+def test_start_points_that_were_tried_before_are_said_to_be_trained_again() -> None:
+    told = WarmStart("abc", "mlp", 8, 8, {}, [], 2)
+    assert wording.warm_start(told)[-1] == (
+        "2 start points of this sweep had been tried there; they are trained again"
+    )
