@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from kerasweep.jobs.sweepfile.method import AutoMethod
 from kerasweep.jobs.trial import TrialState
 from kerasweep.scheduler.deciding import submission
 from kerasweep.scheduler.deciding.advance import advance
+from kerasweep.scheduler.samplers import learns
+from kerasweep.scheduler.stopping import rule_for
 
 AWAY = OutOfReach("The store", "postgresql://me@host/db", "Check that it is up.")
 
@@ -127,6 +130,22 @@ def test_cohorts_after_which_no_trial_is_left_to_learn_are_noted(
     if noted:
         assert f"and {trials} trials" in told[0]
         assert "write a smaller stopping.halving.cohort" in told[0]
+
+
+@pytest.mark.parametrize("file", ["README.md", "jobs/gallery/mlp/halving.yaml"])
+def test_what_is_shown_with_halving_learns(folder: Path, caplog: pytest.LogCaptureFixture, file: str) -> None:
+    text = (Path(__file__).parents[2] / file).read_text(encoding="utf-8")
+    if file == "README.md":
+        (text,) = re.findall(r"```yaml\n(# sweep.yaml\n.*?)```", text, re.DOTALL)
+    text = text.replace("job: train.py", "job: any.py")
+    Path("any.py").write_text("def load_data(): ...\n\n\ndef build_model(**anything): ...\n")
+    Path("sweep.yaml").write_text(text)
+    spec = Client().submit("sweep.yaml").spec
+    rule = rule_for(spec)
+    assert rule is not None
+    drawn = [n for n in range(spec.planned_trials()) if learns(spec, n, rule.learned(n) or 0)]
+    assert drawn == list(range(18, 54))
+    assert "drawn from results" not in caplog.text
 
 
 def halved(method: Any, trials: int, **halving: Any) -> dict[str, Any]:
