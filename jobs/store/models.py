@@ -33,6 +33,11 @@ class SweepRecord:
         """The sweep whose best variants this one trains again, if it does: `sweep`, `name`, `trials`, …"""
         return self.source.get("certifies")
 
+    @property
+    def held(self) -> bool:
+        """Whether a scheduler has paused it for what the user must correct; `message` says what."""
+        return self.state is SweepState.PAUSED and bool(self.message)
+
     def code_of(self, trial: TrialRecord) -> tuple[ArtifactRef, str]:
         """Return the bundle that a trial was trained with, and the job's path in it."""
         earlier = self.source.get("bundles", [])

@@ -266,7 +266,7 @@ def _follow(
         def tick() -> bool:
             local.check()
             attendance.tell()
-            return bool(site.interrupts) or _is_held(shown)
+            return bool(site.interrupts) or shown.record.held
 
         shown = here.sweep(sweep.id)
         view = view_of(shown, output, kept=True)
@@ -277,11 +277,6 @@ def _follow(
             local.keep()
     if isinstance(view, live.Lines):
         _tell_the_last(here, shown, view)
-
-
-def _is_held(sweep: Sweep) -> bool:
-    """Tell whether a scheduler paused a sweep for what the user must correct, as it was last read."""
-    return sweep.record.state is SweepState.PAUSED and bool(sweep.record.message)
 
 
 def _tell_the_last(here: Client, sweep: Sweep, view: live.Lines) -> None:

@@ -369,9 +369,9 @@ class Sweep(Requests):
         return replay.replay(self.client.records, self.refresh().record)
 
     def wait(self, timeout_s: float = float("inf")) -> SweepState:
-        """Wait until the sweep has ended or the timeout has passed; return its status."""
+        """Wait until the sweep has ended, is held (`status` says why), or time is up; return its state."""
         end = time.monotonic() + timeout_s
-        while not (state := self.state).final and time.monotonic() < end:
+        while not ((state := self.state).final or self.record.held) and time.monotonic() < end:
             time.sleep(_POLL_S)
         return state
 

@@ -281,10 +281,22 @@ def test_a_run_whose_method_lacks_its_package_writes_nothing(
     assert "method 'gp' needs the package torch, which is not installed here" in shell.err
     assert "pip install 'kerasweep[gp]', or use method tpe" in shell.err
     assert (local.made, sorted(folder.rglob("*"))) == ([], before)
-    Client().submit("sweep.yaml")
+
+
+def test_a_sweep_is_resumed_without_the_package_if_its_points_are_chosen(
+    local: type[LocalStandIn], stage: Any, shell: Any, no_torch: None
+) -> None:
+    sweep = stage.sweep(method="gp", budget={"max_trials": 8})
+    with stage.records.deciding(sweep) as decision:
+        decision.set_max_trials(9)
+    shell("run", "--resume", "mlp")
+    assert (shell.code, local.made) == (2, [])
+    assert "method 'gp' needs the package torch, which is not installed here" in shell.err
+    with stage.records.deciding(sweep) as decision:
+        decision.set_max_trials(8)
     local.rounds.append(LocalStandIn.complete)
     shell("run", "--resume", "mlp")
-    assert shell.code == 0, "all its points are chosen already, so it lacks nothing"
+    assert shell.code == 0, shell.err
 
 
 def test_a_run_ends_if_its_sweep_is_paused_for_what_must_be_corrected(
@@ -311,6 +323,7 @@ def test_a_run_ends_if_its_sweep_is_paused_for_what_must_be_corrected(
     assert (status["state"], status["message"]) == ("paused", told)
     assert "`kerasweep run --resume mlp` resumes it" in status["waiting"]
     assert "sweep paused" in shell("journal", "mlp")
+    assert Client().sweep("mlp").wait() is SweepState.PAUSED, "without a timeout"
     local.rounds.append(LocalStandIn.complete)
     shell("run", "--resume", "mlp")
     assert shell.code == 0, shell.err
