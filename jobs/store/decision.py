@@ -15,7 +15,7 @@ from kerasweep.jobs.store.models import EarlierResult, NewTrial, SweepRecord, Tr
 from kerasweep.jobs.store.ranking import among_best
 from kerasweep.jobs.store.sql import schema as t
 from kerasweep.jobs.store.sql.moves import lock_trials, move_trials
-from kerasweep.jobs.store.sql.rows import read_earlier, storable, trial_of, write_journal
+from kerasweep.jobs.store.sql.rows import last_of, read_earlier, storable, trial_of, write_journal
 from kerasweep.jobs.trial import COUNTED, FINAL, Answer, SweepState, TrialState, sources_of
 
 #: What may replace an earlier request: a cancel is final, and a resume replaces only a pause.
@@ -25,7 +25,6 @@ _WEAKER: dict[Answer | None, tuple[Answer, ...]] = {
     Answer.STOP: (Answer.PAUSE, Answer.STOP),
     Answer.CANCEL: (Answer.PAUSE, Answer.STOP, Answer.CANCEL),
 }
-
 
 #: So many numbers are named in one statement.
 _CHUNK = 500
@@ -350,6 +349,10 @@ class Decision:
     def _note_change(self) -> None:
         self._counts = None
         self.changes += 1
+
+    def noted(self, *events: str) -> tuple[str, str] | None:
+        """Return the latest journal entry of these events, as event and reason; None if there is none."""
+        return last_of(self._conn, self.sweep.id, events)
 
     def note(self, event: str, reason: str, trial: int | None = None) -> None:
         """Write a decision that moves nothing to the journal, with its reason."""

@@ -111,7 +111,7 @@ class Status:
         best: the best trial that counts, if any.
         max_trials: how many trials it may have.
         metric: the metric it optimizes: `name` and `goal`.
-        message: why it failed or was cancelled; empty otherwise.
+        message: why it failed, was cancelled or ended early; empty otherwise.
         waiting: why nothing happens, if something keeps its trials from starting.
         troubles: problems outside the job: retries that do not count, and workers set aside.
         awaited: the trials that must reach a rung, or end, before those waiting there can be decided.

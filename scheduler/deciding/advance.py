@@ -28,7 +28,13 @@ from kerasweep.jobs.store.sweeps import Decision
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Answer, SweepState, TrialState
 from kerasweep.jobs.variants import seed_of
-from kerasweep.scheduler.deciding.halting import common_failure, failures_spent, hours_spent, open_until
+from kerasweep.scheduler.deciding.halting import (
+    common_failure,
+    early_end,
+    failures_spent,
+    hours_spent,
+    open_until,
+)
 from kerasweep.scheduler.deciding.remembering import Memory, forget, memory_of
 from kerasweep.scheduler.deciding.replay import PACKAGES, versions_of
 from kerasweep.scheduler.deciding.rungs import end_at_rungs, judge_waiting
@@ -268,7 +274,7 @@ def _close(decision: Decision, reason: str) -> None:
 
 def _conclude(decision: Decision, counts: dict[TrialState, int]) -> None:
     if any(counts.get(state) for state in COUNTED):
-        decision.set_state(SweepState.COMPLETED, "every trial has ended")
+        decision.set_state(SweepState.COMPLETED, "every trial has ended", early_end(decision))
         return
     failed = next((trial.failure for trial in decision.trials() if trial.failure), None)
     message = failed.message if failed else "every trial was cancelled"

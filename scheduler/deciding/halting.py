@@ -16,6 +16,7 @@ from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
 #: If this many first trials all fail the same way, the sweep halts.
 _SAME_FAILURES = 3
+_PATIENCE_SPENT = "patience spent"
 
 
 def hours_spent(decision: Decision) -> str | None:
@@ -54,9 +55,21 @@ def open_until(decision: Decision, memory: Memory, rule: StoppingRule | None) ->
     if last is not None and last < planned:
         decision.set_max_trials(last * spec.times)
         what = "trials" if spec.times == 1 else f"variants of {spec.times} trials"
-        told = f"no improvement for {patience.patience} {what}, after {last} in all"
-        decision.note("patience spent", told)
+        cause = f"no improvement for {patience.patience} {what} (stopping.patience)"
+        decision.note(_PATIENCE_SPENT, f"{cause}; of {planned} planned, it ends after {last}")
     return patience.open_until(settled, planned if last is None else last)
+
+
+def early_end(decision: Decision) -> str:
+    """Return in words that patience has ended the sweep before its last trial; empty if it has not."""
+    event, reason = decision.noted(_PATIENCE_SPENT, "extended") or ("", "")
+    cause, _, numbers = reason.partition("; ")
+    found = re.findall(r"\d+", numbers)
+    if event != _PATIENCE_SPENT or len(found) != 2:
+        return ""
+    planned, last = found
+    what = "trials" if decision.sweep.spec.times == 1 else "variants"
+    return f"ended after {last} of {planned} {what}: {cause}"
 
 
 def patience_spent(decision: Decision) -> str | None:

@@ -175,6 +175,8 @@ class Lines:
         if told or new:
             self._due = time.monotonic() + _SILENT_S
         self._waiting = status.waiting or self._waiting
+        if state is SweepState.COMPLETED and status.message:
+            self._write(status.message)
         return state
 
     def tell_ended(self, *, last: bool) -> bool:
@@ -187,7 +189,7 @@ class Lines:
         unbegun = [one for one in new if one.state is TrialState.CANCELLED and one.started_at is None]
         for trial in new:
             if trial not in unbegun:
-                self._tell(1, ended_line(trial, self._sweep.spec.metric.name, self._same(trial)))
+                self._tell(1, self._line_of(trial))
         if unbegun:
             self._tell(len(unbegun), cancelled_line([one.number for one in unbegun]))
         return bool(new)
@@ -195,6 +197,10 @@ class Lines:
     def _tell(self, trials: int, text: str) -> None:
         self._told += trials
         self._write(f"[{self._told}/{self._sweep.record.max_trials}] {text}")
+
+    def _line_of(self, trial: TrialRecord) -> str:
+        planned = self._sweep.planned_epochs(trial.params)
+        return ended_line(trial, self._sweep.spec.metric.name, self._same(trial), planned)
 
     def _same(self, trial: TrialRecord) -> int | None:
         """Return the first trial that failed with the same message, if that is another one."""
@@ -244,17 +250,20 @@ def cancelled_line(numbers: Sequence[int]) -> str:
     )
 
 
-def ended_line(trial: TrialRecord, metric: str, same: int | None = None) -> str:
+def ended_line(trial: TrialRecord, metric: str, same: int | None = None, planned: int | None = None) -> str:
     """Describe a finished trial in one line.
 
     Args:
         trial: the trial.
         metric: the sweep's metric.
         same: another trial whose line has told the same reason, if any.
+        planned: how many epochs it would have trained if it had not been stopped, if known.
     """
     head = f"trial {trial.number} {trial.state}"
     if trial.state in COUNTED:
-        result = f"{metric} {wording.metric(trial.value)} at epoch {trial.best_epoch} of {trial.epochs}"
+        cut = trial.state is TrialState.STOPPED and planned is not None
+        epochs = planned if cut else trial.epochs
+        result = f"{metric} {wording.metric(trial.value)} at epoch {trial.best_epoch} of {epochs}"
     elif same is not None:
         result = f"as trial {same} did"
     else:

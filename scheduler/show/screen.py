@@ -118,7 +118,7 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
     parts: list[RenderableType] = [_head(status), _progress(snapshot, width), _best(snapshot, width)]
     if snapshot.rows:
         parts += [Text(), _table(snapshot, width)]
-    rest = ", ".join(f"{number} {name}" for name, number in snapshot.left_out.items() if number > 0)
+    rest = _rest(snapshot)
     if rest:
         parts.append(_line((f"and {rest}" if snapshot.rows else rest, "dim")))
     if status["waiting"]:
@@ -126,6 +126,14 @@ def draw(snapshot: Snapshot, width: int) -> RenderableType:
     if status["message"]:
         parts.append(Text(status["message"], "red" if status["state"] == "failed" else "yellow"))
     return Group(*parts)
+
+
+def _rest(snapshot: Snapshot) -> str:
+    """Return in words which trials have no row: of a state that has rows, those are further ones."""
+    shown = {"ended" if row.trial.state.final else "running" for row in snapshot.rows}
+    left = [(number, name) for name, number in snapshot.left_out.items() if number > 0]
+    told = {"running": "more that run", "ended": "more that ended"}
+    return ", ".join(f"{number} {told[name] if name in shown else name}" for number, name in left)
 
 
 def _all_begin(snapshot: Snapshot) -> bool:

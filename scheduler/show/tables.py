@@ -96,7 +96,7 @@ def _failed_lines(failures: Sequence[Mapping[str, Any]], told: str | None) -> It
     for one in failures:
         alike.setdefault((one["class"], one["message"]), []).append(one["trial"])
     for (cls, message), trials in alike.items():
-        reason = "for this reason" if message == told else _first_line(message)
+        reason = "as the message says" if message == told else _first_line(message)
         yield f"{wording.numbered('trial', trials)}  {cls}: {reason}"
 
 

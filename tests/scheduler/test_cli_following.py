@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -378,6 +379,22 @@ def test_watch_reports_each_end_and_why_nothing_happens(stage: Any, shell: Any) 
     assert "trial 2 failed  diverged: the loss became NaN in epoch 2" in lines[2]
 
 
+def test_a_stopped_trial_is_told_with_the_epochs_that_it_would_have_trained(stage: Any) -> None:
+    sweep = stage.sweep()
+    stage.complete(sweep, 1)
+    trial = replace(Client().sweep(sweep).trial_records()[1], state=TrialState.STOPPED)
+    assert "at epoch 2 of 12" in live.ended_line(trial, "val_loss", planned=12)
+    assert "at epoch 2 of 3" in live.ended_line(trial, "val_loss")
+
+
+def test_the_end_by_patience_is_told(stage: Any, shell: Any) -> None:
+    sweep, told = stage.sweep(), "ended after 1 of 8 trials: no improvement for 8 trials (stopping.patience)"
+    stage.complete(sweep, 1)
+    stage.end(sweep, SweepState.COMPLETED, told)
+    assert shell("watch", "mlp").splitlines()[-1] == told
+    assert told in shell("status", "mlp")
+
+
 def test_equal_reasons_are_told_once_and_no_trial_is_left_out(stage: Any, shell: Any) -> None:
     sweep = stage.sweep()
     for trial in range(3):
@@ -398,7 +415,7 @@ def test_equal_reasons_are_told_once_and_no_trial_is_left_out(stage: Any, shell:
     ]
     status = shell("status", "mlp")
     assert status.count("no such file") == 1
-    assert "3 trials (0, 1, 2)  diverged: for this reason" in status
+    assert "3 trials (0, 1, 2)  diverged: as the message says" in status
 
 
 def test_watch_as_json_is_a_line_for_each_end(stage: Any, shell: Any) -> None:
@@ -564,7 +581,7 @@ def test_before_any_epoch_the_table_explains_the_delay(stage: Any) -> None:
 
 
 def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:
-    assert "and 1 ended, 2 queued, 1 failed" in drawn(busy, 120, 4)[-1]
+    assert "and 1 more that ended, 2 queued, 1 failed" in drawn(busy, 120, 4)[-1]
 
 
 def test_the_live_table_restores_the_terminal(busy: Any, stage: Any) -> None:

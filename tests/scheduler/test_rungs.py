@@ -84,6 +84,8 @@ def test_the_sweep_ends_where_nothing_gets_better_whoever_is_faster(records: Rec
         assert spent is not None
         assert (found.state, found.max_trials) == (SweepState.COMPLETED, spent - 1 + UNDER_WAY_AT_ONCE)
         assert len(records.trials(sweep)) == found.max_trials
+        cause = "no improvement for 2 trials (stopping.patience)"
+        assert found.message == f"ended after {found.max_trials} of 20 trials: {cause}"
     with pytest.raises(InputError, match=r"stopping.patience = 2 is used up"):
         control.extend(records, sweep, 20)
 

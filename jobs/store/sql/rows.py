@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any, cast
@@ -118,6 +119,14 @@ def read_sweep(conn: Connection, sweep: str, *, lock: bool = False) -> SweepReco
     if row is None:
         raise NotFound(f"a sweep must be on record, got id {sweep!r}; `kerasweep ls` lists them")
     return sweep_of(row)
+
+
+def last_of(conn: Connection, sweep: str, events: Sequence[str]) -> tuple[str, str] | None:
+    """Return the latest journal entry of these events, as event and reason; None if there is none."""
+    mine = (t.journal.c.sweep == sweep, t.journal.c.event.in_(events))
+    query = select(t.journal.c.event, t.journal.c.reason).where(*mine).order_by(t.journal.c.id.desc())
+    row = conn.execute(query.limit(1)).first()
+    return None if row is None else (row.event, row.reason)
 
 
 def write_journal(
