@@ -31,28 +31,36 @@ STYLES = {
 _ENDED = ("completed", "stopped", "failed", "cancelled")
 _BAR_CHARS = 24
 _UNBOUNDED_CHARS = 10_000
-_PARAMETERS_CHARS = 24
+_PARAMETERS_CHARS, _NAME_CHARS, _TITLE_CHARS = 24, 32, 12
+#: The columns of the list of sweeps, and those that a narrow terminal lacks, from the first on.
+_LISTED, _GIVEN_UP = (
+    ("name", "sweep", "state", ">trials", "metric", ">best", ">age"),
+    ("metric", ">age", ">trials"),
+)
 _CURVE_CHARS, _CURVE_LINES = 32, 6
 _NO_METRIC = ("epoch", "seconds", "attempt")
 
 
 def sweeps(documents: Sequence[Mapping[str, Any]], now: float) -> RenderableType:
-    """Return the list of sweeps, from their status documents."""
-    table = columns("name", "sweep", "state", ">trials", "metric", ">best", ">age")
+    """Return the list of sweeps, from their status documents; a narrow terminal lacks whole columns."""
+    rows: list[list[RenderableType]] = []
     for one in documents:
         age_s = now - datetime.fromisoformat(one["created_at"]).timestamp()
         best = one["best"] or {"value": None}
         trials = f"{done(one['trials'])}/{one['max_trials']}"
-        table.add_row(
-            one["name"],
-            one["sweep"],
-            state(one["state"]),
-            trials,
-            one["metric"]["name"],
-            wording.metric((best.get("variant") or best)["value"]),
-            wording.duration(age_s),
-        )
-    return table
+        value = wording.metric((best.get("variant") or best)["value"])
+        told = [one["name"], one["sweep"], state(one["state"]), trials, one["metric"]["name"], value]
+        rows.append([*told, wording.duration(age_s)])
+    forms = []
+    for count in range(len(_GIVEN_UP) + 1):
+        places = [place for place, title in enumerate(_LISTED) if title not in _GIVEN_UP[:count]]
+        form = columns(*(_LISTED[place] for place in places))
+        for row in rows:
+            form.add_row(*(row[place] for place in places))
+        if count:
+            kept(form, 0).columns[0].max_width = _NAME_CHARS
+        forms.append(form)
+    return Fitting(*forms)
 
 
 def status(document: Mapping[str, Any]) -> RenderableType:
@@ -143,6 +151,27 @@ class Fitting:
         yield self._forms[-1]
 
 
+def kept(table: Table, *giving: int) -> Table:
+    """Keep a filled table's cells whole on a narrow terminal, except in the columns that give way.
+
+    Args:
+        table: the table.
+        giving: the places of the columns whose cells may take more lines.
+    """
+    from rich.cells import cell_len
+
+    for place, column in enumerate(table.columns):
+        if place in giving:
+            column.overflow = "fold"
+        else:
+            column.no_wrap = True
+            column.min_width = max((cell_len(str(cell)) for cell in column.cells), default=0)
+            most, title = max(column.min_width, _TITLE_CHARS), str(column.header)
+            if "\n" not in title:
+                column.header = "\n".join(title[at : at + most] for at in range(0, len(title), most))
+    return table
+
+
 def trials(
     documents: Sequence[Mapping[str, Any]], metric: str, parameters: Iterable[str] = ()
 ) -> RenderableType:
@@ -159,7 +188,7 @@ def trials(
     tail = ["failure"] if any(one["failure"] for one in documents) else []
     wide = columns(">trial", "state", *swept, f">{metric}", ">best epoch", ">epochs", ">attempts", *tail)
     narrow = columns(">trial", "state", "parameters", f">{metric}", ">epoch", *tail)
-    narrow.columns[2].min_width = _PARAMETERS_CHARS
+    narrow.columns[2].min_width = _PARAMETERS_CHARS // 2 if tail else _PARAMETERS_CHARS
     differ = varied(documents, list(names))
     for one in documents:
         values = [wording.value(one["params"][name]) if name in one["params"] else "" for name in names]
@@ -175,7 +204,7 @@ def trials(
         ordered = {name: one["params"][name] for name in differ if name in one["params"]}
         told = [wording.params(ordered), value, f"{best_epoch}/{epochs}"]
         narrow.add_row(*head, *map(literal, [*told, *story]))
-    return Fitting(wide, narrow)
+    return Fitting(wide, kept(narrow, 2, *([5] if tail else [])))
 
 
 def varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from kerasweep.jobs.store.models import ProcessRecord, Result
 from kerasweep.jobs.trial import SweepState, TrialKey, TrialState
 from kerasweep.scheduler.client import report, wording
 from kerasweep.scheduler.client.objects import Status, Trial
-from kerasweep.scheduler.show import tables
+from kerasweep.scheduler.show import repeated, tables
 from kerasweep.scheduler.show.curves import Curve, draw, pair_up, spread
 
 STATES = ["queued", "running", "paused", "waiting", "completed", "stopped", "failed", "cancelled"]
@@ -297,3 +298,50 @@ def test_a_table_of_many_parameters_fits_its_terminal(width: int) -> None:
     for name, value in params.items():
         assert name in words, "no heading is cut"
         assert (f"{name}={value:.4g}" in words) == (width == 72)
+
+
+def listed(number: int) -> dict[str, Any]:
+    created_at = datetime.fromtimestamp(0, UTC).isoformat()
+    counts = dict.fromkeys(("completed", "stopped", "failed", "cancelled"), 3)
+    return {
+        "name": f"a-sweep-with-a-name-{number}", "sweep": f"dc0d201{number}", "state": "completed",
+        "trials": counts, "max_trials": 100, "metric": {"name": "val_accuracy"}, "best": {"value": 0.91234},
+        "created_at": created_at,
+    }  # fmt: skip
+
+
+def repeated_trial(number: int) -> dict[str, Any]:
+    params = {
+        "learning_rate": 0.03 / 7 * number,
+        "training.learning_rate_schedule": "cosine",
+        "units": number,
+    }
+    return {
+        "trial": number, "variant": number, "state": "completed", "params": params, "value": 0.15275,
+        "mean": 0.16289, "std": 0.0073, "values": [0.1, 0.2, 0.3, None], "trials": [0, 1, 2, 3],
+        "probability": 0.12, "best_epoch": 3, "epochs": 10, "attempts": 1,
+        "failure": {"class": "diverged", "message": "the loss became NaN in epoch 2"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 160])
+def test_a_narrow_terminal_lacks_columns_rather_than_figures(width: int) -> None:
+    again = [repeated_trial(number) for number in (1, 2)]
+    head = {"metric": {"name": "val_loss"}, "stands": None, "verdict": "", "notes": [], "paired": 3}
+    shown = [
+        (
+            repeated.certificate({**head, "variants": again}),
+            ["0.15275", "0.16289", "0.0073", "3 of 4", "at most 0.13"],
+        ),
+        (repeated.variants(again, "val_loss"), ["completed", "0.15275", "0.0073"]),
+        (tables.trials(again, "val_loss"), ["completed", "0.15275", "3"]),
+        (tables.sweeps([listed(1), listed(2)], 90_000.0), ["dc0d2011", "completed", "0.91234"]),
+    ]
+    for table, whole in shown:
+        console = Console(file=StringIO(), width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(table)
+        text = capture.get()
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= width
+        assert [one for one in whole if one not in text] == []
