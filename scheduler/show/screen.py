@@ -37,6 +37,7 @@ class Row:
         best: the metric at its best epoch so far.
         best_epoch: that epoch, from 1.
         phase: what it does before it trains, such as `compiling`; empty once it trains.
+        again: whether an attempt before this one ended otherwise than at a rung.
     """
 
     trial: TrialRecord
@@ -45,19 +46,22 @@ class Row:
     best: float | None
     best_epoch: int | None
     phase: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A sweep at one moment: its status document, and the rows that fit; `left_out` counts the others.
 
-    `varied` are the parameters that differ between trials, in the sweep file's order.
+    `varied` are the parameters that differ between trials, in the sweep file's order. `ahead` is a trial that
+    has not ended and is better than the best that have.
     """
 
     status: Mapping[str, Any]
     rows: Sequence[Row]
     left_out: Mapping[str, int]
     varied: Sequence[str]
+    ahead: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,26 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
         **{name: counts[name] for name in ("queued", "paused", "waiting", "failed", "cancelled")},
     }
     varied = tuple(sweep.spec.space().varied)
-    return Snapshot(status, shown, left_out, varied)
+    return Snapshot(status, shown, left_out, varied, _ahead(sweep, status, shown))
+
+
+def _ahead(sweep: Sweep, status: Mapping[str, Any], shown: Sequence[Row]) -> Row | None:
+    """Return the best of the trials that run or wait at a rung, if it is better than all that have ended.
+
+    With repeats there is none: variants are compared by the mean of all their trials.
+    """
+    if sweep.spec.times > 1 or sweep.record.state.final:
+        return None
+    rows = [row for row in shown if not row.trial.state.final]
+    if status["trials"]["waiting"]:
+        rows += [_ended_row(sweep, one) for one in sweep.trial_records([TrialState.WAITING])]
+    sign = 1 if sweep.spec.metric.goal == "minimize" else -1
+    usable = [(sign * row.best, row.trial.number, row) for row in rows if row.best is not None]
+    least = min(usable, key=lambda one: one[:2], default=None)
+    best = status["best"]
+    if least is None or (best and sign * float(best["value"]) <= least[0]):
+        return None
+    return least[2]
 
 
 def draw(snapshot: Snapshot, width: int) -> RenderableType:
@@ -161,7 +184,7 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
     parts = [
         (f"{counts[name]} {name}", tables.STYLES[name]) for name in ("running", "failed") if counts[name]
     ]
-    again = sum(row.trial.attempt > 1 for row in snapshot.rows if not row.trial.state.final)
+    again = sum(row.again for row in snapshot.rows)
     if again:
         parts.append((f"{again} in a later attempt", "yellow"))
     if snapshot.status["eta_s"] is not None:
@@ -172,12 +195,20 @@ def _progress(snapshot: Snapshot, width: int) -> Text:
 
 def _best(snapshot: Snapshot, width: int) -> Text:
     status, best = snapshot.status, snapshot.status["best"]
+    if row := snapshot.ahead:
+        best = {
+            "trial": row.trial.number,
+            "value": row.best,
+            "epoch": row.best_epoch,
+            "params": row.trial.params,
+        }
     if best is None and _all_begin(snapshot):
         return _line(("first epochs take longer: loading data, compiling", "dim"))
     if best is None:
         return _line(("no trial has ended with a value yet", "dim"))
     value = f"{status['metric']['name']} {tables.reached_by(best)}"
-    place = f"  trial {best['trial']}, epoch {best['epoch']}  "
+    so_far = f" ({snapshot.ahead.trial.state})" if snapshot.ahead else ""
+    place = f"  trial {best['trial']}{so_far}, epoch {best['epoch']}  "
     names = [*(name for name in snapshot.varied if name in best["params"]), *best["params"]]
     params = {name: best["params"][name] for name in names}
     told = _whole(params, width - len("best " + value + place))
@@ -281,7 +312,14 @@ def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
         values[-1][0] if values else None,
         best[0] if best else None,
         best[1] if best else None,
+        again=trial.attempt > 1 and _interrupted(sweep, trial),
     )
+
+
+def _interrupted(sweep: Sweep, trial: TrialRecord) -> bool:
+    """Whether an attempt at a trial ended otherwise than at a rung, where trials wait by design."""
+    ended = [one.outcome for one in sweep.client.records.attempts(sweep.id, trial.number)]
+    return any(outcome and not outcome.startswith("held: ") for outcome in ended)
 
 
 def _ended_row(sweep: Sweep, trial: TrialRecord) -> Row:

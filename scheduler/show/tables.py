@@ -78,9 +78,9 @@ def status(document: Mapping[str, Any]) -> RenderableType:
     best = document["best"]
     if best:
         reached = reached_by(best)
-        facts.add_row(
-            "best", f"{document['metric']['name']} {reached} · trial {best['trial']} · epoch {best['epoch']}"
-        )
+        among = "" if document["state"] in _ENDED else " · of those that ended"
+        told = f"{document['metric']['name']} {reached} · trial {best['trial']} · epoch {best['epoch']}"
+        facts.add_row("best", told + among)
         facts.add_row("", wording.params(best["params"]))
     left = f", about {wording.duration(document['eta_s'])} left" if document.get("eta_s") is not None else ""
     facts.add_row("elapsed", wording.duration(document["elapsed_s"] or None) + left)

@@ -21,7 +21,9 @@ from shown import Browser
 from kerasweep.jobs.errors import InputError, OutOfReach
 from kerasweep.jobs.kernel import ProcessKind
 from kerasweep.jobs.settings import Settings
-from kerasweep.jobs.trial import SweepState, TrialState
+from kerasweep.jobs.store.artifacts import ArtifactRef
+from kerasweep.jobs.store.models import Progress, Result
+from kerasweep.jobs.trial import AttemptKey, SweepState, TrialState
 from kerasweep.scheduler.cli.entry import StderrHandler
 from kerasweep.scheduler.client.client import Client
 from kerasweep.scheduler.deciding import reconcile
@@ -577,7 +579,35 @@ def test_before_any_epoch_the_table_explains_the_delay(stage: Any) -> None:
     stage.claim(sweep, 0)
     assert "loading data, compiling" in drawn(Client().sweep(sweep), 60, 4)[2]
     stage.claim(sweep, 1, [0.9])
-    assert "no trial has ended" in drawn(Client().sweep(sweep), 60, 4)[2]
+    assert "best val_loss 0.90000  trial 1 (running)" in drawn(Client().sweep(sweep), 60, 4)[2]
+
+
+def test_the_best_so_far_may_still_run_or_wait_at_a_rung(busy: Any, stage: Any, shell: Any) -> None:
+    key, progress = stage.claim(busy.id, 6, [0.15, 0.1])
+    best = "best val_loss 0.10000  trial 6 ({}), epoch 2"
+    assert drawn(busy, 140, 10)[2].startswith(best.format("running"))
+    hold(stage, key, progress, 0.1)
+    assert drawn(busy, 140, 10)[2].startswith(best.format("waiting"))
+    assert "0.20000 · trial 1 · epoch 2 · of those that ended" in shell("status", "mlp")
+
+
+def test_a_wait_at_a_rung_makes_no_later_attempt(busy: Any, stage: Any) -> None:
+    key, progress = stage.claim(busy.id, 6, [0.6, 0.5])
+    hold(stage, key, progress, 0.5)
+    with stage.records.deciding(busy.id) as decision:
+        decision.move(TrialState.QUEUED, "goes on", 6)
+    again, _ = stage.claim(busy.id, 6)
+    assert again.attempt == 2
+    assert "later attempt" not in drawn(busy, 140, 10)[1]
+    stage.records.release(again, TrialState.QUEUED, "its worker stops")
+    stage.claim(busy.id, 6)
+    assert "1 in a later attempt" in drawn(busy, 140, 10)[1]
+
+
+def hold(stage: Any, key: AttemptKey, progress: Progress, value: float) -> None:
+    """Let a trial wait at a rung after its second epoch."""
+    reached = Result(TrialState.WAITING, value, 2, 2, {"val_loss": value}, "d" * 64, None, {})
+    stage.records.hold(key, reached, ArtifactRef("checkpoint", "k", "c" * 64, 1, 2), progress)
 
 
 def test_a_table_with_too_few_rows_counts_the_rest(busy: Any) -> None:
