@@ -29,7 +29,7 @@ def variants(documents: Sequence[Mapping[str, Any]], metric: str) -> RenderableT
         figures = [wording.metric(one["value"]), wording.deviation(one["std"]), *ends]
         trials = f"{one['trials'][0]}–{one['trials'][-1]}"
         rows.append(([str(one["variant"]), state(one["state"])], one["params"], [*figures, trials]))
-    return _fitted(head, rows, tail, tail, fewest=2)
+    return _fitted(head, rows, tail, [f">{metric},\nmean", *tail[1:]], fewest=2)
 
 
 def certificate(document: Mapping[str, Any]) -> RenderableType:

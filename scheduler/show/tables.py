@@ -166,9 +166,10 @@ def kept(table: Table, *giving: int) -> Table:
         else:
             column.no_wrap = True
             column.min_width = max((cell_len(str(cell)) for cell in column.cells), default=0)
-            most, title = max(column.min_width, _TITLE_CHARS), str(column.header)
-            if "\n" not in title:
-                column.header = "\n".join(title[at : at + most] for at in range(0, len(title), most))
+            most, lines = max(column.min_width, _TITLE_CHARS), str(column.header).splitlines()
+            column.header = "\n".join(
+                line[at : at + most] for line in lines for at in range(0, len(line), most)
+            )
     return table
 
 
