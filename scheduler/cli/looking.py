@@ -113,7 +113,15 @@ def trials(
     ]
     documents = _sorted(found, documents, sort)[:limit]
     spec = found.spec
-    emit(documents, output, lambda: tables.trials(documents, spec.metric.name, spec.space().dimensions))
+    emit(
+        documents,
+        output,
+        lambda: tables.trials(
+            tables.without_waits(documents, report.waits_of(client.records, found.record)),
+            spec.metric.name,
+            spec.space().dimensions,
+        ),
+    )
 
 
 @command(LOOK, "kerasweep workers", "kerasweep workers --release w0")

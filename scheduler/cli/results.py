@@ -140,7 +140,13 @@ def show(
     if document["failure"]:
         unseen = ""  # the failure says why there is no model
     logs = f"`kerasweep logs {found.handle} {chosen.number}` shows what it printed"
-    emit(document, output, lambda: tables.trial(document, found.spec.metric.name, unseen, logs))
+
+    def shown() -> dict[str, Any]:
+        return tables.without_waits([document], report.waits_of(client.records, found.record, chosen.number))[
+            0
+        ]
+
+    emit(document, output, lambda: tables.trial(shown(), found.spec.metric.name, unseen, logs))
     if diagram is not None:
         with found.bench(chosen.number) as bench:
             bench.diagram(diagram)

@@ -7,9 +7,11 @@ support (NaN, infinity) are written as the strings "nan", "inf" and "-inf".
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.queue.hints import encode_metrics, train_queue
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         SweepRecord,
         TrialRecord,
     )
+    from kerasweep.jobs.store.records import Records
     from kerasweep.jobs.variants import Variant
     from kerasweep.scheduler.deciding.warming import WarmStart
 
@@ -228,6 +231,18 @@ def worker_documents(workers: Iterable[ProcessRecord], quarantines: Iterable[Qua
         {"worker": one.id, "seen_s": round(one.age_s, 1), "set_aside": aside.get(one.id), **one.facts}
         for one in workers
     ]
+
+
+def waits_of(records: Records, sweep: SweepRecord, trial: int | None = None) -> Counter[int]:
+    """Return how many attempts at each trial, or at one, only went on after a wait at a rung."""
+    stopping = sweep.spec.stopping
+    if stopping is None or (stopping.halving is None and stopping.median is None):
+        return Counter()
+    return Counter(
+        before.trial
+        for before, after in pairwise(records.attempts(sweep.id, trial))
+        if before.trial == after.trial and (before.outcome or "").startswith("held: ")
+    )
 
 
 def ending_reason(sweep: SweepRecord, counts: Mapping[TrialState, int]) -> str | None:

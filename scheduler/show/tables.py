@@ -208,6 +208,11 @@ def trials(
     return Fitting(wide, kept(narrow, 2, *([5] if tail else [])))
 
 
+def without_waits(documents: Sequence[Mapping[str, Any]], waits: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Return trials' documents in which going on after a wait at a rung is no further attempt."""
+    return [{**one, "attempts": one["attempts"] - waits.get(one["trial"], 0)} for one in documents]
+
+
 def varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:
     """Return the parameters that differ between trials, or all if none does."""
     nothing = object()

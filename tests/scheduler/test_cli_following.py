@@ -604,6 +604,17 @@ def test_a_wait_at_a_rung_makes_no_later_attempt(busy: Any, stage: Any) -> None:
     assert "1 in a later attempt" in drawn(busy, 140, 10)[1]
 
 
+def test_a_wait_at_a_rung_is_no_further_attempt_in_tables(stage: Any, shell: Any) -> None:
+    sweep = stage.sweep(stopping={"median": {"min_epochs": 2}})
+    key, progress = stage.claim(sweep, 0, [0.6, 0.5])
+    hold(stage, key, progress, 0.5)
+    with stage.records.deciding(sweep) as decision:
+        decision.move(TrialState.QUEUED, "goes on", 0)
+    stage.claim(sweep, 0)
+    assert json.loads(shell("trials", "mlp", "-o", "json"))[0]["attempts"] == 2
+    assert "2 in 1 attempt" in shell("show", "mlp", "0")
+
+
 def hold(stage: Any, key: AttemptKey, progress: Progress, value: float) -> None:
     """Let a trial wait at a rung after its second epoch."""
     reached = Result(TrialState.WAITING, value, 2, 2, {"val_loss": value}, "d" * 64, None, {})
