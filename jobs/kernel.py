@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import sys
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +19,8 @@ _GROUP = Path("/sys/fs/cgroup")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _USER, _SYSTEM, _STARTED = 11, 12, 19
 _DEAD = frozenset("ZXx")
+#: Kills count as recent for once to twice as long.
+_RECENT_S = 5.0
 
 #: The environment variable that marks every process a trainer starts: a job's children inherit it.
 LIFE = "KERASWEEP_LIFE"
@@ -44,6 +48,36 @@ def kernel_kills() -> int:
             if name == "oom_kill":
                 return int(count)
     return 0
+
+
+class KernelKills:
+    """Whether the kernel has just killed a process for lack of memory.
+
+    The counter is the machine's or the container's, and says nothing of when: a kill of another program hours
+    ago must not explain every later death.
+
+    Args:
+        count: returns how many there were so far.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self, count: Callable[[], int] = kernel_kills, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._count, self._clock = count, clock
+        self._before = self._last = count()
+        self._looked_at_s = clock()
+
+    def look(self) -> None:
+        """Take note of the counter, to be called now and then while all is well."""
+        if self._clock() - self._looked_at_s > _RECENT_S:
+            self._before, self._last = self._last, self._count()
+            self._looked_at_s = self._clock()
+
+    @property
+    def recent(self) -> bool:
+        """Whether there was one within about the last ten seconds: a large process takes some to end."""
+        return self._count() > self._before
 
 
 def free_bytes() -> int:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from kerasweep.jobs.errors import PipeDefect
-from kerasweep.jobs.kernel import LIFE, cpu_seconds, end_life, kernel_kills
+from kerasweep.jobs.kernel import LIFE, KernelKills, cpu_seconds, end_life
 from kerasweep.jobs.pipe import (
     EVENTS,
     DecidedOrder,
@@ -249,7 +249,7 @@ class Trainer:
         child_in, to_child = os.pipe()
         from_child, child_out = os.pipe()
         with os.fdopen(from_child, "rb", buffering=0) as pipe, os.fdopen(to_child, "wb", buffering=0) as sink:
-            kills, life, echo = kernel_kills(), secrets.token_hex(8), Echo(self.devices.name)
+            kills, life, echo = KernelKills(), secrets.token_hex(8), Echo(self.devices.name)
             self._outbox, self._writer = queue.Queue(), PipeWriter()
             try:
                 self._process = process = self._started(child_in, child_out, echo.descriptor, life)
@@ -262,11 +262,11 @@ class Trainer:
             echo.start()
             writer = threading.Thread(target=_write, args=(sink, self._outbox), daemon=True)
             writer.start()
-            self._read(pipe.fileno(), process)
+            self._read(pipe.fileno(), process, kills)
             _end(process)
             end_life(life)
             echo.end()
-            self._bury(process, kernel_kills() > kills)
+            self._bury(process, kills.recent)
             self._outbox.put(None)
             writer.join()
 
@@ -282,11 +282,12 @@ class Trainer:
             start_new_session=True,
         )
 
-    def _read(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+    def _read(self, descriptor: int, process: subprocess.Popen[bytes], kills: KernelKills) -> None:
         """Read from the process until its pipe closes or it dies: one of its children may hold the pipe."""
         poll, reader = select.poll(), PipeReader(EVENTS)
         poll.register(descriptor, select.POLLIN)
         while True:
+            kills.look()
             if poll.poll(_LOOK_MS):
                 data = os.read(descriptor, _CHUNK_BYTES)
                 if not data:

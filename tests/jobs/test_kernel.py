@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from kerasweep.jobs.kernel import cpu_seconds, has_ended, process_mark
+from kerasweep.jobs.kernel import KernelKills, cpu_seconds, has_ended, process_mark
 
 
 def test_a_process_is_distinguished_from_any_other() -> None:
@@ -41,3 +41,18 @@ def test_a_process_elsewhere_has_not_ended() -> None:
 def test_processor_time_is_counted() -> None:
     assert cpu_seconds(os.getpid()) > 0
     assert cpu_seconds(2**22 + 1) == 0
+
+
+def test_only_a_recent_kill_for_memory_explains_a_death() -> None:
+    now_s, count = [0.0], [3]
+    kills = KernelKills(lambda: count[0], lambda: now_s[0])
+    assert not kills.recent
+    count[0] = 4
+    assert kills.recent
+    kills.look()  # while the process still ends
+    assert kills.recent
+    for now_s[0] in (6.0, 12.0):
+        kills.look()
+    assert not kills.recent
+    count[0] = 5
+    assert kills.recent
