@@ -45,9 +45,9 @@ def go(processes: Sequence[subprocess.Popen[str]]) -> list[Any]:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-    found = [json.loads(process.communicate(timeout=_END_S)[0]) for process in processes]
+    printed = [process.communicate(timeout=_END_S)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
-    return found
+    return [json.loads(found) for found in printed]
 
 
 def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:

@@ -70,6 +70,13 @@ def a_sweep(
     )
 
 
+def with_retries(**retries: int) -> SweepRecord:
+    """Return a sweep whose trials may fail this often."""
+    sweep = a_sweep()
+    given = sweep.spec.retries.model_copy(update=retries)
+    return replace(sweep, spec=sweep.spec.model_copy(update={"retries": given}))
+
+
 def put_sweep(records: Records, trials: int = 1, sweep: SweepRecord | None = None) -> SweepRecord:
     """Record a sweep with queued trials; return it as recorded."""
     sweep = sweep or a_sweep()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from racers import go, in_threads, racers
-from recorded import LEASE_S, a_sweep, claim, progress, put_sweep, result
+from recorded import LEASE_S, a_sweep, claim, progress, put_sweep, result, with_retries
 
 from kerasweep.jobs.errors import StaleAttempt
 from kerasweep.jobs.store.models import NewTrial, Progress
@@ -147,7 +147,8 @@ class TestDeciders:
 class TestManyWriters:
     @pytest.mark.slow
     def test_eight_processes_for_four_seconds(self, store_url: str, live_records: Records) -> None:
-        put_sweep(live_records, trials=16)
+        # A trial is released each round: far more often than trials of a sweep are interrupted.
+        put_sweep(live_records, trials=16, sweep=with_retries(max_interruptions=1_000_000))
         with racers("write", store_url, [[2 * number, 2, 4] for number in range(8)]) as processes:
             found = go(processes)
         rounds, longest = sum(one["rounds"] for one in found), max(one["longest_s"] for one in found)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from recorded import LEASE_S, FakeClock, a_sweep, checkpoint, claim, progress, put_sweep
+from recorded import LEASE_S, FakeClock, a_sweep, checkpoint, claim, progress, put_sweep, with_retries
 
 from kerasweep.jobs.errors import IllegalMove, StaleAttempt
-from kerasweep.jobs.store.models import Progress, SweepRecord
+from kerasweep.jobs.store.models import Progress
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.trial import (
     Answer,
@@ -23,13 +21,6 @@ from kerasweep.scheduler.deciding.control import retry
 
 SWEEP = "abcd1234"
 TRIAL = TrialKey(SWEEP, 0)
-
-
-def with_retries(**retries: int) -> SweepRecord:
-    """Return a sweep whose trials may fail this often."""
-    sweep = a_sweep()
-    given = sweep.spec.retries.model_copy(update=retries)
-    return replace(sweep, spec=sweep.spec.model_copy(update={"retries": given}))
 
 
 def state_of(records: Records, trial: int = 0) -> TrialState:
