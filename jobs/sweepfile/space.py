@@ -71,25 +71,25 @@ class Space:
             for other, values in conditions.items()
         )
 
-    def complete(self, params: Mapping[str, JsonValue]) -> Params:
-        """Return a point, in file order, with what it lacks and what has only one possible value."""
-        full = dict(params)
-        for name in self._order:
-            grid = self.dimensions[name].grid() or ()
-            if name not in full and len(grid) == 1 and self.exists(name, full):
-                full[name] = grid[0]
-        return self.in_file_order(full)
-
-    def check_point(self, params: Mapping[str, JsonValue]) -> None:
-        """Check that values are a point of the space.
+    def point(self, given: Mapping[str, JsonValue]) -> Params:
+        """Return the point with these values, in file order; what has one possible value need not be given.
 
         Raises:
             RuleError: a parameter is missing, unknown, or has an impossible value.
         """
+        params = dict(given)
+        for name in self._order:
+            grid = self.dimensions[name].grid() or ()
+            if name not in params and len(grid) == 1 and self.exists(name, params):
+                params[name] = grid[0]
+        self._check_point(params)
+        return self.in_file_order(params)
+
+    def _check_point(self, params: Params) -> None:
         for name in params:
             if name not in self.dimensions:
                 raise RuleError(f"unknown parameter '{name}'", nearest(name, self.dimensions), (name,))
-        lacking = [name for name in self.dimensions if name not in params and self.exists(name, dict(params))]
+        lacking = [name for name in self.dimensions if name not in params and self.exists(name, params)]
         if lacking:
             names = ", ".join(f"'{name}'" for name in lacking)
             are, them = ("is", "it") if len(lacking) == 1 else ("are", "them")
@@ -97,7 +97,7 @@ class Space:
             rule = f"a point has a value for every parameter, {names} {are} missing"
             raise RuleError(rule, f"add {them}: {known}", (lacking[0],))
         for name, dimension in self.dimensions.items():
-            there = name in params and self.exists(name, dict(params))
+            there = name in params and self.exists(name, params)
             if not there and name in params:
                 rule = (
                     f"'{name}' does not exist with these values of other parameters, got {show(params[name])}"

@@ -196,7 +196,7 @@ class SweepSpec(Block):
     def start_points(self) -> list[Params]:
         """Return the points to try first, with parameters in file order, and what has one value filled in."""
         space = self.space()
-        return [space.complete(point) for point in self.start]
+        return [space.point(given) for given in self.start]
 
     @property
     def times(self) -> int:
@@ -306,14 +306,13 @@ class SweepSpec(Block):
             rule = f"method 'grid' tries every point in its order, got {len(self.start)} under start"
             raise RuleError(rule, "remove `start`, or use another method", ("start",))
         space, seen = self.space(), dict[str, int]()
-        for index, point in enumerate(self.start):
+        for index, given in enumerate(self.start):
             try:
-                space.check_point({**space.complete(point), **point})
+                point = space.point(given)
             except RuleError as breach:
                 raise breach.within("start", index) from breach
-            first = seen.setdefault(identity(space.complete(point)), index)
-            if first != index:
-                rule = f"start points must differ, got {show(point)} twice"
+            if seen.setdefault(identity(point), index) != index:
+                rule = f"start points must differ, got {show(given)} twice"
                 raise RuleError(rule, "keep one of the two", ("start", index))
         if self.budget.max_trials is not None and len(self.start) * self.times > self.budget.max_trials:
             most = f"{self.budget.max_trials}" + (f" / {self.times} repeats" if self.times > 1 else "")

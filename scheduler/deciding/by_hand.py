@@ -34,12 +34,11 @@ def add(records: Records, sweep: str, point: Mapping[str, JsonValue]) -> str:
         if spent := hours_spent(decision) or patience_spent(decision):
             raise InputError(f"sweep {name} starts no further trial: {spent}\nSubmit another sweep")
         expect_search(decision)
-        space = record.spec.space()
         try:
-            space.check_point({**space.complete(point), **point})
+            params = record.spec.space().point(point)
         except RuleError as breach:
             raise InputError(f"{breach.rule}\n{breach.remedy} (sweep {name})") from breach
-        params, trials = space.complete(point), decision.trials()
+        trials = decision.trials()
         twin = next((one for one in trials if identity(dict(one.params)) == identity(params)), None)
         if twin is not None:
             raise InputError(

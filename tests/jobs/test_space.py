@@ -358,13 +358,14 @@ def test_what_has_one_value_need_not_be_in_a_point() -> None:
         rate={"values": [0.1]},
         momentum={"values": [0.9], "when": {"units": [2]}},
     )
-    assert made.complete({"units": 1}) == {"pause": 0.4, "units": 1, "rate": 0.1}
-    assert made.complete({"units": 2}) == {"pause": 0.4, "units": 2, "rate": 0.1, "momentum": 0.9}
-    assert made.complete({"pause": 0.5}) == {"pause": 0.5, "rate": 0.1}
+    assert made.point({"units": 1}) == {"pause": 0.4, "units": 1, "rate": 0.1}
+    assert made.point({"units": 2}) == {"pause": 0.4, "units": 2, "rate": 0.1, "momentum": 0.9}
+    with pytest.raises(RuleError, match="pause must be one of .0.4., got 0.5"):
+        made.point({"units": 1, "pause": 0.5})
 
 
 def test_all_that_a_point_lacks_is_told_at_once() -> None:
     with pytest.raises(RuleError) as caught:
-        space(units={"values": [1, 2]}, rate={"values": [3, 4]}).check_point({})
+        space(units={"values": [1, 2]}, rate={"values": [3, 4]}).point({})
     assert caught.value.rule == "a point has a value for every parameter, 'units', 'rate' are missing"
     assert caught.value.remedy == "add them: units is one of [1, 2], rate is one of [3, 4]"
