@@ -19,7 +19,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.store.faults.quarantines import MAY_CLAIM, begin_probe, take_back
 from kerasweep.jobs.store.faults.setbacks import count_alike
 from kerasweep.jobs.store.faults.verdict import Record, Verdict, judge
-from kerasweep.jobs.store.models import Claim, Demand, Progress, Result
+from kerasweep.jobs.store.models import Claim, Demand, Progress, Result, outcome_of_wait
 from kerasweep.jobs.store.progress import (
     forget_epochs_after,
     read_checkpoints,
@@ -191,7 +191,7 @@ class AttemptRecords:
         if result.state is not TrialState.WAITING or checkpoint.epoch != result.epochs:
             rule = "a trial waits with a checkpoint of its rung"
             raise IllegalMove(f"{rule}, got {checkpoint} from attempt {key}")
-        outcome = f"held: {result.epochs}"
+        outcome = outcome_of_wait(result.epochs)
         with self._db.writing() as conn:
             now = self._db.now(conn)
             lock_sweep(conn, key.sweep)

@@ -10,6 +10,8 @@ from kerasweep.jobs.store.artifacts import ArtifactRef
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import AttemptKey, Failure, SweepState, TrialState
 
+_HELD = "held"
+
 
 @dataclass(frozen=True)
 class SweepRecord:
@@ -207,6 +209,11 @@ class LogLine(NamedTuple):
     text: str
 
 
+def outcome_of_wait(rung: int) -> str:
+    """Return the outcome of an attempt that ended at a rung, in epochs, where its trial waits."""
+    return f"{_HELD}: {rung}"
+
+
 @dataclass(frozen=True)
 class AttemptRecord:
     """One attempt of a worker at a trial; `outcome` is None while it runs."""
@@ -218,3 +225,9 @@ class AttemptRecord:
     ended_at: float | None
     outcome: str | None
     message: str | None
+
+    @property
+    def rung(self) -> int | None:
+        """The rung at which it ended, for its trial to wait there; None if it ended otherwise, or runs."""
+        how, _, rung = (self.outcome or "").partition(": ")
+        return int(rung) if how == _HELD else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,15 +113,12 @@ def trials(
     ]
     documents = _sorted(found, documents, sort)[:limit]
     spec = found.spec
-    emit(
-        documents,
-        output,
-        lambda: tables.trials(
-            tables.without_waits(documents, report.waits_of(client.records, found.record)),
-            spec.metric.name,
-            spec.space().dimensions,
-        ),
-    )
+
+    def shown() -> list[dict[str, Any]]:
+        waits = report.waits_of(client.records, found.record)
+        return [tables.without_waits(one, waits) for one in documents]
+
+    emit(documents, output, lambda: tables.trials(shown(), spec.metric.name, spec.space().dimensions))
 
 
 @command(LOOK, "kerasweep workers", "kerasweep workers --release w0")

@@ -142,9 +142,7 @@ def show(
     logs = f"`kerasweep logs {found.handle} {chosen.number}` shows what it printed"
 
     def shown() -> dict[str, Any]:
-        return tables.without_waits([document], report.waits_of(client.records, found.record, chosen.number))[
-            0
-        ]
+        return tables.without_waits(document, report.waits_of(client.records, found.record, chosen.number))
 
     emit(document, output, lambda: tables.trial(shown(), found.spec.metric.name, unseen, logs))
     if diagram is not None:

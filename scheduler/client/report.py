@@ -241,7 +241,7 @@ def waits_of(records: Records, sweep: SweepRecord, trial: int | None = None) -> 
     return Counter(
         before.trial
         for before, after in pairwise(records.attempts(sweep.id, trial))
-        if before.trial == after.trial and (before.outcome or "").startswith("held: ")
+        if before.trial == after.trial and before.rung is not None
     )
 
 

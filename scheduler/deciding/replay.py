@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from typing import Any
 
-from kerasweep.jobs.store.models import EarlierResult, JournalEntry, SweepRecord, TrialRecord
+from kerasweep.jobs.store.models import AttemptRecord, EarlierResult, JournalEntry, SweepRecord, TrialRecord
 from kerasweep.jobs.store.records import Records
 from kerasweep.jobs.sweepfile.spec import SweepSpec
 from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
@@ -37,7 +37,7 @@ from kerasweep.scheduler.stopping.halving import HalvingRule
 PACKAGES = "packages"
 #: Decisions of the user, or of the clock, cannot be repeated.
 _BY_THE_CLOCK = "budget.max_hours"
-_HELD, _FAILED = "held: ", "failed: "
+_FAILED = "failed: "
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Replay:
 def replay(records: Records, sweep: SweepRecord) -> Replay:
     """Decide a sweep again, as far as it has come."""
     journal = records.journal(sweep.id)
-    outcomes = {(one.trial, one.number): one.outcome or "" for one in records.attempts(sweep.id)}
+    attempts = records.attempts(sweep.id)
     trials, rungs = records.trials(sweep.id), records.rung_values(sweep.id)
-    again = Retelling(sweep.spec, trials, rungs, outcomes, records.earlier(sweep.id))
+    again = Retelling(sweep.spec, trials, rungs, attempts, records.earlier(sweep.id))
     difference = next(again.differences(journal), None)
     if difference is None:
         difference = next(_contradictions(records, sweep, again.trials), None)
@@ -80,7 +80,7 @@ class Retelling:
         spec: the sweep file.
         trials: as currently recorded, by number.
         rungs: their values at rungs.
-        outcomes: the outcomes of attempts, by trial and attempt.
+        attempts: at its trials, as currently recorded.
         earlier: what the sweep learns from an earlier one.
     """
 
@@ -89,12 +89,13 @@ class Retelling:
         spec: SweepSpec,
         trials: Sequence[TrialRecord],
         rungs: Mapping[int, Mapping[int, float]],
-        outcomes: Mapping[tuple[int, int], str],
+        attempts: Sequence[AttemptRecord],
         earlier: Sequence[EarlierResult] = (),
     ) -> None:
         self._earlier = earlier
         self.trials, self.decisions = trials, 0
-        self._spec, self._rungs, self._outcomes = spec, rungs, outcomes
+        self._spec, self._rungs = spec, rungs
+        self._attempts = {(one.trial, one.number): one for one in attempts}
         self._rule, self._sampler = rule_for(spec), sampler_for(spec)
         # All numbers of trials and plans are those of variants where the sweep has repeats.
         self._patience, self._planned = patience_for(spec, self._rule), spec.planned_variants()
@@ -171,13 +172,13 @@ class Retelling:
         return replace(trial, state=state, failure=Failure(failed, "") if failed else None)
 
     def _moved(self, line: JournalEntry, number: int, state: TrialState) -> Iterator[str]:
-        before, outcome = self._states.get(number), self._outcomes.get((number, line.attempt or 0), "")
+        before, attempt = self._states.get(number), self._attempts.get((number, line.attempt or 0))
         if before is TrialState.WAITING and state in (TrialState.QUEUED, TrialState.STOPPED):
             yield from self._ruled(line, number, state)
-        if line.event == TrialState.WAITING and outcome.startswith(_HELD):
-            epoch = int(outcome.removeprefix(_HELD))
-            self._reached.setdefault(number, {})[epoch] = self._rungs.get(number, {}).get(epoch, float("nan"))
+        if line.event == TrialState.WAITING and attempt and (rung := attempt.rung) is not None:
+            self._reached.setdefault(number, {})[rung] = self._rungs.get(number, {}).get(rung, float("nan"))
         if state is TrialState.FAILED:
+            outcome = (attempt and attempt.outcome) or ""
             failed = outcome.startswith(_FAILED)
             self._failures[number] = FailureClass(outcome.removeprefix(_FAILED) if failed else "preempted")
         self._states[number] = state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasweep.jobs.trial import TrialState
@@ -101,8 +101,8 @@ def take(sweep: Sweep, rows: int, *, kept: bool = False) -> Snapshot:
     best = sweep.client.records.best(sweep.record, rows)
     going = running[: max(1, int(rows * _RUNNING_SHARE)) if best else rows]
     ended = best[: rows - len(going)]
-    phases = sweep.phases() if going else {}
-    shown = [replace(_running_row(sweep, one), phase=phases.get(one.number, "")) for one in going]
+    phases, again = sweep.phases() if going else {}, _interrupted(sweep, going)
+    shown = [_running_row(sweep, one, phases.get(one.number, ""), one.number in again) for one in going]
     shown += [_ended_row(sweep, one) for one in ended]
     left_out = {
         "running": counts["running"] - len(going),
@@ -298,7 +298,7 @@ def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
+def _running_row(sweep: Sweep, trial: TrialRecord, phase: str, again: bool) -> Row:
     found = sweep.client.records.epochs(sweep.id, trial.number).get(trial.number, [])
     # Epochs that an earlier attempt trained after its last checkpoint are trained again.
     epochs = [epoch for epoch in found if epoch.epoch <= trial.epochs]
@@ -312,14 +312,16 @@ def _running_row(sweep: Sweep, trial: TrialRecord) -> Row:
         values[-1][0] if values else None,
         best[0] if best else None,
         best[1] if best else None,
-        again=trial.attempt > 1 and _interrupted(sweep, trial),
+        phase=phase,
+        again=again,
     )
 
 
-def _interrupted(sweep: Sweep, trial: TrialRecord) -> bool:
-    """Whether an attempt at a trial ended otherwise than at a rung, where trials wait by design."""
-    ended = [one.outcome for one in sweep.client.records.attempts(sweep.id, trial.number)]
-    return any(outcome and not outcome.startswith("held: ") for outcome in ended)
+def _interrupted(sweep: Sweep, running: Sequence[TrialRecord]) -> set[int]:
+    """Return the trials of which an attempt ended otherwise than at a rung, where trials wait by design."""
+    later = {trial.number for trial in running if trial.attempt > 1}
+    attempts = sweep.client.records.attempts_at(sweep.id, later) if later else []
+    return {one.trial for one in attempts if one.outcome and one.rung is None}
 
 
 def _ended_row(sweep: Sweep, trial: TrialRecord) -> Row:

@@ -208,9 +208,9 @@ def trials(
     return Fitting(wide, kept(narrow, 2, *([5] if tail else [])))
 
 
-def without_waits(documents: Sequence[Mapping[str, Any]], waits: Mapping[int, int]) -> list[dict[str, Any]]:
-    """Return trials' documents in which going on after a wait at a rung is no further attempt."""
-    return [{**one, "attempts": one["attempts"] - waits.get(one["trial"], 0)} for one in documents]
+def without_waits(document: Mapping[str, Any], waits: Mapping[int, int]) -> dict[str, Any]:
+    """Return a trial's document in which going on after a wait at a rung is no further attempt."""
+    return {**document, "attempts": document["attempts"] - waits.get(document["trial"], 0)}
 
 
 def varied(documents: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Sequence[str]:

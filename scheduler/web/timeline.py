@@ -47,11 +47,6 @@ class Bar:
         return (self.attempt.outcome or "running").partition(":")[0]
 
     @property
-    def rung(self) -> int | None:
-        """The rung that it reached."""
-        return int((self.attempt.outcome or "").partition(": ")[2]) if self.kind == "held" else None
-
-    @property
     def signs(self) -> tuple[str, str]:
         """The signs before and after the trial's number."""
         again = self.attempt.number > 1
@@ -143,10 +138,10 @@ def _drawn(bar: Bar, start: float, span_s: float, y: int, base: str) -> str:
     x = _LEFT + _WIDTH * (one.started_at - start) / span_s
     width = max(1.5, _WIDTH * (bar.until - one.started_at) / span_s)
     before, after = bar.signs
-    rung = f'<path class="rung" d="M{x + width - 1.5:.2f} {y}v18"/>' if bar.rung else ""
+    rung = f'<path class="rung" d="M{x + width - 1.5:.2f} {y}v18"/>' if bar.attempt.rung else ""
     label = f"{before}{one.trial}{after}" if width > _ROOM_FOR_NUMBER else ""
     label = after or before if not label and width > _ROOM_FOR_SIGN else label
-    label += f" {RUNG}{bar.rung}" if bar.rung and width > _ROOM_FOR_RUNG else ""
+    label += f" {RUNG}{bar.attempt.rung}" if bar.attempt.rung and width > _ROOM_FOR_RUNG else ""
     text = (
         f'<text class="on" x="{x + (4 if width > _ROOM_FOR_NUMBER else 1):.2f}" y="{y + 13}">{label}</text>'
         if label
