@@ -33,6 +33,7 @@ from kerasweep.scheduler.deciding.halting import (
     early_end,
     failures_spent,
     hours_spent,
+    note_hours_spent,
     open_until,
 )
 from kerasweep.scheduler.deciding.remembering import Memory, forget, memory_of
@@ -266,6 +267,7 @@ def _halt(decision: Decision, reason: str, message: str) -> None:
 
 def _close(decision: Decision, reason: str) -> None:
     """Start no further trial, and let all others end with the value that they have reached."""
+    note_hours_spent(decision, reason)
     end_at_rungs(decision, reason)
     decision.move(TrialState.CANCELLED, reason, reached=False)
     decision.ask(Answer.STOP, reason=reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from kerasweep.jobs.store.sweeps import Decision
-from kerasweep.jobs.trial import Failure, FailureClass, TrialState
+from kerasweep.jobs.trial import COUNTED, Failure, FailureClass, TrialState
 from kerasweep.jobs.variants import variants_of
 from kerasweep.scheduler.deciding.remembering import Memory
 from kerasweep.scheduler.deciding.suspicion import only_one_says
@@ -16,7 +16,7 @@ from kerasweep.scheduler.stopping import StoppingRule, patience_for, rule_for
 
 #: If this many first trials all fail the same way, the sweep halts.
 _SAME_FAILURES = 3
-_PATIENCE_SPENT = "patience spent"
+_PATIENCE_SPENT, _HOURS_SPENT = "patience spent", "hours spent"
 
 
 def hours_spent(decision: Decision) -> str | None:
@@ -25,6 +25,14 @@ def hours_spent(decision: Decision) -> str | None:
     if hours is None or decision.now <= decision.sweep.created_at + hours * 3600.0:
         return None
     return f"budget.max_hours = {hours} is spent"
+
+
+def note_hours_spent(decision: Decision, reason: str) -> None:
+    """Write once to the journal that the spent hours have cut trials short, or off."""
+    planned, counts = decision.sweep.max_trials, decision.counts()
+    cut = sum(counts.values()) < planned or not all(state.final for state in counts)
+    if cut and decision.noted(_HOURS_SPENT) is None:
+        decision.note(_HOURS_SPENT, f"{reason}; of {planned} planned, it starts no further trial")
 
 
 def failures_spent(decision: Decision) -> str | None:
@@ -61,10 +69,14 @@ def open_until(decision: Decision, memory: Memory, rule: StoppingRule | None) ->
 
 
 def early_end(decision: Decision) -> str:
-    """Return in words that patience has ended the sweep before its last trial; empty if it has not."""
-    event, reason = decision.noted(_PATIENCE_SPENT, "extended") or ("", "")
+    """Return in words that patience or spent hours have ended the sweep early; empty if they have not."""
+    event, reason = decision.noted(_PATIENCE_SPENT, _HOURS_SPENT, "extended") or ("", "")
     cause, _, numbers = reason.partition("; ")
     found = re.findall(r"\d+", numbers)
+    if event == _HOURS_SPENT and found:
+        counts = decision.counts()
+        valued = sum(counts.get(state, 0) for state in COUNTED)
+        return f"ended early: {cause}; of {found[0]} planned trials, {valued} reached a value"
     if event != _PATIENCE_SPENT or len(found) != 2:
         return ""
     planned, last = found

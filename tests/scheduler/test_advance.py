@@ -97,9 +97,24 @@ def test_a_spent_budget_of_hours_ends_with_what_was_reached(records: Records, cl
     assert records.counts(sweep.id) == {TrialState.RUNNING: 1, TrialState.CANCELLED: 4}
     answers = records.record([Progress(running.key, (epoch(1),))], 30.0)
     assert answers[running.key] is Answer.STOP
+    advance(records, sweep.id)
     records.finish(running.key, result(state=TrialState.STOPPED))
     advance(records, sweep.id)
-    assert records.sweep(sweep.id).state is SweepState.COMPLETED
+    ended = records.sweep(sweep.id)
+    assert ended.state is SweepState.COMPLETED
+    told = "ended early: budget.max_hours = 1.0 is spent; of 5 planned trials, 1 reached a value"
+    assert ended.message == told
+    assert [one.event for one in records.journal(sweep.id)].count("hours spent") == 1
+
+
+def test_hours_that_are_spent_when_all_has_ended_cut_nothing(records: Records, clock: FakeClock) -> None:
+    sweep = submitted(records, max_trials=1, max_hours=1.0)
+    running = claim(records, trial=0)
+    records.finish(running.key, result())
+    clock.pass_s(3601.0)
+    advance(records, sweep.id)
+    ended = records.sweep(sweep.id)
+    assert (ended.state, ended.message) == (SweepState.COMPLETED, "")
 
 
 def test_epochs_that_come_with_a_failure_are_counted(records: Records) -> None:
