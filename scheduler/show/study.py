@@ -61,7 +61,8 @@ def study_of(sweep: SweepRecord, trials: Sequence[Ended], show: Callable[[str], 
 def shares_of(
     sweep: SweepRecord, trials: Sequence[Ended], show: Callable[[str], str] = str
 ) -> dict[str, float]:
-    """Return each parameter's share of what explains the value (PED-ANOVA), the largest first.
+    """Return each parameter's share of what explains the value (PED-ANOVA), the largest first; none if too
+    few values differ.
 
     Args:
         sweep: the sweep.
@@ -70,6 +71,8 @@ def shares_of(
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
+    if len({one.value for one in trials}) < 2:
+        return {}  # Optuna warns, and returns equal shares
     study = study_of(sweep, trials, show)
     with suppress(ValueError, RuntimeError, ZeroDivisionError):  # too few values differ
         return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

@@ -33,6 +33,15 @@ Object.defineProperty(document, "hidden", {value: arguments[0], configurable: tr
 document.body.addEventListener("htmx:configRequest", () => { window.told = true; });
 document.dispatchEvent(new Event("visibilitychange"));
 """
+#: Notes where labels are drawn: the lowest place of each.
+LABELS = """
+window.labels = {};
+const draw = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+  if (text.startsWith("#")) window.labels[text] = y;
+  return draw.call(this, text, x, y);
+};
+"""
 HOSTILE = "<img src=x onerror='window.pwned=1'>"
 
 
@@ -163,6 +172,22 @@ def test_the_curves_of_a_trial_fit_their_values(lab: Laboratory, until: Until) -
     ActionChains(browser.driver).move_to_element(over).perform()
     until(lambda: "epoch" in browser.text(legend), 20, "values where the pointer is")
     assert browser.complaints() == []
+
+
+def test_a_curves_label_is_at_its_end_whatever_ends_beside_it(lab: Laboratory, until: Until) -> None:
+    browser, other = lab.browser, lab.stage.sweep(name="meeting")
+    for trial in range(3):
+        lab.stage.complete(other, trial, (0.9, 0.8, 0.7, 0.6, 0.5))
+    lab.stage.complete(other, 3, (0.9, 0.5))
+    noting = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LABELS})
+    try:
+        browser.open(f"/sweeps/{other}")
+        until(lambda: len(browser.run("return window.labels")) == 4, 20, "the labels")
+        *long, short = (y for _, y in sorted(browser.run("return window.labels").items()))
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", noting)
+    assert short == max(long), "at the end of its own curve"
+    assert sorted(long) == pytest.approx([short - 26, short - 13, short], abs=0.5), "one above the other"
 
 
 def test_a_sweep_is_paused_and_resumed(lab: Laboratory, until: Until) -> None:

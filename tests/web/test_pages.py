@@ -97,6 +97,14 @@ def test_importances_compare_variants_as_plots_do(show: Show) -> None:
     assert "1 variant so far" in few, "those of the trials that are shown"
 
 
+def test_equal_values_have_no_importances(show: Show) -> None:
+    sweep = show.stage.sweep(name="alike")
+    for trial in range(4):
+        show.stage.complete(sweep, trial, (0.9, 0.5))
+    page = show.browser.get(f"/sweeps/{sweep}/importances").text
+    assert "four trials or more, and their values differ; 4 trials so far" in page
+
+
 def test_every_variant_can_be_reached_page_by_page(show: Show) -> None:
     many = {"units": {"values": list(range(1, 121))}}
     sweep = show.stage.sweep(

@@ -23,17 +23,19 @@
       found.push({ series, x: plot.valToPos(plot.data[0][last], "x", true), y: plot.valToPos(plot.data[index][last], "y", true) });
     });
     // From the lowest up, each as near to its line's end as those below it let it be; then down from the top.
-    const room = 13 * devicePixelRatio;
-    let free = plot.bbox.top + plot.bbox.height, least = room / 2;
-    found.sort((a, b) => b.y - a.y).forEach(one => {
-      one.at = Math.min(one.y, free);
-      free = one.at - room;
+    // Only what is above or below a label takes its place, not what is beside it.
+    const room = 13 * devicePixelRatio, gap = 5 * devicePixelRatio;
+    found.forEach(one => { one.until = one.x + gap + ctx.measureText(one.series.label).width; });
+    const taken = (one, others) => others.filter(other => other.x < one.until && one.x < other.until).map(other => other.at);
+    found.sort((a, b) => b.y - a.y).forEach((one, index) => {
+      const below = taken(one, found.slice(0, index)).map(at => at - room);
+      one.at = Math.min(one.y, plot.bbox.top + plot.bbox.height, ...below);
     });
-    found.reverse().forEach(({ series, x, at }) => {
-      at = Math.max(at, least);
-      least = at + room;
-      ctx.fillStyle = typeof series._stroke === "string" ? series._stroke : styleOf("--ink");
-      ctx.fillText(series.label, x + 5 * devicePixelRatio, at);
+    found.reverse().forEach((one, index) => {
+      const above = taken(one, found.slice(0, index)).map(at => at + room);
+      one.at = Math.max(one.at, room / 2, ...above);
+      ctx.fillStyle = typeof one.series._stroke === "string" ? one.series._stroke : styleOf("--ink");
+      ctx.fillText(one.series.label, one.x + gap, one.at);
     });
     ctx.restore();
   }
