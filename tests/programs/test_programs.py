@@ -29,6 +29,7 @@ COVERED = {
 }
 #: Programs whose state lies in unusual places: these are resumed in `make test` too.
 RESUMED_QUICKLY = (
+    "arrays_of_all_kinds",
     "average_in_a_model",
     "callback_at_import",
     "closures_of_callbacks",

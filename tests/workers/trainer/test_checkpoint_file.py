@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
 import random
+import zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any
 
@@ -49,6 +53,104 @@ def test_types_that_numpy_does_not_know_come_back(dtype: Any, shape: tuple[int, 
     array = np.full(shape, 1.5, dtype)
     [back] = Checkpoint.from_bytes(Checkpoint({}, [array]).to_bytes()).arrays
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+OF_NUMPY = [
+    *("U3", ">U2", "S5", "M8[D]", "M8", ">M8[ns]", "m8[25s]", ">f4", ">i8", "g", "V3"),
+    *(np.dtype("U0"), np.dtype("S0"), np.dtype("V0"), np.dtype([])),
+    np.dtype([("a", int), ("name", "U3"), ("none", "U0")]),
+    np.dtype([(("title", "a"), "i4", (2,)), ("within", [("x", "M8[s]"), ("y", ">i2", (2, 2))])]),
+    np.dtype({"names": ["b", "a"], "formats": ["i4", "f8"], "offsets": [4, 0], "itemsize": 16}),
+    np.dtype([("a", "i1"), ("b", "f8")], align=True),
+    np.dtype((np.record, [("a", int)])),
+    np.dtype([("a", ml_dtypes.bfloat16)]),
+]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0)])
+@pytest.mark.parametrize("dtype", OF_NUMPY, ids=str)
+def test_texts_dates_and_records_come_back(dtype: Any, shape: tuple[int, ...]) -> None:
+    dtype = np.dtype(dtype)
+    array = np.ndarray(shape, dtype, bytearray(3 * dtype.itemsize + 1))
+    if dtype.kind == "U" and dtype.itemsize:
+        array[...] = "ab"
+    elif dtype.itemsize and array.size:
+        array.reshape(-1).view(np.uint8)[:] = 65
+    [back] = Checkpoint.from_bytes(Checkpoint({}, [array]).to_bytes()).arrays
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    assert (back.dtype.str, back.dtype.type, back.dtype.isalignedstruct) == (
+        *(array.dtype.str, array.dtype.type, array.dtype.isalignedstruct),
+    )
+    assert back.dtype.fields == array.dtype.fields
+    assert back.flags.writeable
+
+
+def test_a_file_that_asks_for_an_array_of_objects_is_refused() -> None:
+    fields = {"formats": [{"type": "|O"}], "names": ["a"], "offsets": [0], "titles": [None], "itemsize": 8}
+    raw = np.full((1, 8), 65, np.uint8)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        told = {"format": checkpoint.FORMAT, "dtypes": [{**fields, "aligned": False, "record": False}]}
+        file.writestr("manifest.json", json.dumps(told))
+        with file.open("0.npy", "w") as member:
+            np.lib.format.write_array(member, raw, allow_pickle=False)
+    with pytest.raises(Damaged, match="array of objects"):
+        Checkpoint.from_bytes(buffer.getvalue())
+
+
+def _there_and_back(value: Any, present: Any = None) -> Any:
+    writer = StateWriter()
+    content = writer.value(value)
+    back = Checkpoint.from_bytes(Checkpoint({"value": content}, writer.arrays).to_bytes())
+    reader = StateReader(back.arrays)
+    found = reader.value(back.manifest["value"], present)
+    reader.apply()
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.bytes_(b"ab\0"),
+        np.datetime64("2020-01-01"),
+        np.timedelta64(3, "h"),
+        np.array([(1, 2.5)], [("a", int), ("b", float)])[0],
+        np.array([(1, 2.5)], [("a", int), ("b", float)]).view(np.recarray)[0],
+        np.longdouble(1) / 3,
+        np.float16(0.1),
+        list(np.array(["cat", "horse", "ox"])),
+        np.array(["2020-01-01", "NaT"], "datetime64[D]"),
+        np.array([(1, 2.5)], [("a", int), ("b", float)]).view(np.recarray),
+        np.matrix([[1, 2]]),
+        np.ma.array([1, 2, 3], mask=[0, 1, 0], fill_value=7),
+        np.ma.array([1.5, 2]),
+        np.array([["a", None], [(1, 2), {"b": 0.5}]], dtype=object),
+        {np.str_("a"): np.bytes_(b"x")},
+    ],
+    ids=repr,
+)
+def test_a_value_of_numpy_keeps_its_type(value: Any) -> None:
+    found = _there_and_back(value)
+    assert type(found) is type(value)
+    assert pickle.dumps(found) == pickle.dumps(value)
+
+
+def test_a_text_of_numpy_keeps_its_type() -> None:
+    found = _there_and_back(np.str_("abc\0"))
+    assert type(found) is np.str_
+    assert "".join(found) == "abc\0"
+
+
+def test_an_array_of_objects_takes_the_place_of_the_one_that_is_there() -> None:
+    found = _there_and_back(np.array(["after", None], dtype=object), np.array(["before", 1], dtype=object))
+    assert found.tolist() == ["after", None]
+
+
+@pytest.mark.parametrize("text", ["a line", ["one", "two"], [["x"], ["y"]]])
+def test_texts_of_tensorflow_come_back(text: Any) -> None:
+    found = _there_and_back(tf.constant(text))
+    assert found.dtype == tf.string
+    np.testing.assert_array_equal(found.numpy(), tf.constant(text).numpy())
 
 
 @settings(max_examples=60, deadline=None)

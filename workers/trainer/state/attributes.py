@@ -21,6 +21,7 @@ import numpy as np
 from kerasweep.workers.trainer.job.source import is_job_class
 from kerasweep.workers.trainer.state.digest import optimizers_of
 from kerasweep.workers.trainer.state.holders import Holder
+from kerasweep.workers.trainer.state.state_writer import is_stored
 
 #: The values of each part: those of the model by number, holders by name.
 Snapshot = dict[int | str, dict[str, Any]]
@@ -156,10 +157,12 @@ class _Bare(keras.Model):
 
 def is_plain(value: Any, depth: int = 0) -> bool:
     """Tell whether a value is a number, a text or a small container of them."""
-    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+    if isinstance(value, np.generic):
+        return not value.dtype.hasobject
+    if value is None or isinstance(value, (bool, int, float, str)):
         return True
     if isinstance(value, np.ndarray):
-        return value.nbytes <= _LARGEST_BYTES and not value.dtype.hasobject
+        return value.nbytes <= _LARGEST_BYTES and is_stored(value)
     if isinstance(value, (Counter, OrderedDict, defaultdict)):
         return False
     if isinstance(value, Mapping):
@@ -171,7 +174,7 @@ def is_plain(value: Any, depth: int = 0) -> bool:
 
 def _copied(value: Any) -> Any:
     """Return a plain value in new containers; Keras keeps lists and mappings in types that it tracks."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.void)):
         return value.copy()
     if isinstance(value, Mapping):
         return {name: _copied(item) for name, item in value.items()}

@@ -2,7 +2,7 @@
 
 The file is an uncompressed zip of `manifest.json` and one `.npy` for each array: readable with `numpy.load`,
 no pickle. Types that NumPy does not know, such as bfloat16, are stored as integers of their size, with their
-name in the manifest.
+name in the manifest; records as bytes along one more axis, with their fields in the manifest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from kerasweep.jobs.errors import Damaged
 from kerasweep.workers.trainer.state.digest import optimizers_of, plain_path, replicas_of
 
 FORMAT = 3
-_NATIVE_KINDS = frozenset("biufcSUMm")
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -42,7 +42,7 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """Return the file's content."""
         buffer = io.BytesIO()
-        dtypes = [array.dtype.name for array in self.arrays]
+        dtypes = [_described(array.dtype) for array in self.arrays]
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
             file.writestr("manifest.json", json.dumps({**self.manifest, "format": FORMAT, "dtypes": dtypes}))
             for number, array in enumerate(self.arrays):
@@ -168,14 +168,60 @@ def _difference(expected: list[str], found: list[str]) -> str:
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind in _NATIVE_KINDS and array.dtype.isbuiltin == 1:
-        return array
-    return array.view(_UNSIGNED[array.dtype.itemsize])
+    """Return the content of an array in a type that a `.npy` file holds exactly."""
+    if not _is_described(array.dtype):
+        return array.view(_UNSIGNED[array.dtype.itemsize]) if array.dtype.isbuiltin == 2 else array
+    return np.frombuffer(array.tobytes(), np.uint8).reshape(*array.shape, array.dtype.itemsize)
 
 
-def _read(file: zipfile.ZipFile, number: int, name: str) -> NDArray[Any]:
+def _is_described(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a `.npy` file would lose a part of a type: offsets, alignment or a size of 0."""
+    return dtype.isbuiltin != 2 and (dtype.kind == "V" or dtype.itemsize == 0)
+
+
+def _described(dtype: np.dtype[Any]) -> Any:
+    """Return a type as JSON: its name, or all of it where a `.npy` file would lose a part."""
+    return _spelled(dtype) if _is_described(dtype) else dtype.name
+
+
+def _spelled(dtype: np.dtype[Any]) -> dict[str, Any]:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return {"base": _spelled(base), "shape": list(shape)}
+    if dtype.names is None:
+        return {"type": dtype.name if dtype.isbuiltin == 2 else dtype.str}
+    fields = [dtype.fields[name] for name in dtype.names] if dtype.fields else []
+    titles = [field[2] if len(field) > 2 else None for field in fields]
+    return {
+        "names": list(dtype.names),
+        "formats": [_spelled(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "titles": [title if isinstance(title, str) else None for title in titles],
+        "itemsize": dtype.itemsize,
+        "aligned": dtype.isalignedstruct,
+        "record": issubclass(dtype.type, np.record),
+    }
+
+
+def _read_type(told: Mapping[str, Any]) -> np.dtype[Any]:
+    make: Callable[[Any], np.dtype[Any]] = np.dtype
+    if "base" in told:
+        return make((_read_type(told["base"]), tuple(told["shape"])))
+    if "type" in told:
+        return make(getattr(ml_dtypes, told["type"], told["type"]))
+    fields = {name: told[name] for name in ("names", "offsets", "titles", "itemsize", "aligned")}
+    dtype = make({**fields, "formats": [_read_type(one) for one in told["formats"]]})
+    return make((np.record, dtype)) if told["record"] else dtype
+
+
+def _read(file: zipfile.ZipFile, number: int, told: Any) -> NDArray[Any]:
     with file.open(f"{number}.npy") as member:
         array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-    if array.dtype.name == name:
+    if isinstance(told, dict):
+        dtype, shape = _read_type(told), array.shape[:-1]
+        if dtype.hasobject:
+            raise ValueError("an array of objects")
+        return np.ndarray(shape, dtype, bytearray(array.tobytes() or bytes(1)))
+    if array.dtype.name == told:
         return array
-    return array.view(np.dtype(getattr(ml_dtypes, name)))
+    return array.view(np.dtype(getattr(ml_dtypes, told, told)))

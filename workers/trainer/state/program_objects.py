@@ -25,7 +25,7 @@ from kerasweep.workers.trainer.state.attributes import is_plain
 from kerasweep.workers.trainer.state.definitions import WITH_VARIABLES
 from kerasweep.workers.trainer.state.holders import Holder
 from kerasweep.workers.trainer.state.state_reader import StateReader
-from kerasweep.workers.trainer.state.state_writer import StateWriter
+from kerasweep.workers.trainer.state.state_writer import StateWriter, is_stored
 
 #: Kinds of objects of which the state is saved wherever a job creates them at import.
 _KEPT = (
@@ -154,7 +154,9 @@ class ProgramObjects:
         for place, holder in places:
             watched = holder in self._watched  # of which arrays of any size are saved
             for name, value in holder.values().items():
-                if is_plain(value) or isinstance(value, (*_KEPT, np.ndarray) if watched else _KEPT):
+                if is_plain(value) or isinstance(value, _KEPT):
+                    continue
+                if watched and isinstance(value, np.ndarray) and is_stored(value):
                     continue
                 writer = StateWriter(known, owners=self.names)
                 mark = self._mark(value, writer)

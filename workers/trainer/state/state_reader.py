@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kerasweep.workers.trainer.state.definitions import definition_at, job_class, made, variables_of
 from kerasweep.workers.trainer.state.holders import fill, refill
-from kerasweep.workers.trainer.state.state_writer import LEFT
+from kerasweep.workers.trainer.state.state_writer import ARRAY_KINDS, LEFT
 
 _SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque,
@@ -35,6 +35,9 @@ _LEAVES: dict[str, Callable[[Any], Any]] = {
     "plain": lambda inner: inner,
     "float": float.fromhex,
     "bytes": bytes.fromhex,
+    "str_": np.str_,
+    "bytes_": lambda inner: np.bytes_(bytes.fromhex(inner)),
+    "texts": lambda inner: _text_tensor(**inner),
     "place": Path,
     "datetime": datetime.fromisoformat,
     "function": lambda inner: definition_at(*inner),
@@ -100,8 +103,10 @@ class StateReader:
             return place if kind == "text" else Path(place)
         if kind in ("owner", "same"):
             return self._owners[inner] if kind == "owner" else self._objects[inner]
-        if kind in ("array", "scalar", "tensor"):
+        if kind in ("array", "scalar", "tensor", "view", "masked"):
             return self._array_of(kind, inner)
+        if kind == "objects":
+            return self._objects_of(inner, present)
         if kind in _SEQUENCES:
             return self._sequence(kind, inner, present)
         if kind in _MAPPINGS:
@@ -109,10 +114,16 @@ class StateReader:
         return self._in_place(kind, inner, present)
 
     def _array_of(self, kind: str, inner: Any) -> Any:
+        if kind == "masked":
+            parts = {name: inner[name] and self.value(inner[name]) for name in ("data", "mask", "fill")}
+            return _masked(**parts, hard=inner["hard"])
         array = self._arrays[inner if kind == "array" else inner["array"]]
-        if kind == "array":
-            return array.copy()
-        return array[()] if kind == "scalar" else tf.convert_to_tensor(array)
+        if kind == "tensor":
+            return tf.convert_to_tensor(array)
+        array = array.copy()
+        if kind == "view":
+            return array.view(ARRAY_KINDS[inner["of"]])
+        return array[()] if kind == "scalar" else array
 
     def _sequence(self, kind: str, inner: list[Any], present: Any) -> Any:
         same = isinstance(present, (list, tuple, deque)) and len(present) == len(inner)
@@ -122,6 +133,16 @@ class StateReader:
         if kind == "deque" and isinstance(present, deque):
             return self._refilled(present, deque(items, maxlen=present.maxlen))
         return self._refilled(present, _SEQUENCES[kind](items))
+
+    def _objects_of(self, inner: Any, present: Any) -> Any:
+        shape = tuple(inner["shape"])
+        known = present.ravel().tolist() if isinstance(present, np.ndarray) else None
+        found = np.empty(shape, object)
+        for place, item in zip(
+            np.ndindex(shape), self._sequence("tuple", inner["items"], known), strict=True
+        ):
+            found[place] = item
+        return found
 
     def _mapping(self, kind: str, inner: list[Any], present: Any) -> Any:
         known = present if isinstance(present, Mapping) else {}
@@ -195,6 +216,15 @@ class StateReader:
                 f"a callback's variable has the shape {tuple(variable.shape)}, got {array.shape}"
             )
         self._assignments.append(partial(variable.assign, array))
+
+
+def _text_tensor(shape: list[int], items: list[str]) -> Any:
+    return tf.reshape(tf.constant([bytes.fromhex(item) for item in items], tf.string), shape)
+
+
+def _masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:
+    mask = np.ma.nomask if mask is None else mask
+    return np.ma.MaskedArray(data, mask, fill_value=fill, hard_mask=hard)
 
 
 def _set_generator(generator: Any, state: Any) -> None:

@@ -28,8 +28,17 @@ from kerasweep.workers.trainer.state.holders import container_of, state_of
 #: Stands for an item that is not state: it stays what the new process has in its place.
 LEFT: dict[str, Any] = {"left": None}
 
+#: Kinds of arrays that have methods of their own and no further content.
+ARRAY_KINDS: dict[str, type] = {"recarray": np.recarray, "matrix": np.matrix}
+
 _PLAIN = (bool, int, str, type(None))
-_DEPTH = 12
+_DEPTH, _MOST_OBJECTS = 12, 10_000
+
+
+def is_stored(array: NDArray[Any]) -> bool:
+    """Tell whether an array is saved as it is: of a known kind, and without objects."""
+    kinds = (np.ndarray, np.memmap, np.ma.MaskedArray, *ARRAY_KINDS.values())
+    return type(array) in kinds and not array.dtype.hasobject
 
 
 class Skipped(Exception):
@@ -75,9 +84,9 @@ class StateWriter:
                     found[name] = self.value(value, depth)
         return found
 
-    def array(self, array: NDArray[Any]) -> dict[str, Any]:
+    def array(self, array: Any) -> dict[str, Any]:
         """Store an array; return the reference to it."""
-        if array.dtype.hasobject:
+        if isinstance(array, (str, bytes)) or array.dtype.hasobject:  # texts of a variable
             raise Skipped
         self.arrays.append(np.array(array))
         return {"array": len(self.arrays) - 1}
@@ -110,6 +119,9 @@ class StateWriter:
 
     def _container(self, value: Any, depth: int) -> Any:
         kind = type(value).__name__
+        if type(value) is np.ndarray and value.size <= _MOST_OBJECTS:
+            items = _not_all_left([self._item(item, depth) for item in value.ravel().tolist()])
+            return {"objects": {"shape": list(value.shape), "items": items}}
         if type(value) in (set, frozenset):
             return {kind: [self._key(item, depth) for item in sorted(value, key=repr)]}
         if type(value) in (list, tuple, deque):
@@ -130,6 +142,8 @@ class StateWriter:
         return self._object(value, depth)
 
     def _leaf(self, value: Any) -> Any:
+        if isinstance(value, (np.str_, np.bytes_)):  # an array would take the zeros at their ends off
+            return {"str_": "".join(value)} if isinstance(value, np.str_) else {"bytes_": value.hex()}
         if isinstance(value, (str, Path)) and (inside := self._in_folder(value)) is not None:
             return {"path" if isinstance(value, Path) else "text": inside}
         if isinstance(value, Path):
@@ -157,12 +171,28 @@ class StateWriter:
         if isinstance(value, np.generic):
             return {"scalar": self.array(np.asarray(value))}
         if isinstance(value, np.ndarray):
-            return self.array(value)
+            return self._of_kind(value) if value.dtype != object else None
         if isinstance(value, (keras.Variable, tf.Variable)):
             return {"variable": {**self.array(value.numpy()), "keras": isinstance(value, keras.Variable)}}
         if isinstance(value, tf.Tensor) and hasattr(value, "numpy"):  # one of a graph has no value
+            if value.dtype == tf.string:
+                found = value.numpy()  # bytes where it has no axes
+                texts = [found] if isinstance(found, bytes) else found.ravel().tolist()
+                return {"texts": {"shape": list(value.shape), "items": [text.hex() for text in texts]}}
             return {"tensor": self.array(value.numpy())}
         return None
+
+    def _of_kind(self, value: Any) -> Any:
+        if not is_stored(value):
+            raise Skipped
+        if isinstance(value, np.ma.MaskedArray):
+            found: Any = value
+            mask = None if value.mask is np.ma.nomask else value.mask
+            parts = {"data": value.data, "mask": mask, "fill": found._fill_value}
+            stored = {name: None if part is None else self.array(part) for name, part in parts.items()}
+            return {"masked": {**stored, "hard": bool(value.hardmask)}}
+        kind = next((name for name, of in ARRAY_KINDS.items() if type(value) is of), None)
+        return {"view": {"of": kind, **self.array(value)}} if kind else self.array(value)
 
     def _key(self, key: Any, depth: int) -> Any:
         content = self.value(key, depth)
