@@ -74,6 +74,38 @@ def own_step(values: Values) -> keras.Model:
     return compiled(model, keras.optimizers.SGD(0.1, momentum=values[1]))
 
 
+class Either(keras.layers.Layer):
+    """Has a number in both branches of a condition."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def call(self, inputs: Any) -> Any:
+        return tf.cond(tf.reduce_mean(inputs) > 0, lambda: inputs * self.by, lambda: inputs + self.by)
+
+
+def bent(values: Values) -> keras.Model:
+    slope, rate, momentum = values
+    return through([keras.layers.LeakyReLU(negative_slope=slope), keras.layers.Dropout(rate)], momentum)
+
+
+def branching(values: Values) -> keras.Model:
+    by, rate, momentum = values
+    return through([Either(by), keras.layers.Dropout(rate)], momentum)
+
+
+def half(values: Values) -> keras.Model:
+    rate, _, momentum = values
+    return through([keras.layers.Dropout(rate, dtype="bfloat16")], momentum)
+
+
+def through(layers: list[keras.layers.Layer], momentum: float) -> keras.Model:
+    ends = keras.layers.Dense(8), keras.layers.Dense(3, activation="softmax")
+    model = keras.Sequential([keras.Input((4,)), ends[0], *layers, ends[1]])
+    return compiled(model, keras.optimizers.SGD(0.1, momentum=momentum))
+
+
 def compiled(
     model: keras.Model, optimizer: Any, loss: Any = "sparse_categorical_crossentropy"
 ) -> keras.Model:
@@ -139,6 +171,15 @@ def test_a_family_shares_one_program_with_the_bits_of_programs_of_their_own(
     assert loops[1] is not loops[0]  # the first one knew of no other
     if build is not own_step:  # whose constants are only known from its traces
         assert traces == 2
+
+
+@pytest.mark.parametrize("build", [bent, branching, half])
+def test_numbers_beside_the_constants_are_each_trials_own(build: Callable[[Values], keras.Model]) -> None:
+    """Attributes of operations, constants within functions that these call, and precisions not NumPy's."""
+    shared = Programs(1 << 30, Kinds())
+    for slope, rate, momentum in [(0.3, 0.1, 0.9), (0.3, 0.2, 0.8), (0.3, 0.45, 0.7), (0.1, 0.35, 0.6)]:
+        values = slope, rate, momentum
+        assert train(shared, build, values)[1] == train(Programs(1 << 30, Kinds()), build, values)[1], values
 
 
 def test_families_that_differ_in_sizes_alone_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:

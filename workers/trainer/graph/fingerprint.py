@@ -7,6 +7,7 @@ identified by position and functions by content.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -29,6 +30,7 @@ _STATE_IS_HANDED = frozenset(
         "AssignVariableOp",
         "Case",
         "CheckNumericsV2",
+        "Empty",
         "If",
         "NoOp",
         "PartitionedCall",
@@ -49,8 +51,9 @@ class _Detail(Enum):
     """What the description of a graph contains."""
 
     ALL = "everything"
-    NO_VALUES = "not the values of constants that are single numbers"
-    NO_SIZES = "neither these values nor sizes, apart from whether one is 1, which TensorFlow rewrites"
+    NO_VALUES = "not the values of the step's own constants that are single floats, which can be lifted"
+    NO_SIZES = "not sizes, apart from what TensorFlow rewrites: whether one is 1, or a power of two"
+    SORTS = "neither these sizes nor numbers, of which only the sort matters to TensorFlow's rewriting"
 
 
 def fingerprint(step: Step) -> GraphKey:
@@ -58,11 +61,30 @@ def fingerprint(step: Step) -> GraphKey:
     return GraphKey(_read(step, _Detail.ALL), _read(step, _Detail.NO_VALUES))
 
 
-def structure_of(step: Step) -> str:
-    """Return a key of a traced step's operations and their connections, whatever their sizes and the values
-    of their constants.
+def rest_of(step: Step) -> str:
+    """Return a key of all in a traced step but the constants that can be lifted: attributes of operations
+    and constants within loops are numbers as well.
     """
-    return _read(step, _Detail.NO_SIZES)
+    return _read(step, _Detail.NO_VALUES)
+
+
+def structure_of(step: Step, *, numbers: bool) -> str:
+    """Return a key of a traced step's operations and their connections, whatever their sizes.
+
+    Args:
+        step: the step.
+        numbers: whether their values are part of it, or only their sorts.
+    """
+    return _read(step, _Detail.NO_SIZES if numbers else _Detail.SORTS)
+
+
+def sort_of(number: float) -> str:
+    """Return what TensorFlow's rewriting makes of a number: 0 and 1 leave operations out, and scales by a
+    power of two are exact wherever they stand in a chain.
+    """
+    if number in (0.0, 1.0):
+        return str(int(number))
+    return "power of two" if abs(math.frexp(number)[0]) == 0.5 else "other"
 
 
 def _read(step: Step, detail: _Detail) -> str:
@@ -71,7 +93,7 @@ def _read(step: Step, detail: _Detail) -> str:
     functions = {function.signature.name: function for function in graph.library.function}
     total = hashlib.sha256()
     reader = _GraphReader(functions, detail)
-    total.update(reader.nodes(graph.node, []).encode())
+    total.update(reader.nodes(graph.node, [], outermost=True).encode())
     places = {node.name: number for number, node in enumerate(graph.node)}
     for tensor in step.function.outputs:
         total.update(f"out {places[tensor.op.name]}:{tensor.value_index};".encode())
@@ -135,8 +157,14 @@ class _GraphReader:
         self._detail = detail
         self._known: dict[str, str] = {}
 
-    def nodes(self, nodes: Any, arguments: list[str]) -> str:
-        """Serialize nodes: operation, attributes and inputs by position."""
+    def nodes(self, nodes: Any, arguments: list[str], *, outermost: bool = False) -> str:
+        """Serialize nodes: operation, attributes and inputs by position.
+
+        Args:
+            nodes: of the step itself, or of a function that it calls.
+            arguments: the function's.
+            outermost: whether they are the step's.
+        """
         places = {name: f"a{number}" for number, name in enumerate(arguments)}
         places |= {node.name: f"n{number}" for number, node in enumerate(nodes)}
         lines = []
@@ -145,23 +173,27 @@ class _GraphReader:
             data = [_place(name, places) for name in node.input if not name.startswith("^")]
             before = sorted(_place(name, places) for name in node.input if name.startswith("^"))
             inputs = ",".join(data + before)
+            liftable = outermost and node.op == "Const" and not node.input
             attributes = ";".join(
-                f"{name}={self._attribute(node.attr[name])}"
+                f"{name}={self._attribute(node.attr[name], liftable=liftable)}"
                 for name in sorted(node.attr)
                 if name not in _ONLY_NAMES
             )
             lines.append(f"{node.op}({inputs})[{attributes}]@{node.device}")
         return "\n".join(lines)
 
-    def _attribute(self, value: Any) -> str:
+    def _attribute(self, value: Any, *, liftable: bool = False) -> str:
         kind = value.WhichOneof("value")
         if kind == "func":
             return self._function(value.func.name)
         if kind == "list" and value.list.func:
             return ",".join(self._function(one.name) for one in value.list.func)
-        if self._detail is not _Detail.ALL and (number := _number(kind, value)) is not None:
+        if self._detail is _Detail.NO_VALUES and liftable and (number := _number(kind, value)) is not None:
             return f"number {without_value(number)}"
-        if self._detail is _Detail.NO_SIZES and (known := _without_sizes(kind, value)) is not None:
+        if self._detail is _Detail.SORTS and (number := _number(kind, value)) is not None:
+            return f"number {sort_of(number)}"
+        sized = self._detail in (_Detail.NO_SIZES, _Detail.SORTS)
+        if sized and (known := _without_sizes(kind, value)) is not None:
             return known
         return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
 
@@ -209,7 +241,10 @@ def _without_sizes(kind: str | None, value: Any) -> str | None:
         return _dimensions(value.shape)
     if kind == "list" and value.list.shape:
         return "; ".join(_dimensions(shape) for shape in value.list.shape)
-    if kind == "tensor" and tf.dtypes.as_dtype(value.tensor.dtype).is_integer:  # such as a new shape
+    whole = kind == "tensor" and tf.dtypes.as_dtype(value.tensor.dtype).is_integer
+    if (
+        whole and value.tensor.tensor_shape.dim
+    ):  # such as a new shape; one alone may be cast, and computed with
         numbers = ",".join(_size(number) for number in tf.make_ndarray(value.tensor).ravel().tolist())
         return f"tensor {value.tensor.dtype} {_dimensions(value.tensor.tensor_shape)} {numbers}"
     return None
@@ -220,8 +255,12 @@ def _dimensions(shape: Any) -> str:
 
 
 def _size(number: int) -> str:
-    """Return -1, 0 and 1 as they are: they mean unknown, the first axis, and what is broadcast."""
-    return str(number) if number in (-1, 0, 1) else "n"
+    """Return -1, 0 and 1 as they are: they mean unknown, the first axis, and what is broadcast. Of others,
+    tell whether a mean over them divides exactly.
+    """
+    if number in (-1, 0, 1):
+        return str(number)
+    return "2^n" if number > 0 and number & (number - 1) == 0 else "n"
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
@@ -234,7 +273,7 @@ def _place(name: str, places: Mapping[str, str]) -> str:
 def _describe(capture: tf.Tensor, detail: _Detail) -> str:
     """Describe dtype and shape of what a captured handle points to."""
     data = getattr(capture, "_handle_data", None)
-    if detail is _Detail.NO_SIZES:
+    if detail in (_Detail.NO_SIZES, _Detail.SORTS):
         parts = [] if data is None else data.shape_and_type
         return f"capture {capture.dtype.name} {[(part.dtype, _dimensions(part.shape)) for part in parts]};"
     return f"capture {capture.dtype.name} {capture.shape} {data};"

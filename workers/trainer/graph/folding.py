@@ -40,6 +40,8 @@ class ConstantGraph:
     def __init__(self, definition: Any) -> None:
         self.nodes = {node.name: node for node in definition.node_def}
         self._returned = {_node(name) for name in definition.ret.values()}
+        #: The numbers that are to become arguments, by their node's name.
+        self.arguments: frozenset[str] = frozenset()
         self._numbers: dict[str, NDArray[Any] | None] = {}
         self._constant: dict[str, bool] = {}
 
@@ -50,7 +52,7 @@ class ConstantGraph:
         return {
             name: number
             for name, number in found.items()
-            if number is not None and np.issubdtype(number.dtype, np.floating)
+            if number is not None and tf.dtypes.as_dtype(number.dtype).is_floating
         }
 
     def frontier(self, name: str) -> bool:
@@ -99,7 +101,7 @@ class ConstantGraph:
         node = self.nodes[_node(name)]
         if node.op in _SHAPING:
             return self._is_power_of_two(node.input[0] if node.op != "Fill" else node.input[1])
-        if node.op != "Const":
+        if node.op != "Const" or node.name in self.arguments:
             return False
         mantissa, _ = np.frexp(np.abs(tf.make_ndarray(node.attr["value"].tensor)))
         return bool(np.all(mantissa == 0.5))

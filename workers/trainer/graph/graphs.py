@@ -15,7 +15,13 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.graph.fingerprint import every_node, kind_of, structure_of, unkept_state
+from kerasweep.workers.trainer.graph.fingerprint import (
+    every_node,
+    kind_of,
+    rest_of,
+    structure_of,
+    unkept_state,
+)
 from kerasweep.workers.trainer.graph.graph_key import variables_of
 from kerasweep.workers.trainer.graph.lifting import Constants, constants_of, lift
 from kerasweep.workers.trainer.graph.sharing import Computation, Lessons, loop_is_faithful
@@ -100,10 +106,22 @@ class TracedSteps:
         """Equal for graphs of the same operations, whatever their sizes, number and order."""
         return kind_of(self._graphs)
 
-    @property
+    @cached_property
+    def rest(self) -> str:
+        """Equal for graphs that differ in `constants` alone."""
+        return " ".join(rest_of(step) for step in self._steps)
+
+    @cached_property
     def structure(self) -> str:
-        """Equal for graphs of the same operations in the same order, whatever their sizes and constants."""
-        return " ".join(structure_of(step) for step in self._steps)
+        """Equal for graphs of the same operations in the same order with the same numbers, whatever their
+        sizes.
+        """
+        return " ".join(structure_of(step, numbers=True) for step in self._steps)
+
+    @cached_property
+    def rewriting(self) -> str:
+        """Equal for graphs of one structure, but for numbers that TensorFlow rewrites alike."""
+        return " ".join(structure_of(step, numbers=False) for step in self._steps)
 
     @cached_property
     def has_loop(self) -> bool:
@@ -222,10 +240,11 @@ class Kind(Held):
         self.spoiled = False
         #: What it does for other graphs; None before one was timed.
         self.outlook: Outlook | None = None
-        #: Whether loops give the bits of single steps; None before that was tried.
-        self.faithful: bool | None = None
-        #: Whether lifted constants gave the same bits, by the graphs' structure and the lifted places.
-        self.proven: dict[tuple[str, tuple[int, ...]], bool] = {}
+        #: Whether loops gave the bits of single steps, by the graphs' structure.
+        self.faithful: dict[str, bool] = {}
+        #: Whether lifted constants gave the same bits, by how graphs are rewritten, the lifted places, and
+        #: the sorts of the numbers there.
+        self.proven: dict[tuple[str, tuple[int, ...], tuple[str, ...]], bool] = {}
         #: Held while that is tried.
         self.proving = Held()
 
@@ -341,14 +360,16 @@ class Graph(Held):
 
     def faithful_loops(self, loops: Loops, material: Material, handles: Handles, kind: Kind) -> Loops:
         """Return loops that give the bits of `fit`: those given, or single steps where they do not."""
-        if loops.xla or kind.faithful:
+        if loops.xla:
             return loops
         assert self.steps is not None
-        if not self.steps.own_state:  # which steps on trial would change
-            with kind.held(material.wait):
-                if kind.faithful is None:
-                    kind.faithful = self._try_loops(loops, material, handles)
-        return loops if kind.faithful else self._single_steps(material)
+        if self.steps.own_state:  # which steps on trial would change
+            return self._single_steps(material)
+        structure = self.steps.structure
+        with kind.held(material.wait):
+            if structure not in kind.faithful:
+                kind.faithful[structure] = self._try_loops(loops, material, handles)
+        return loops if kind.faithful[structure] else self._single_steps(material)
 
     def _try_loops(self, loops: Loops, material: Material, handles: Handles) -> bool:
         """Tell whether loops give the bits of single steps; these are kept only where they are needed."""

@@ -47,10 +47,12 @@ class Example:
     Args:
         config: floats of the configuration in a fixed order; None if the model has no complete one.
         constants: every constant that is a single float, in the graph's order.
+        rest: a key of all else in the graph.
     """
 
     config: tuple[float, ...] | None
     constants: Constants
+    rest: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def lift(function: Any, places: Sequence[int]) -> LiftedFunction | None:
     names = [name for at, name in enumerate(graph.numbers) if at in set(places)]
     used = tuple(at for at, name in enumerate(names) if graph.frontier(name))
     names = [names[at] for at in used]
+    graph.arguments = frozenset(names)
     if not all(graph.may_be_lifted(name) for name in names):
         return None
     dtypes = tuple(tf.dtypes.as_dtype(graph.numbers[name].dtype) for name in names)

@@ -13,18 +13,23 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerasweep.workers.trainer.graph.lifting import Constants, Example, differing, explain
+from kerasweep.workers.trainer.graph.lifting import Example, differing, explain
 from kerasweep.workers.trainer.graph.stepping import Handles, Loop
 
 log = logging.getLogger(__name__)
 
 #: How many steps are compared from one state of the variables.
 _STEPS = 3
-#: How many numbers are compared in all, and from how many states at most. Where TensorFlow rewrites
-#: operations, few numbers are rounded otherwise; in a small model, or its loss, perhaps none at first.
-_NUMBERS, _STATES = 3_000_000, 64
-#: A comparison of several states ends about here.
-_COMPARED_S = 0.4
+#: How many numbers are compared in all, and from how many states. Where TensorFlow rewrites operations, few
+#: numbers are rounded otherwise; in a small model, or its loss, perhaps none at first, or only at one step
+#: of a schedule.
+_NUMBERS, _FEWEST_STATES, _STATES = 3_000_000, 32, 96
+#: How much faster counters go on in some states than in the others.
+_FAR = 100
+#: What variables are multiplied by in some states.
+_SMALL = 1e-6
+#: A comparison of several states ends about here, and one of the fewest.
+_COMPARED_S, _LONGEST_S = 0.4, 4.0
 #: More traces add nothing new.
 _EXAMPLES_KEPT = 64
 
@@ -36,36 +41,43 @@ class Lessons:
         self._examples: list[Example] = []
         #: Which constants differ within the family.
         self.places: tuple[int, ...] = ()
-        #: Whether lifted constants gave the same bits; None before that was tried.
-        self.proven: bool | None = None
+        #: Whether the traces differ in constants alone, so that they show what an untraced model has.
+        self._alike = True
 
-    def constants(self, config: tuple[float, ...] | None) -> Constants | None:
-        """Return the constants of a model without tracing it; None if only its trace reveals them."""
-        if config is None:
+    def known(self, config: tuple[float, ...] | None) -> Example | None:
+        """Return what the trace of a model would show; None if only its trace does."""
+        if config is None or not self._alike:
             return None
         for example in self._examples:
             if example.config == config:
-                return example.constants
-        return explain(self._examples, config)
+                return example
+        constants = explain(self._examples, config)
+        return None if constants is None else Example(config, constants, self._examples[0].rest)
 
     def learn(self, example: Example) -> None:
         """Record a trace."""
-        if self._examples and len(example.constants) != len(self._examples[0].constants):
-            return  # of a different structure after all: it has its own program
-        before = self.places
+        if self._examples and not self._has_rest_of_first(example):
+            self._alike = False  # it has its own program
+            return
         self._examples.append(example)
         del self._examples[1:-_EXAMPLES_KEPT]
         self.places = differing(self._examples)
-        if self.places != before:
-            self.proven = None
 
-    def fits(self, constants: Constants) -> bool:
-        """Tell whether constants differ from those of the first trace only in the known positions."""
-        first, places = self._examples[0].constants, set(self.places)
-        return len(first) == len(constants) and all(
+    def fits(self, example: Example) -> bool:
+        """Tell whether a trace differs from the first only in the constants in the known positions."""
+        places = set(self.places)
+        return self._has_rest_of_first(example) and all(
             at in places or one.tobytes() == other.tobytes()
-            for at, (one, other) in enumerate(zip(first, constants, strict=True))
+            for at, (one, other) in enumerate(
+                zip(self._examples[0].constants, example.constants, strict=True)
+            )
         )
+
+    def _has_rest_of_first(self, example: Example) -> bool:
+        if not self._examples:
+            return False
+        first = self._examples[0]
+        return first.rest == example.rest and len(first.constants) == len(example.constants)
 
 
 @dataclass(frozen=True)
@@ -101,27 +113,32 @@ class Computation:
         variables = [copy for copy in copies.values() if copy is not None]
         handles = [handle if (copy := copies[id(handle)]) is None else copy.handle for handle in self.handles]
         before, found = [variable.numpy() for variable in variables], list[list[int]]()
-        most = states or min(_STATES, math.ceil(_NUMBERS / max(1, sum(value.size for value in before))))
-        until_s = math.inf
-        while len(found) < most and (states or time.perf_counter() < until_s):
+        size = max(1, sum(value.size for value in before))
+        most = states or min(_STATES, max(_FEWEST_STATES, math.ceil(_NUMBERS / size)))
+        begun_s = math.inf
+        while len(found) < most:
             if found:
                 _add_noise(variables, before, len(found))
-            whole = self._run(handles, train, validation, len(found) * _STEPS)
-            if not found:  # the first call compiles
-                until_s = time.perf_counter() + _COMPARED_S
+            # from small ones, only the first step is from there
+            steps = 1 if _are_small(len(found)) else _STEPS
+            whole = self._run(handles, train, validation, len(found) * _STEPS, steps)
             found.append(_hashes_of(variables) if whole else [])
-        whole = self._run(handles, train, validation, -1)  # the last batches may be smaller
+            begun_s = min(begun_s, time.perf_counter())  # the first call compiles
+            ends_s = _COMPARED_S if len(found) >= _FEWEST_STATES else _LONGEST_S
+            if states is None and time.perf_counter() > begun_s + ends_s:
+                break
+        whole = self._run(handles, train, validation, -1, 1)  # the last batches may be smaller
         return [*found, _hashes_of(variables) if whole else []]
 
-    def _run(self, handles: Handles, train: Any, validation: Any, place: int) -> bool:
-        """Make some steps of training and one of validation, from a place in an endless row of batches.
+    def _run(self, handles: Handles, train: Any, validation: Any, place: int, steps: int) -> bool:
+        """Make steps of training and one of validation, from a place in an endless row of batches.
 
         Returns:
             whether they could be made: not from every state, such as a matrix that was positive definite.
         """
         split, cut = self.train.captures, self.train.cut
         start, order = place % cut.steps, tf.constant(np.arange(cut.rows))
-        stop = min(cut.steps, start + _STEPS)
+        stop = min(cut.steps, start + steps)
         try:
             self.train.run(handles[:split], train, order, start, stop, self.train_numbers)
             if self.test is not None:
@@ -138,16 +155,28 @@ def _hashes_of(variables: Sequence[tf.Variable]) -> list[int]:
     return [hash(value.numpy().tobytes()) for value in read]
 
 
+def _are_small(state: int) -> bool:
+    return state % 2 == 1
+
+
 def _add_noise(variables: Sequence[tf.Variable], before: Sequence[NDArray[Any]], seed: int) -> None:
     """Set variables to what they were before, with noise: zeros and ones may hide a difference, and so may
-    losses far from those of a training, therefore of several strengths.
+    losses far from those of a training, therefore of several strengths. Where all are small, the last bit of
+    a learning rate shows. Counters, by which schedules and corrections of momenta compute, are set to what
+    they are later in a training.
     """
-    rng, strength = np.random.default_rng(seed), 0.3 ** (seed % 4)
-    noise = strength * (0.3 + 0.1 * rng.standard_normal(sum(value.size for value in before), np.float32))
+    later = seed // 2 * (_FAR if seed % 16 == 0 else 1)
+    strength, scale = 0.3 ** (seed % 4), _SMALL if _are_small(seed) else 1.0
+    # above 0, since an optimizer takes the square roots of some
+    drawn = np.random.default_rng(seed).random(sum(value.size for value in before), np.float32)
+    noise = strength * (0.1 + 0.4 * drawn)
     at = 0
     for variable, value in zip(variables, before, strict=True):
         if variable.dtype.is_floating:
             value = value + noise[at : at + value.size].reshape(value.shape).astype(value.dtype)
+            value = (scale * value).astype(value.dtype)
+        elif variable.dtype.is_integer and not value.shape:
+            value = value + np.asarray(later, value.dtype)
         tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.constant(value))
         at += value.size
 

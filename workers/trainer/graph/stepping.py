@@ -259,6 +259,8 @@ class Loop:
                 tf.slice(tensor, [first, *[0] * (tensor.shape.rank - 1)], [count, *tensor.shape[1:]])
                 for tensor in rows
             ]
+        if not self._static:
+            batch = [_of_unknown_rows(tensor) for tensor in batch]
         return self._step.make(tf.nest.pack_sequence_as(self._structure, batch), numbers)
 
     def _no_logs(self) -> list[tf.Tensor]:
@@ -271,6 +273,13 @@ class Loop:
         if not self._step.keeps_logs:
             return None
         return tf.nest.pack_sequence_as(self._step.function.structured_outputs, list(flat))
+
+
+def _of_unknown_rows(tensor: tf.Tensor) -> tf.Tensor:
+    """Hide where a batch comes from: an iterator, as `fit` has one, does not tell TensorFlow that inputs and
+    targets have equally many rows, which it would use to rewrite operations on both.
+    """
+    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=(None, *tensor.shape[1:]))
 
 
 #: Operations that draw; their fourth input is the algorithm.

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import tensorflow as tf
 
-from kerasweep.workers.trainer.graph.fingerprint import fingerprint, unkept_note
+from kerasweep.workers.trainer.graph.fingerprint import fingerprint, sort_of, unkept_note
 from kerasweep.workers.trainer.graph.graph_key import GraphKey, config_key
 from kerasweep.workers.trainer.graph.graphs import Family, Graph, Kinds, Loops, Material, TracedSteps
 from kerasweep.workers.trainer.graph.lifting import Constants, Example
@@ -98,15 +98,15 @@ class Programs:
         key = GraphKey.joined([known], material.shapes())
         family = self._family(key)
         with family.learning.held(material.wait):
-            constants, steps = family.lessons.constants(key.numbers), None
-            if constants is None:
+            example, steps = family.lessons.known(key.numbers), None
+            if example is None:
                 # building other models meanwhile would slow it down, and all wait for it
                 with PROCESS_RANDOM:
                     steps = _trace(material)
-                constants = steps.constants
+                example = Example(key.numbers, steps.constants, steps.rest)
                 if not steps.own_state:
-                    family.lessons.learn(Example(key.numbers, constants))
-        return self._bind(key, material, choose, constants, steps) or self._bind_traced(material, choose)
+                    family.lessons.learn(example)
+        return self._bind(key, material, choose, example, steps) or self._bind_traced(material, choose)
 
     def _bind_traced(self, material: Material, choose: LoopChooser) -> Bound:
         """Bind a model whose graph is only known from its trace."""
@@ -124,8 +124,9 @@ class Programs:
             loops = graph.faithful_loops(loops, material, steps.captures, self._kinds.of(graph))
             return replace(_bound(graph, loops, steps.captures, material), traced=steps)
         with family.learning.held(material.wait):
-            family.lessons.learn(Example(None, steps.constants))
-        found = self._bind(key, material, choose, steps.constants, steps, steps.captures)
+            example = Example(None, steps.constants, steps.rest)
+            family.lessons.learn(example)
+        found = self._bind(key, material, choose, example, steps, steps.captures)
         assert found is not None
         return replace(found, traced=steps)
 
@@ -134,7 +135,7 @@ class Programs:
         key: GraphKey,
         material: Material,
         choose: LoopChooser,
-        constants: Constants,
+        example: Example,
         steps: TracedSteps | None,
         own: Handles | None = None,
     ) -> Bound | None:
@@ -144,7 +145,7 @@ class Programs:
             key: the graph's.
             material: the model and the data.
             choose: decides on XLA.
-            constants: the graph's.
+            example: what its trace shows, or would show.
             steps: the model's own trace, if it was traced.
             own: the captures of that trace, if only they reveal the handles.
 
@@ -153,11 +154,11 @@ class Programs:
         """
         family = self._family(key)
         with family.learning.held(material.wait):
-            shared = family.shared() if family.lessons.fits(constants) else None
+            shared = family.shared() if family.lessons.fits(example) else None
             apart = bool(family.lessons.places)  # with XLA, where each value has its own program
         material.told(key.graph if apart else family.key)
         if shared is not None:
-            bound = self._bind_shared(*shared, material, choose, constants, steps, own)
+            bound = self._bind_shared(*shared, material, choose, example.constants, steps, own)
             if bound is not None:
                 return bound
         graph = self._graph(key)
@@ -191,18 +192,17 @@ class Programs:
             if choose.wants_xla(graph, material):
                 return None  # an argument is computed differently from a constant
             loops = graph.loops(False, material)
-            lessons = graph.family.lessons
-            if lessons.proven is None:
-                lessons.proven = self._is_proven(places, _Lifted(graph, loops, material, own), steps)
-            return _bound(graph, loops, handles, material) if lessons.proven else None
+            proven = self._is_proven(places, _Lifted(graph, loops, material, own), steps)
+            return _bound(graph, loops, handles, material) if proven else None
 
     def _is_proven(self, places: Sequence[int], lifted: _Lifted, steps: TracedSteps | None) -> bool:
-        """Tell whether the lifted graph gives the bits of the model's own; families that differ in sizes
-        alone, which TensorFlow rewrites alike, learn it once.
+        """Tell whether the lifted graph gives the bits of the model's own; learn it once for families that
+        differ in sizes alone, and numbers of the same sort, which TensorFlow rewrites alike.
         """
         graph, material = lifted.graph, lifted.material
         assert graph.steps is not None
-        kind, which = self._kinds.of(graph), (graph.steps.structure, tuple(places))
+        sorts = tuple(sort_of(float(number)) for number in material.train_numbers + material.test_numbers)
+        kind, which = self._kinds.of(graph), (graph.steps.rewriting, tuple(places), sorts)
         with kind.proving.held(material.wait):
             if which not in kind.proven:
                 exact = Graph("", graph.family)
