@@ -32,11 +32,12 @@ def trained(order: dict[str, Any]) -> dict[str, Any]:
     sys.argv, sys.path[0] = [os.path.join(order["folder"], "train.py")], order["folder"]
     keras.utils.set_random_seed(order["sweep_seed"])
     train: Any = importlib.import_module("train")
-    data = train.load_data()
+    data = train.load_data(**asked(train.load_data, **order["params"]))
     keras.utils.set_random_seed(order["seed"])
-    model = train.build_model(**order["params"], **asked(train.build_model, data=data))
+    model = train.build_model(**asked(train.build_model, data=data, **order["params"]))
     make_callbacks = getattr(train, "callbacks", None)
-    own = make_callbacks(**asked(make_callbacks, data=data, model=model)) if make_callbacks else []
+    given = {"data": data, "model": model, **order["params"]}
+    own = make_callbacks(**asked(make_callbacks, **given)) if make_callbacks else []
     # Not before: they make Keras' default dtype policy, which the program may want to set.
     from kerasweep.workers.trainer.state.captures import StepState, read_handle
     from kerasweep.workers.trainer.state.digest import digest

@@ -13,6 +13,10 @@ class Interrupted(Exception):
     """The run was asked to stop, and left its epoch midway."""
 
 
+class HandedOver(Exception):
+    """A callback has changed the run: another engine has to train the epoch that has begun."""
+
+
 class Engine(Protocol):
     """Trains epochs. Callbacks, checkpoints, the best model and the result belong to the run."""
 
@@ -32,4 +36,5 @@ class Engine(Protocol):
 
         Raises:
             Interrupted: the run was asked to stop and the epoch is incomplete.
+            HandedOver: another engine has to train the epoch.
         """

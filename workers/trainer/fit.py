@@ -14,6 +14,7 @@ import tensorflow as tf
 from kerasweep.workers.trainer.engine import Interrupted
 from kerasweep.workers.trainer.feed import ArrayFeed, DatasetFeed, Feed, train_feed, validation_feed
 from kerasweep.workers.trainer.graph.fingerprint import unkept_note
+from kerasweep.workers.trainer.graph.step_functions import leave_to_engine
 from kerasweep.workers.trainer.hardware import scope_of
 from kerasweep.workers.trainer.job.callbacks import TrialCallbackList
 from kerasweep.workers.trainer.job.data import Arrays, Stream
@@ -63,6 +64,7 @@ class FitEngine:
         if run.training.xla is True and run.strategy is None:
             # Keras' own setter disables it again wherever results must be reproducible, whatever the model.
             run.model._jit_compile = True
+            leave_to_engine(run.model, ["train_step", "test_step"])  # made without it
         if run.source.draws_from_tensorflow:
             reset_kernels()
 
@@ -209,21 +211,38 @@ class StepHooks(TrialCallbackList):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.callbacks:
-            super().on_train_batch_begin(batch, logs)
+            with self._watched():
+                super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._step()
         if self.callbacks:  # reading the logs waits for the step
-            super().on_train_batch_end(batch, logs)
+            with self._watched():
+                super().on_train_batch_end(batch, logs)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.callbacks:
-            super().on_test_batch_begin(batch, logs)
+            with self._watched():
+                super().on_test_batch_begin(batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self._step()
         if self.callbacks:
-            super().on_test_batch_end(batch, logs)
+            with self._watched():
+                super().on_test_batch_end(batch, logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        if self.callbacks:
+            with self._watched():
+                super().on_test_begin(logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if self.callbacks:
+            with self._watched():
+                super().on_test_end(logs)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return self._run.hooks(tested=True, within_epoch=True)
 
     def _step(self) -> None:
         self._run.pulse.beat()

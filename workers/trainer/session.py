@@ -33,7 +33,7 @@ from kerasweep.jobs.store.artifacts import ArtifactRef, Artifacts
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
 from kerasweep.workers.trainer.blame import translate
-from kerasweep.workers.trainer.engine import Engine, Interrupted
+from kerasweep.workers.trainer.engine import Engine, HandedOver, Interrupted
 from kerasweep.workers.trainer.hardware import versions
 from kerasweep.workers.trainer.job.prints import RunLog
 from kerasweep.workers.trainer.outbox import Outbox, StepPulse
@@ -126,7 +126,7 @@ class Session:
             if not self._resume(run) and self.order.checkpoints:
                 run.callbacks.close()
                 run = self._open()  # a refused checkpoint may have left traces
-            while self._train_run(run):
+            while self._goes_on(run):
                 pass
         except Interrupted:
             self._release()  # before the callbacks publish their output: a preempted worker has little time
@@ -138,6 +138,13 @@ class Session:
         run = self._equipment.workshop.open(self.order, self.stop, pulse)
         run.begin()
         return run
+
+    def _goes_on(self, run: TrialRun) -> bool:
+        """Train; return whether the run goes on, under another engine or in another attempt."""
+        try:
+            return self._train_run(run)
+        except HandedOver:
+            return True
 
     def _train_run(self, run: TrialRun) -> bool:
         """Train until the end or a rung; return whether another attempt continues the run from memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,9 +63,10 @@ class OwnDraws:
             finally:
                 _put(now)
 
-    def forget_traces(self) -> None:
-        """Let the next trace of each step be its first one."""
-        self._traced = {}
+    def forget_traces(self, steps: Sequence[str]) -> None:
+        """Let the next trace of each of the steps be its first one."""
+        for step in steps:
+            self._traced.pop(step, None)
 
     def saved(self) -> dict[str, Any]:
         """Return all states, as containers of numbers, texts and arrays."""

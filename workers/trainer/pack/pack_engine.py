@@ -22,9 +22,10 @@ from keras.src.utils.python_utils import pythonify_logs
 
 from kerasweep.jobs.seeds import epoch_order
 from kerasweep.workers.trainer.blame import is_memory
-from kerasweep.workers.trainer.engine import Interrupted
+from kerasweep.workers.trainer.engine import HandedOver, Interrupted
 from kerasweep.workers.trainer.feed import train_feed
 from kerasweep.workers.trainer.graph.graphs import Kinds, Material
+from kerasweep.workers.trainer.graph.step_functions import foreign_function
 from kerasweep.workers.trainer.graph.stepping import Cut
 from kerasweep.workers.trainer.job.data import Arrays
 from kerasweep.workers.trainer.job.seeding import reset_kernels
@@ -44,7 +45,7 @@ _FIRST_STEPS = 64
 #: The fraction of the memory limit that programs of finished trials may keep.
 _FOR_PROGRAMS = 0.1
 #: Methods of a model that `fit` itself consists of: a job that replaces one needs `fit`.
-_OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function")
+_OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function", "_make_function")
 
 
 @dataclass
@@ -109,7 +110,10 @@ class PackEngine:
     def _train_epoch(self, run: TrialRun) -> dict[str, Any]:
         prepared: _Prepared | None = run.prepared
         if prepared is None:
-            prepared = self._prepare(run)  # for the first time, or a callback has compiled the model again
+            # For the first time, or a callback has had the steps traced again.
+            if self._refuses_model(run.model):
+                raise HandedOver
+            prepared = self._prepare(run)
             run.start_clock()
         bound, material, model = prepared.bound, prepared.material, run.model
         rows = material.train_cut.rows
@@ -156,8 +160,11 @@ class PackEngine:
     def _prepare(self, run: TrialRun) -> _Prepared:
         material = self._material(run)
         build_optimizer(run.model)
-        with nullcontext() if run.attributes is None else run.attributes.tracing("train_step", "test_step"):
-            bound = self._programs.bind(material, self._choice(run, material.train_cut.steps))
+        steps = ("train_step", "test_step")
+        choice = self._choice(run, material.train_cut.steps)
+        apart = run.attributes is not None and not run.attributes.alike(*steps)
+        with nullcontext() if run.attributes is None or apart else run.attributes.tracing(*steps):
+            bound = self._programs.bind(material, choice, traced=apart)
         if bound.traced is not None:
             run.steps.learn("train_step", bound.traced.train.captures)
             run.steps.learn("test_step", bound.traced.test.captures if bound.traced.test else ())
@@ -218,7 +225,8 @@ class PackEngine:
             own = getattr(type(model), name, None)
             if name in vars(model) or own is not getattr(keras.Model, name):
                 return f"the model has a custom {name}"
-        return None
+        foreign = foreign_function(model)
+        return None if foreign is None else f"the model has a custom {foreign}"
 
     def _refuses_size(self, run: TrialRun) -> str | None:
         wanted = sum(bytes_of(part) for part in (run.train, run.validation) if isinstance(part, Arrays))

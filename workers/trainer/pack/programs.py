@@ -81,18 +81,19 @@ class Programs:
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
         self._families: WeakValueDictionary[str, Family] = WeakValueDictionary()
 
-    def bind(self, material: Material, choose: LoopChooser) -> Bound:
+    def bind(self, material: Material, choose: LoopChooser, traced: bool = False) -> Bound:
         """Return a program for a model, creating it if there is none for its graph.
 
         Args:
             material: the model and the data.
             choose: decides on XLA.
+            traced: whether only traces tell its graphs, because its steps were traced at different times.
 
         Raises:
             Exception: whatever the job's code raises during tracing.
         """
         build_compiled(material.model, _batch_specs(material.train, material.train_cut))
-        known = config_key(material.model)
+        known = None if traced else config_key(material.model)
         if known is None:
             return self._bind_traced(material, choose)
         key = GraphKey.joined([known], material.shapes())

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import pickle
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,19 +54,27 @@ class OwnAttributes:
         now = self._present()
         self._inside = True
         try:
-            if steps[0] not in self._traced:
-                self._traced |= dict.fromkeys(steps, now)
+            first = steps[0] not in self._traced
+            self._traced = {**dict.fromkeys(steps, now), **self._traced}
+            if first:
                 yield
             else:
                 self._put(self._traced[steps[0]])
+                self._bare(self._traced[steps[0]])
                 yield
                 self._put(now)
         finally:
             self._inside = False
 
-    def forget_traces(self) -> None:
-        """Let the next trace of each step be its first one."""
-        self._traced = {}
+    def forget_traces(self, steps: Sequence[str]) -> None:
+        """Let the next trace of each of the steps be its first one."""
+        for step in steps:
+            self._traced.pop(step, None)
+
+    def alike(self, *steps: str) -> bool:
+        """Whether traces of the steps find the same attributes."""
+        now = self._present()
+        return len({_mark(self._traced.get(step, now)) for step in steps}) == 1
 
     def saved(self) -> dict[str, Any]:
         """Return what differs from the values at the beginning, in plain containers."""
@@ -97,6 +105,15 @@ class OwnAttributes:
                 # What has become more than plain, such as a list that was empty, is saved elsewhere.
                 if found is _ABSENT or (is_plain(found) and _mark(_copied(found)) != _mark(value)):
                     _put_value(part, name, _copied(value))
+
+    def _bare(self, wanted: Snapshot) -> None:
+        """Remove what has since been set where the class has the value."""
+        for place, part in self._parts().items():
+            if isinstance(part, Holder):
+                continue
+            for name in vars(part).keys() & _values_of(part).keys() - wanted.get(place, {}).keys():
+                if hasattr(type(part), name):
+                    delattr(part, name)
 
     def _changed(self, found: Snapshot) -> Snapshot:
         changed = {}

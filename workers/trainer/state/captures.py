@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasweep.jobs.errors import Damaged
 from kerasweep.workers.trainer.graph.fingerprint import every_node, unkept_state
 from kerasweep.workers.trainer.state.digest import optimizers_of, replicas_of
 
@@ -151,6 +152,22 @@ def describe_handle(handle: Any) -> str:
     """Describe dtype and shape of what a handle points to."""
     kind = handle._handle_data.shape_and_type[0]
     return f"{tf.dtypes.as_dtype(kind.dtype).name} {tf.TensorShape(kind.shape)}"
+
+
+def pair_handles(
+    handles: Sequence[Any], contents: Sequence[Mapping[str, Any]], arrays: Sequence[NDArray[Any]]
+) -> list[tuple[Any, NDArray[Any]]]:
+    """Pair handles with their values in a checkpoint.
+
+    Raises:
+        Damaged: they are not those that were saved.
+    """
+    found, saved = [describe_handle(handle) for handle in handles], [content["is"] for content in contents]
+    if found != saved:
+        raise Damaged(
+            f"the checkpoint belongs to other steps: it has captured {saved}, the steps capture {found}"
+        )
+    return [(handle, arrays[content["array"]]) for handle, content in zip(handles, contents, strict=True)]
 
 
 def _listed(model: keras.Model) -> Iterator[Any]:

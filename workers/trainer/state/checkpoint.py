@@ -137,6 +137,18 @@ def build_optimizer(model: keras.Model) -> None:
         _build_as_fit(optimizer, model.trainable_variables)
 
 
+def reset_compiled_metrics(model: keras.Model) -> None:
+    """Reset the metrics given to `compile`, as at the start of an epoch.
+
+    `fit` does so only once they are built, and those created at import have the state of the checkpoint.
+    """
+    compiled = getattr(model, "_compile_metrics", None)
+    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
+    for metric in keras.tree.flatten(given):
+        if isinstance(metric, keras.Metric):
+            metric.reset_state()
+
+
 def _build_as_fit(optimizer: Any, variables: list[Any]) -> None:
     """Build an optimizer under the name under which its first step would: paths show it."""
     with name_scope(optimizer.name, caller=optimizer):

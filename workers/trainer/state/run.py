@@ -13,10 +13,17 @@ import keras
 from keras.src.random.seed_generator import global_seed_generator as global_generator
 from numpy.typing import NDArray
 
-from kerasweep.jobs.errors import Damaged, JobError
+from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
+from kerasweep.workers.trainer.graph.step_functions import (
+    COMPILED,
+    functions_of,
+    leave_to_engine,
+    make_functions,
+    replaced,
+)
 from kerasweep.workers.trainer.job.callbacks import TrialCallbacks, expect_number, not_reported
 from kerasweep.workers.trainer.job.data import Part, Stream
 from kerasweep.workers.trainer.job.draws import OwnDraws
@@ -30,6 +37,7 @@ from kerasweep.workers.trainer.state.captures import (
     Pipelines,
     StepState,
     describe_handle,
+    pair_handles,
     read_handle,
     write_handle,
 )
@@ -37,6 +45,7 @@ from kerasweep.workers.trainer.state.checkpoint import (
     Checkpoint,
     build_optimizer,
     match_variables,
+    reset_compiled_metrics,
     take_variables,
 )
 from kerasweep.workers.trainer.state.digest import optimizers_of
@@ -54,6 +63,11 @@ from kerasweep.workers.trainer.state.stop_flag import StopFlag
 
 #: How long a stop waits for the end of the epoch; longer epochs are left midway.
 STOP_WITHIN_S = 5.0
+#: A note.
+TRACED_AGAIN = (
+    "a callback compiled the model again or forced a new train or test function, which no checkpoint holds: "
+    "a resumed trial is trained again from its last checkpoint before that, or from the beginning"
+)
 
 
 @dataclass(eq=False)
@@ -98,9 +112,9 @@ class TrialRun:
     attributes: OwnAttributes | None = field(default=None, init=False)
     objects: ProgramObjects | None = field(default=None, init=False)
     files: TrialFiles = field(init=False)
-    compiled_again: bool = field(default=False, init=False)  # by a callback
-    _compiled: object = field(init=False)
+    traced_again: bool = field(default=False, init=False)  # because of a callback
     prepared: Any = field(default=None, init=False)
+    _begun: bool = field(default=False, init=False)  # the next epoch
     _started_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +123,6 @@ class TrialRun:
         streams = [part for part in (self.train, self.validation) if isinstance(part, Stream)]
         self.pipelines = Pipelines([part.dataset for part in streams])
         self.files = TrialFiles(self.source.place, self.order.bundle)
-        self._compiled = getattr(self.model, "_compile_config", None)  # each `compile` replaces it
         # Without code of the job's between the steps nothing changes them.
         if self.callbacks.run_job_code or self.model.run_eagerly or streams:
             holders = holders_of(self.source.modules, self.callbacks.all)
@@ -153,37 +166,51 @@ class TrialRun:
 
         The optimizer is built afterwards: callbacks that save the weights here save no slots, as in `fit`.
         """
-        self.callbacks.train_begin()
+        with self.hooks(tested=False):
+            self.callbacks.train_begin()
+        self.traced_again = False
         build_optimizer(self.model)
-        self._follow_compiling()
         if self.objects is not None:
             self.objects.begin()
 
     def begin_epoch(self) -> None:
-        """Begin the next epoch."""
+        """Begin the next epoch, unless it has begun under another engine."""
         self.start_clock()
-        self.callbacks.epoch_begin(self.epoch + 1)
-        self._notice_compiling()
+        if not self._begun:
+            with self.hooks(tested=self.epoch > 0):
+                self.callbacks.epoch_begin(self.epoch + 1)
+            self._tell_of_traces()
+        self._begun = True
 
-    def _notice_compiling(self) -> None:
-        if self._follow_compiling() and not self.compiled_again:
-            self.compiled_again = True
-            self.notes.append(
-                "a callback compiled the model again, which no checkpoint holds: a resumed trial is trained "
-                "again from its last checkpoint before that, or from the beginning"
-            )
+    @contextmanager
+    def hooks(self, tested: bool, within_epoch: bool = False) -> Iterator[None]:
+        """Let hooks of callbacks run; steps for which they have Keras make new functions are traced anew.
 
-    def _follow_compiling(self) -> bool:
-        """Let the steps of a model that a callback has compiled be traced as they are now; tell if it has."""
-        if self._compiled is (present := getattr(self.model, "_compile_config", None)):
-            return False
-        self._compiled = present
-        build_optimizer(self.model)
-        self.prepared = self.model.train_function = self.model.test_function = None
-        for traced in (self.steps, self.draws, self.attributes):
+        Args:
+            tested: whether `fit` has evaluated the model by now.
+            within_epoch: whether `fit` will call the new functions itself.
+        """
+        if not within_epoch:
+            with self.steps.listening(self.model, self.tracing):
+                make_functions(self.model, tested and self.validation is not None)
+        before = functions_of(self.model)
+        yield
+        steps = replaced(self.model, before)
+        if not steps:
+            return
+        self.prepared, self.traced_again = None, True
+        if COMPILED in steps:
+            build_optimizer(self.model)
+            self.steps.forget_traces()
+        for traced in (self.draws, self.attributes):
             if traced is not None:
-                traced.forget_traces()
-        return True
+                traced.forget_traces(steps)
+        if not within_epoch:
+            leave_to_engine(self.model, steps)
+
+    def _tell_of_traces(self) -> None:
+        if self.traced_again and TRACED_AGAIN not in self.notes:
+            self.notes.append(TRACED_AGAIN)
 
     def start_clock(self) -> None:
         """Count the epoch's time from now on."""
@@ -218,10 +245,11 @@ class TrialRun:
         reported = {
             name: value if (plain := as_number(value)) is None else plain for name, value in flat_logs(logs)
         }
-        shared = self.callbacks.epoch_end(self.epoch + 1, reported)
-        self._notice_compiling()
+        with self.hooks(tested=True):
+            shared = self.callbacks.epoch_end(self.epoch + 1, reported)
+        self._tell_of_traces()
         metrics = {name: plain for name, value in shared.items() if (plain := as_number(value)) is not None}
-        self.epoch += 1
+        self.epoch, self._begun = self.epoch + 1, False
         self.seconds = time.monotonic() - self._started_at_s
         if self.best.metric in shared:
             expect_number("metric.name", self.best.metric, shared[self.best.metric])
@@ -249,7 +277,7 @@ class TrialRun:
         manifest = {
             "trial": [self.order.sweep, self.order.trial],
             "epoch": self.epoch,
-            "compiled_again": self.compiled_again,
+            "compiled_again": self.traced_again,
             "stop_training": bool(getattr(self.model, "stop_training", False)),
             "variables": names,
             "best": best,
@@ -283,8 +311,8 @@ class TrialRun:
             self.attributes.restore(reader.value(manifest["attributes"]))
         if manifest["captured"]:
             self._trace()
-        captured = _pair(self.steps.beyond(self.model), manifest["captured"], arrays)
-        captured += _pair(self.pipelines.handles, manifest["pipelines"], arrays)
+        captured = pair_handles(self.steps.beyond(self.model), manifest["captured"], arrays)
+        captured += pair_handles(self.pipelines.handles, manifest["pipelines"], arrays)
         generator = arrays[manifest["global_generator"]["array"]]
         variables = match_variables(self.model, manifest["variables"], arrays)
         variables.append((global_generator().state, generator))
@@ -302,7 +330,7 @@ class TrialRun:
         for handle, value in captured:
             write_handle(handle, value)
         reader.apply()
-        _reset_compiled_metrics(self.model)
+        reset_compiled_metrics(self.model)
         if manifest["files"] is not None:
             contents = {name: arrays[content["array"]] for name, content in manifest["files"].items()}
             self.files.restore(contents, self.callbacks.all)
@@ -314,7 +342,7 @@ class TrialRun:
         if manifest["trial"] != [self.order.sweep, self.order.trial]:
             raise ValueError(f"the checkpoint belongs to trial {manifest['trial']}")
         if manifest.get("compiled_again"):
-            raise ValueError("a callback had compiled the model again, which the job has to repeat")
+            raise ValueError("a callback had the model's steps traced again, which the job has to repeat")
         found = [type(callback).__name__ for callback in self.callbacks.all]
         if found != [content["type"] for content in manifest["callbacks"]]:
             raise ValueError("the checkpoint has other callbacks than the job")
@@ -358,36 +386,8 @@ class TrialRun:
             self.steps.trace(self.model, specs, self.strategy, self.tracing)
 
 
-def _reset_compiled_metrics(model: keras.Model) -> None:
-    """Reset the metrics given to `compile`, as at the start of an epoch.
-
-    `fit` does so only once they are built, and those created at import have the state of the checkpoint.
-    """
-    compiled = getattr(model, "_compile_metrics", None)
-    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
-    for metric in keras.tree.flatten(given):
-        if isinstance(metric, keras.Metric):
-            metric.reset_state()
-
-
 def _values_of(handles: Sequence[Any], writer: StateWriter) -> list[dict[str, Any]]:
     return [{"is": describe_handle(handle), **writer.array(read_handle(handle))} for handle in handles]
-
-
-def _pair(
-    handles: Sequence[Any], contents: Sequence[Mapping[str, Any]], arrays: Sequence[NDArray[Any]]
-) -> list[tuple[Any, NDArray[Any]]]:
-    """Pair handles with their values in a checkpoint.
-
-    Raises:
-        Damaged: they are not those that were saved.
-    """
-    found, saved = [describe_handle(handle) for handle in handles], [content["is"] for content in contents]
-    if found != saved:
-        raise Damaged(
-            f"the checkpoint belongs to other steps: it has captured {saved}, the steps capture {found}"
-        )
-    return [(handle, arrays[content["array"]]) for handle, content in zip(handles, contents, strict=True)]
 
 
 def _state_of(callback: keras.callbacks.Callback, writer: StateWriter) -> dict[str, Any]:
