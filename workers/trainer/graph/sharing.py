@@ -23,13 +23,13 @@ _STEPS = 3
 #: How many numbers are compared in all, and from how many states. Where TensorFlow rewrites operations, few
 #: numbers are rounded otherwise; in a small model, or its loss, perhaps none at first, or only at one step
 #: of a schedule.
-_NUMBERS, _FEWEST_STATES, _STATES = 3_000_000, 32, 96
+_NUMBERS, _FEWEST_STATES, _STATES = 3_000_000, 16, 96
 #: How much faster counters go on in some states than in the others.
 _FAR = 100
 #: What variables are multiplied by in some states.
 _SMALL = 1e-6
 #: A comparison of several states ends about here, and one of the fewest.
-_COMPARED_S, _LONGEST_S = 0.4, 4.0
+_COMPARED_S, _LONGEST_S = 0.4, 2.0
 #: More traces add nothing new.
 _EXAMPLES_KEPT = 64
 
