@@ -191,7 +191,7 @@ def test_families_that_differ_in_sizes_alone_are_compared_once(monkeypatch: pyte
 
     monkeypatch.setattr(programs, "same_bits", counted)
     shared, values = Programs(1 << 30, Kinds()), [(0.3, 0.9, 1e-3), (0.21, 0.83, 3e-4)]
-    for units in (8, 5):
+    for units in (7, 5):
         build = partial(dense, units=units)
         together = [train(shared, build, one)[1] for one in values]
         assert together[1] == train(Programs(1 << 30, Kinds()), build, values[1])[1]
