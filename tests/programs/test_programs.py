@@ -38,6 +38,7 @@ RESUMED_QUICKLY = (
     "draws_of_keras",
     "generated_rows",
     "generator_at_import",
+    "kept_by_python",
     "kept_in_folder",
     "mixed_precision",
     "noise_in_both_parts",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import pickle
-from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +26,7 @@ from kerasweep.workers.trainer.state.state_writer import is_stored
 Snapshot = dict[int | str, dict[str, Any]]
 
 _LARGEST_BYTES, _MOST_ITEMS, _DEPTH = 1 << 16, 1_000, 4
+_TRACKING = ("keras.", "tensorflow.")
 _TRAINABLE = "trainable"
 _ABSENT = object()
 
@@ -180,13 +180,19 @@ def is_plain(value: Any, depth: int = 0) -> bool:
         return True
     if isinstance(value, np.ndarray):
         return value.nbytes <= _LARGEST_BYTES and is_stored(value)
-    if isinstance(value, (Counter, OrderedDict, defaultdict)):
+    if not _is_of_plain_kind(value):
         return False
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if not isinstance(value, (list, tuple)) or len(value) > _MOST_ITEMS or depth > _DEPTH:
         return False
     return all(is_plain(item, depth + 1) for item in value)
+
+
+def _is_of_plain_kind(value: Any) -> bool:
+    """Tell whether a value is a list or a mapping, or what Keras makes of one that a layer has."""
+    kind = type(value)
+    return kind in (list, dict) or isinstance(value, tuple) or kind.__module__.startswith(_TRACKING)
 
 
 def _copied(value: Any) -> Any:

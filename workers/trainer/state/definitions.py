@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import UserString
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasweep.workers.trainer.job.source import is_job_class
-from kerasweep.workers.trainer.state.holders import container_of
+from kerasweep.workers.trainer.state.holders import OF_PYTHON, container_of
 
 #: Of which the variables are the state.
 WITH_VARIABLES = (keras.Metric, keras.random.SeedGenerator, keras.Layer, keras.Optimizer, tf.Module)
@@ -60,7 +61,11 @@ def described(value: Any) -> dict[str, Any]:
     """Describe how an object can be created again where a new process does not have it yet."""
     if isinstance(value, keras.Metric) and not is_job_class(type(value)):
         return {"metric": keras.saving.serialize_keras_object(value)}
-    return {"class": [type(value).__module__, type(value).__qualname__]}
+    return {"class": _name(type(value))}
+
+
+def _name(kind: type) -> list[str]:
+    return [kind.__module__, kind.__qualname__]
 
 
 def made(inner: Mapping[str, Any]) -> Any:
@@ -78,6 +83,9 @@ def made(inner: Mapping[str, Any]) -> Any:
         raise ValueError(
             f"a {found.__name__} was created during the training, which no checkpoint can repeat"
         )
+    if (own := next((kind for kind in OF_PYTHON if _name(kind) == inner["class"]), None)) is not None:
+        make: Any = own
+        return make("") if own is UserString else make()
     found = job_class(*inner["class"])
     return (container_of(found) or object).__new__(found)
 

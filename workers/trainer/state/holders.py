@@ -6,11 +6,13 @@ between the steps changes them, so they belong to a trial's state as the attribu
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict, deque
+import functools
+import threading
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -28,6 +30,10 @@ _CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple, set, frozen
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
 #: Objects whose state is saved as that of the model, of metrics, or of callbacks.
 _OF_KERAS = (keras.Layer, keras.Metric, keras.Optimizer, keras.Variable, tf.Variable, tf.Module)
+#: Classes of Python's own whose objects are their attributes; those of a `local` are its thread's.
+OF_PYTHON = (SimpleNamespace, threading.local, ChainMap, UserDict, UserList, UserString)
+#: What `functools.cache` and `functools.lru_cache` return.
+CACHED = functools._lru_cache_wrapper
 _DESCRIBING = (FunctionType, property, staticmethod, classmethod)
 
 
@@ -70,11 +76,17 @@ class Holder:
         if isinstance(self.owner, (type, ModuleType)):
             setattr(self.owner, name, value)
         elif not isinstance(self.owner, FunctionType):
-            object.__setattr__(self.owner, name, value)
+            set_attribute(self.owner, name, value)
         elif name.startswith("."):
             setattr(self.owner, name[1:], value)
         elif (cell := _cells(self.owner).get(name)) is not None:
             cell.cell_contents = value
+
+
+def set_attribute(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute past a `__setattr__` of the job's own, as that of a frozen dataclass."""
+    # Of a `local`, `object` would not find the thread's own attributes.
+    (setattr if isinstance(owner, threading.local) else object.__setattr__)(owner, name, value)
 
 
 def refill(present: Any, value: Any) -> bool:
@@ -169,12 +181,14 @@ class _Search:
         elif isinstance(value, MethodType):
             self.visit(f"{place}.__self__", value.__self__, depth + 1)
             self.visit(f"{place}.__func__", value.__func__, depth + 1)
+        elif isinstance(value, CACHED):
+            self.visit(f"{place}.__wrapped__", value.__wrapped__, depth + 1)
         elif _is_holder(value):
             self.add(place, value, depth + 1)
 
 
 def _is_holder(value: Any) -> bool:
-    if isinstance(value, partial):
+    if isinstance(value, partial) or type(value) in OF_PYTHON:
         return True
     if isinstance(value, type):
         return is_job_class(value) and not issubclass(value, Enum)

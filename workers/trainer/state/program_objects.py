@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
+import gc
 import json
 import pickle
 import random
@@ -13,7 +16,7 @@ from functools import partial
 from io import IOBase
 from itertools import chain, count
 from operator import length_hint
-from types import GeneratorType, ModuleType
+from types import CodeType, FunctionType, GeneratorType, ModuleType
 from typing import Any, NamedTuple
 
 import keras
@@ -23,9 +26,9 @@ import tensorflow as tf
 from kerasweep.workers.trainer.job.source import is_job_class
 from kerasweep.workers.trainer.state.attributes import is_plain
 from kerasweep.workers.trainer.state.definitions import WITH_VARIABLES
-from kerasweep.workers.trainer.state.holders import Holder
+from kerasweep.workers.trainer.state.holders import CACHED, Holder
 from kerasweep.workers.trainer.state.state_reader import StateReader
-from kerasweep.workers.trainer.state.state_writer import StateWriter, is_stored
+from kerasweep.workers.trainer.state.state_writer import QUEUES, StateWriter, is_stored
 
 #: Kinds of objects of which the state is saved wherever a job creates them at import.
 _KEPT = (
@@ -41,9 +44,19 @@ _KEPT = (
 _LARGEST_BYTES = 8 << 20
 _LONGEST_S = 0.02
 _LONG = 1_000
-_ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
+_ATOMS: frozenset[type] = frozenset({bool, int, float, str, bytes, type(None)})
 #: What computes with variables that are saved elsewhere.
 _VIEWS = (*WITH_VARIABLES, tf.types.experimental.GenericFunction)
+#: Modules of which the functions compute from their arguments alone, but for these names.
+_OF_FUNCTIONS = ("math", "cmath", "operator", "itertools", "numpy", "numpy.linalg", "numpy.fft")
+_IMPURE = frozenset(
+    {
+        *("random", "empty", "empty_like", "open", "input", "load", "loadtxt", "genfromtxt", "fromfile"),
+        *("memmap", "id", "hash", "exec", "eval", "globals", "locals", "vars", "setattr", "getattr"),
+        *("print", "next"),
+    }
+)
+_DEEPEST, _ABSENT = 4, object()
 _NOT_PICKLED = ("keras", "tensorflow", "builtins", "_io", "threading", "_thread")
 
 
@@ -189,6 +202,10 @@ class ProgramObjects:
             if left >= 0 or isinstance(value, count):
                 return f"{value!r} {left}"
             return f"{time.perf_counter_ns()}"  # of others nothing can be seen: they are taken for changed
+        if isinstance(value, CACHED):
+            return _seen_of_cache(value)
+        if type(value) in QUEUES:
+            return f"{value.qsize()}"
         of_keras = isinstance(value, keras.callbacks.Callback)
         if of_keras or type(value).__module__.startswith(_NOT_PICKLED) or type(value) in self._slow:
             return ""
@@ -204,6 +221,94 @@ class ProgramObjects:
 
 def _plain_only(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if is_plain(value)}
+
+
+def _seen_of_cache(cached: Any) -> str:
+    """Return a text that changes with a cache, unless a new process is bound to compute the same again."""
+    read, changeable = constants_of(cached.__wrapped__), _changeable_in(cached)
+    if read is not None and not changeable:
+        return f"{read}"
+    info = cached.cache_info()
+    marks = []
+    for one in changeable[:_LONG]:
+        with suppress(Exception):  # whatever an object raises that cannot be pickled
+            marks.append(zlib.crc32(pickle.dumps(one)))
+    return f"{info.misses} {info.currsize} {sorted(marks)}"
+
+
+def _changeable_in(cached: Any) -> list[Any]:
+    """Return the results in a cache that a program may change, as far as CPython shows them.
+
+    Arrays are taken for what is computed once and left alone, such as a table of angles.
+    """
+    found: list[Any] = []
+    for one in gc.get_referents(cached):
+        if one is not vars(cached) and one is not cached.__wrapped__:
+            found += one.values() if type(one) is dict and len(one) == cached.cache_info().currsize else [one]
+    fixed: tuple[type, ...] = (*_ATOMS, tuple, np.generic, np.ndarray, type, FunctionType)
+    # A bare object marks where the named arguments in a key begin.
+    return [one for one in found if not isinstance(one, fixed) and type(one) is not object]
+
+
+def constants_of(function: Any, within: tuple[Any, ...] = ()) -> list[Any] | None:
+    """Return the globals that a function reads if it evidently computes from them and its arguments alone.
+
+    Args:
+        function: of the job.
+        within: the functions that call it.
+
+    Returns:
+        Numbers and texts, or None where it may read what changes, draw numbers or do more than return.
+    """
+    if not isinstance(function, FunctionType) or function.__closure__ or len(within) > _DEEPEST:
+        return None
+    found: list[Any] = []
+    for code in _codes_of(function.__code__):
+        names = [name for name in code.co_names if name not in vars(str)]
+        if set(code.co_names) & _IMPURE or not _only_reads(code):
+            return None
+        for name in names:
+            read = _constants_at(name, function, within)
+            if read is None:
+                return None
+            found += read
+    return found
+
+
+def _constants_at(name: str, function: FunctionType, within: tuple[Any, ...]) -> list[Any] | None:
+    """Return what a name in a function's code adds to the constants it reads; None where it may change."""
+    present = function.__globals__.get(name, vars(builtins).get(name, _ABSENT))
+    if present is _ABSENT:  # an attribute
+        return []
+    if isinstance(present, ModuleType):
+        return [] if present.__name__ in _OF_FUNCTIONS else None
+    if type(present) in _ATOMS:
+        return [name, present]
+    if isinstance(present, (FunctionType, CACHED)):
+        inner = getattr(present, "__wrapped__", present)
+        return [] if inner in within else constants_of(inner, (*within, function))
+    return [] if getattr(present, "__module__", "") in ("builtins", *_OF_FUNCTIONS) else None
+
+
+def _only_reads(code: CodeType) -> bool:
+    """Tell whether code sets nothing outside of itself, and reads no attribute of an argument."""
+    before = ""
+    for step in dis.get_instructions(code):
+        name = step.opname
+        if name.startswith(("STORE_GLOBAL", "STORE_ATTR", "DELETE_", "IMPORT_")):
+            return False
+        of_text = step.argval in vars(str) if isinstance(step.argval, str) else False
+        if name in ("LOAD_ATTR", "LOAD_METHOD") and before.startswith("LOAD_FAST") and not of_text:
+            return False
+        before = name
+    return True
+
+
+def _codes_of(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes_of(constant)
 
 
 def _is_long_and_flat(value: Any) -> bool:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import keras
@@ -16,8 +21,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerasweep.workers.trainer.state.definitions import definition_at, job_class, made, variables_of
-from kerasweep.workers.trainer.state.holders import fill, refill
-from kerasweep.workers.trainer.state.state_writer import ARRAY_KINDS, LEFT
+from kerasweep.workers.trainer.state.holders import fill, refill, set_attribute
+from kerasweep.workers.trainer.state.state_writer import ARRAY_KINDS, LEFT, QUEUES, waiting_in
 
 _SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {
     "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque,
@@ -31,6 +36,16 @@ _GENERATORS: dict[str, Callable[[], Any]] = {
     "generator": np.random.default_rng, "random_state": np.random.RandomState, "random": random.Random,
 }  # fmt: skip
 _MUTABLE = (list, dict, set, deque)
+_QUEUES = {kind.__name__: kind for kind in QUEUES}
+_VALUES: dict[str, Callable[[Any], Any]] = {
+    "complex": lambda parts: complex(*map(float.fromhex, parts)),
+    "date": date.fromisoformat,
+    "timedelta": lambda parts: timedelta(*parts),
+    "Decimal": Decimal,
+    "Fraction": Fraction,
+    "bytearray": bytearray.fromhex,
+    "array": lambda parts: array(parts[0], bytes.fromhex(parts[1])),
+}
 _LEAVES: dict[str, Callable[[Any], Any]] = {
     "plain": lambda inner: inner,
     "float": float.fromhex,
@@ -40,6 +55,7 @@ _LEAVES: dict[str, Callable[[Any], Any]] = {
     "texts": lambda inner: _text_tensor(**inner),
     "place": Path,
     "datetime": datetime.fromisoformat,
+    "value": lambda inner: _VALUES[inner[0]](inner[1]),
     "function": lambda inner: definition_at(*inner),
     "member": lambda inner: job_class(*inner[:2])[inner[2]],
 }
@@ -80,8 +96,7 @@ class StateReader:
         """
         for name, content in state.items():
             present = getattr(owner, name, None)
-            # Past a `__setattr__` of its own, as that of a frozen dataclass.
-            self.named(content, present, partial(object.__setattr__, owner, name))
+            self.named(content, present, partial(set_attribute, owner, name))
 
     def named(self, content: Mapping[str, Any], present: Any, put: Callable[[Any], object]) -> None:
         """Read a value, to be put in place of the present one by `apply`.
@@ -178,6 +193,15 @@ class StateReader:
         elif kind in _GENERATORS:
             present = _GENERATORS[kind]() if present is None else present
             self._assignments.append(partial(_set_generator, present, self.value(inner)))
+        elif kind == "context":
+            present = ContextVar("created") if present is None else present
+            for content in inner:
+                self.named(content, present.get(None), present.set)
+        elif kind == "queue":
+            if present is None:
+                present = _QUEUES[inner["of"]](*inner["size"])
+            items = self._sequence("tuple", inner["items"], waiting_in(present))
+            self._assignments.append(partial(_fill_queue, present, items, inner["unfinished"]))
         elif kind == "object":
             present = self._object(inner, present)
         else:
@@ -225,6 +249,21 @@ def _text_tensor(shape: list[int], items: list[str]) -> Any:
 def _masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:
     mask = np.ma.nomask if mask is None else mask
     return np.ma.MaskedArray(data, mask, fill_value=fill, hard_mask=hard)
+
+
+def _fill_queue(found: Any, items: Sequence[Any], unfinished: int) -> None:
+    if isinstance(found, SimpleQueue):
+        for _ in waiting_in(found):
+            found.get_nowait()
+        for item in items:
+            found.put(item)
+        return
+    with found.mutex:
+        found.queue.clear()
+        found.queue.extend(items)
+        found.unfinished_tasks = unfinished
+        found.not_empty.notify_all()
+        found.not_full.notify_all()
 
 
 def _set_generator(generator: Any, state: Any) -> None:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from contextvars import ContextVar
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
+from queue import LifoQueue, PriorityQueue, Queue, SimpleQueue
 from types import FunctionType
 from typing import Any
 
@@ -21,9 +27,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from kerasweep.workers.trainer.job.enclave import current
 from kerasweep.workers.trainer.job.source import is_job_class
 from kerasweep.workers.trainer.state.definitions import WITH_VARIABLES, described, place_of, variables_of
-from kerasweep.workers.trainer.state.holders import container_of, state_of
+from kerasweep.workers.trainer.state.holders import OF_PYTHON, container_of, state_of
 
 #: Stands for an item that is not state: it stays what the new process has in its place.
 LEFT: dict[str, Any] = {"left": None}
@@ -32,6 +39,17 @@ LEFT: dict[str, Any] = {"left": None}
 ARRAY_KINDS: dict[str, type] = {"recarray": np.recarray, "matrix": np.matrix}
 
 _PLAIN = (bool, int, str, type(None))
+#: Other values of Python's own, as JSON.
+_WRITTEN: dict[type, Callable[[Any], Any]] = {
+    complex: lambda value: [value.real.hex(), value.imag.hex()],
+    date: date.isoformat,
+    timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+    Decimal: str,
+    Fraction: str,
+    bytearray: bytearray.hex,
+    array: lambda value: [value.typecode, value.tobytes().hex()],
+}
+QUEUES = (Queue, LifoQueue, PriorityQueue, SimpleQueue)
 _DEPTH, _MOST_OBJECTS = 12, 10_000
 
 
@@ -39,6 +57,24 @@ def is_stored(array: NDArray[Any]) -> bool:
     """Tell whether an array is saved as it is: of a known kind, and without objects."""
     kinds = (np.ndarray, np.memmap, np.ma.MaskedArray, *ARRAY_KINDS.values())
     return type(array) in kinds and not array.dtype.hasobject
+
+
+def has_other_threads() -> bool:
+    """Tell whether the calling trial has threads of its own."""
+    enclave, here = current(), threading.current_thread()
+    of_trials = [one for one in threading.enumerate() if one is not here and enclave is not None]
+    return any(getattr(one, "kerasweep_enclave", None) is enclave for one in of_trials)
+
+
+def waiting_in(found: Any) -> list[Any]:
+    """Return what is in a queue, in the order in which it is kept."""
+    if not isinstance(found, SimpleQueue):
+        with found.mutex:
+            return list(found.queue)
+    items = [found.get_nowait() for _ in range(found.qsize())]  # there is no other way to see them
+    for item in items:
+        found.put(item)
+    return items
 
 
 class Skipped(Exception):
@@ -131,15 +167,35 @@ class StateWriter:
             keys = [self._key(key, depth) for key in value]
             items = _not_all_left([self._item(item, depth) for item in value.values()])
             return {kind: [list(pair) for pair in zip(keys, items, strict=True)]}
+        if (found := self._of_python(value, depth)) is not None:
+            return found
+        if isinstance(value, WITH_VARIABLES):
+            return self._with_variables(value)
+        return self._object(value, depth)
+
+    def _of_python(self, value: Any, depth: int) -> Any:
+        """Save what keeps its identity in the new process, and is given its state there."""
         if isinstance(value, np.random.Generator):
             return {"generator": self.value(value.bit_generator.state, depth)}
         if isinstance(value, np.random.RandomState):
             return {"random_state": self.value(value.get_state(legacy=False), depth)}
         if isinstance(value, random.Random):
             return {"random": self.value(value.getstate(), depth)}
-        if isinstance(value, WITH_VARIABLES):
-            return self._with_variables(value)
-        return self._object(value, depth)
+        if isinstance(value, ContextVar):
+            found = value.get(LEFT)  # not the default, which the new process has too
+            return {"context": [] if found is LEFT else [self.value(found, depth)]}
+        if type(value) in QUEUES:
+            return {"queue": self._queue(value, depth)}
+        return None
+
+    def _queue(self, value: Any, depth: int) -> dict[str, Any]:
+        """Save what is in a queue, unless other threads of the trial may take from it meanwhile."""
+        if has_other_threads():
+            raise Skipped
+        items = _not_all_left([self._item(item, depth) for item in waiting_in(value)])
+        size = [] if isinstance(value, SimpleQueue) else [value.maxsize]
+        unfinished = getattr(value, "unfinished_tasks", 0)
+        return {"items": items, "unfinished": unfinished, "of": type(value).__name__, "size": size}
 
     def _leaf(self, value: Any) -> Any:
         if isinstance(value, (np.str_, np.bytes_)):  # an array would take the zeros at their ends off
@@ -156,6 +212,8 @@ class StateWriter:
             return {"bytes": value.hex()}
         if type(value) is datetime:
             return {"datetime": value.isoformat()}
+        if type(value) in _WRITTEN:
+            return {"value": [type(value).__name__, _WRITTEN[type(value)](value)]}
         if isinstance(value, Enum) and (place := place_of(type(value))) is not None:
             return {"member": [*place, value.name]}
         return None
@@ -218,7 +276,7 @@ class StateWriter:
 
     def _object(self, value: Any, depth: int) -> Any:
         """Save an object of a plain class of the job, or a callback inside a callback."""
-        own = is_job_class(type(value)) and not isinstance(value, Enum)
+        own = (is_job_class(type(value)) and not isinstance(value, Enum)) or type(value) in OF_PYTHON
         if not own and not isinstance(value, keras.callbacks.Callback):
             raise Skipped
         base = container_of(type(value))
