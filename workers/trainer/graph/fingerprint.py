@@ -167,7 +167,10 @@ class _GraphReader:
         """
         places = {name: f"a{number}" for number, name in enumerate(arguments)}
         places |= {node.name: f"n{number}" for number, node in enumerate(nodes)}
-        lines = []
+        lines, cast = (
+            [],
+            {name.partition(":")[0] for node in nodes if node.op == "Cast" for name in node.input},
+        )
         for node in nodes:
             # Data inputs come first, in order; control inputs are sorted by name, including counters.
             data = [_place(name, places) for name in node.input if not name.startswith("^")]
@@ -175,14 +178,21 @@ class _GraphReader:
             inputs = ",".join(data + before)
             liftable = outermost and node.op == "Const" and not node.input
             attributes = ";".join(
-                f"{name}={self._attribute(node.attr[name], liftable=liftable)}"
+                f"{name}={self._attribute(node.attr[name], liftable=liftable, cast=node.name in cast)}"
                 for name in sorted(node.attr)
                 if name not in _ONLY_NAMES
             )
             lines.append(f"{node.op}({inputs})[{attributes}]@{node.device}")
         return "\n".join(lines)
 
-    def _attribute(self, value: Any, *, liftable: bool = False) -> str:
+    def _attribute(self, value: Any, *, liftable: bool = False, cast: bool = False) -> str:
+        """Serialize an attribute.
+
+        Args:
+            value: the attribute.
+            liftable: whether it is of a constant that can be lifted, if that is a float.
+            cast: whether it is of something that is cast, as the steps of a schedule are, and no size.
+        """
         kind = value.WhichOneof("value")
         if kind == "func":
             return self._function(value.func.name)
@@ -193,7 +203,7 @@ class _GraphReader:
         if self._detail is _Detail.SORTS and (number := _number(kind, value)) is not None:
             return f"number {sort_of(number)}"
         sized = self._detail in (_Detail.NO_SIZES, _Detail.SORTS)
-        if sized and (known := _without_sizes(kind, value)) is not None:
+        if sized and not cast and (known := _without_sizes(kind, value)) is not None:
             return known
         return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
 
@@ -241,10 +251,7 @@ def _without_sizes(kind: str | None, value: Any) -> str | None:
         return _dimensions(value.shape)
     if kind == "list" and value.list.shape:
         return "; ".join(_dimensions(shape) for shape in value.list.shape)
-    whole = kind == "tensor" and tf.dtypes.as_dtype(value.tensor.dtype).is_integer
-    if (
-        whole and value.tensor.tensor_shape.dim
-    ):  # such as a new shape; one alone may be cast, and computed with
+    if kind == "tensor" and tf.dtypes.as_dtype(value.tensor.dtype).is_integer:  # such as a new shape
         numbers = ",".join(_size(number) for number in tf.make_ndarray(value.tensor).ravel().tolist())
         return f"tensor {value.tensor.dtype} {_dimensions(value.tensor.tensor_shape)} {numbers}"
     return None
