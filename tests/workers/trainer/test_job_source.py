@@ -22,6 +22,7 @@ from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.sweepfile.rules import RuleError
 from kerasweep.workers.trainer.blame import translate
 from kerasweep.workers.trainer.job.data import Arrays, Stream, read_data, weighted
+from kerasweep.workers.trainer.job.given import opened
 from kerasweep.workers.trainer.job.loading import parse_one_at_a_time
 from kerasweep.workers.trainer.job.seeding import draws_from_tensorflow, seed_everything
 from kerasweep.workers.trainer.job.source import JobSource
@@ -241,6 +242,19 @@ def test_a_part_may_be_a_named_tuple() -> None:
     given = read_data({"train": split(np.ones((2, 1)), np.ones(2))}).given["train"]
     assert isinstance(given, split)
     assert given.y.dtype == "float32"
+
+
+def test_tables_are_given_as_returned_to_each_trial_its_own() -> None:
+    pandas = pytest.importorskip("pandas")
+    x = pandas.DataFrame({"left": [1.0, 2.0], "right": [3.0, 4.0]})
+    read = read_data({"train": ({"table": x, "more": np.ones((2, 1))}, x["left"])})
+    assert isinstance(read.train, Arrays)
+    assert read.train.x["table"].shape == (2, 2)
+    one, other = opened(read.given)["train"], opened(read.given)["train"]
+    assert list(one[0]["table"].columns) == ["left", "right"]
+    assert one[0]["more"].dtype == "float32"
+    one[0]["table"].loc[0, "left"] = one[1].iloc[0] = 9.0
+    assert other[0]["table"].loc[0, "left"] == other[1].iloc[0] == x.loc[0, "left"] == 1.0
 
 
 def test_arrays_that_are_right_already_are_not_copied() -> None:

@@ -167,10 +167,9 @@ class _GraphReader:
         """
         places = {name: f"a{number}" for number, name in enumerate(arguments)}
         places |= {node.name: f"n{number}" for number, node in enumerate(nodes)}
-        lines, cast = (
-            [],
-            {name.partition(":")[0] for node in nodes if node.op == "Cast" for name in node.input},
-        )
+        casts = [node for node in nodes if node.op == "Cast"]
+        cast = {name.partition(":")[0] for node in casts for name in node.input}
+        lines = []
         for node in nodes:
             # Data inputs come first, in order; control inputs are sorted by name, including counters.
             data = [_place(name, places) for name in node.input if not name.startswith("^")]

@@ -198,15 +198,28 @@ def read_data(loaded: Any, more: bool = False) -> JobData:
 
 
 def given_part(returned: Any, part: Part) -> Any:
-    """Return a part for a function that takes `data`: nested as `load_data` returned it, arrays read-only."""
+    """Return a part for a function that takes `data`: nested as `load_data` returned it, arrays read-only,
+    tables of pandas as they are.
+    """
     if isinstance(part, Stream):
         return returned
     arrays = (part.x, part.y, part.weight)
     if isinstance(returned, (tuple, list)):
-        found = arrays[: len(returned)]
+        found = [_given(one, array) for one, array in zip(returned, arrays, strict=False)]
         make = getattr(returned, "_make", type(returned))  # that of a named tuple
         return make(found)
-    return part.x
+    return _given(returned, part.x)
+
+
+def is_table(value: Any) -> bool:
+    """Tell whether a value is a DataFrame or a Series, which functions of a job may use as such."""
+    return hasattr(value, "iloc") and callable(getattr(value, "copy", None))
+
+
+def _given(returned: Any, arrays: Any) -> Any:
+    if arrays is None:
+        return None
+    return keras.tree.map_structure(lambda one, array: one if is_table(one) else array, returned, arrays)
 
 
 def read_part(name: str, part: Any) -> Part:

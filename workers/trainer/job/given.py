@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasweep.jobs.code.program import RESERVED, Program
 from kerasweep.workers.trainer.assignment import Assignment
-from kerasweep.workers.trainer.job.data import JobData
+from kerasweep.workers.trainer.job.data import JobData, is_table
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ def fresh(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def opened(data: Any) -> Any:
-    """Return data in new containers; arrays stay shared, and read-only."""
+    """Return data in new containers, and copies of tables; arrays stay shared, and read-only."""
     if isinstance(data, dict):
         return {name: opened(value) for name, value in data.items()}
     if type(data) in (list, tuple):
         return type(data)(map(opened, data))
-    return data
+    return data.copy() if is_table(data) else data
 
 
 def is_plain(data: Any) -> bool:
