@@ -81,7 +81,8 @@ class FitEngine:
             if isinstance(feed, DatasetFeed) and feed.counted:
                 found.append(
                     "a dataset of unknown length was read once before the training, to count its "
-                    "batches; tf.data.experimental.assert_cardinality declares it"
+                    "batches, so one that is shuffled anew for each epoch begins with the second order; "
+                    "tf.data.experimental.assert_cardinality declares the length, and nothing is read"
                 )
         found.extend(_of_the_model(run.model))
         found.extend(note for part in (run.train, run.validation) if (note := _by_the_side(part)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.symptoms import is_machine
 
 _COUNTERS = "object_name_uids"
+_MOST_SAID = 200  # characters of an error
 _REBUILT = "`kerasweep evaluate`, `predict` and Sweep.load_model() rebuild it with build_model"
 
 
@@ -86,8 +88,8 @@ def _remake(part: Any) -> str | None:
 
 
 def _said(exc: BaseException) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{type(exc).__name__}: {' '.join(lines)[:200]}"
+    told = textwrap.shorten(str(exc), _MOST_SAID, placeholder=" …")
+    return f"{type(exc).__name__}: {told}"
 
 
 @contextmanager
