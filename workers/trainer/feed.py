@@ -195,14 +195,19 @@ def steps_of(part: Part, training: Training, replicas: int) -> int | None:
     return count if count > 0 else None
 
 
+def opened_sequence(part: Stream, training: Training, seed: int) -> PyDatasetFeed:
+    """Return the feed of a `PyDataset`, from which is read what `fit` reads before the callbacks begin."""
+    order = seed if training.shuffle else None
+    feed = _py_feed(part, training.class_weight, order, training.steps_per_epoch, "steps_per_epoch")
+    feed.open()
+    return feed
+
+
 def train_feed(
     part: Part, training: Training, seed: int, replicas: int, waiting: Callable[[], None] = lambda: None
 ) -> Feed:
-    """Return the feed of the training data; `waiting` is called while a dataset is counted."""
+    """Return the feed of arrays or of a `tf.data.Dataset`; `waiting` is called while it is counted."""
     if isinstance(part, Stream):
-        if part.keeps_state:
-            order = seed if training.shuffle else None
-            return _py_feed(part, training.class_weight, order, training.steps_per_epoch, "steps_per_epoch")
         return DatasetFeed(part.dataset, training.steps_per_epoch, replicas, waiting=waiting)
     order = seed if training.shuffle else None
     return ArrayFeed(part, training.batch_size, order, replicas, drop_rest=replicas > 1)

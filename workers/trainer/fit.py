@@ -50,7 +50,7 @@ class FitEngine:
     def _open(self, run: TrialRun) -> None:
         replicas = run.replicas
         counting = partial(_wait, run)
-        self._train = train_feed(run.train, run.training, run.order.seed, replicas, counting)
+        self._train = run.sequence or train_feed(run.train, run.training, run.order.seed, replicas, counting)
         self._validation = None
         if run.validation is not None:
             self._validation = validation_feed(run.validation, run.training, replicas, counting)

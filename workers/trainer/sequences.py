@@ -49,9 +49,15 @@ class PyDatasetFeed:
         self._ordered = _Ordered(dataset, seed, steps)
         self._adapter = _PyDatasetAdapter(self._ordered, class_weight, validates)
 
+    def open(self) -> None:
+        """Read what `fit` reads before the callbacks begin; it fixes the number of batches there."""
+        self._adapter.get_tf_dataset()
+        self._ordered.most = self._ordered.num_batches
+        self._adapter.on_epoch_end()
+
     def skip(self, epochs: int) -> None:
         """Let the next epoch follow this many: attributes are restored, the order is independent."""
-        self._adapter.begun = epochs > 0
+        self._adapter.begun = self._adapter.begun or epochs > 0
 
     def batches(self, epoch: int) -> Any:
         """Return the input of `fit` for an epoch."""
@@ -85,18 +91,28 @@ def _is_counter(value: Any) -> bool:
 
 
 class _Ordered(keras.utils.PyDataset):
-    """A `PyDataset` in the order of an epoch; the arguments are those of `PyDatasetFeed`."""
+    """A `PyDataset` in the order of an epoch; the arguments are those of `PyDatasetFeed`.
+
+    Attributes:
+        most: batches that an epoch asks for, whatever the length by then; None for the length.
+    """
 
     def __init__(self, dataset: keras.utils.PyDataset, seed: int | None, steps: int | None) -> None:
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
         self._dataset, self._seed, self._steps = dataset, seed, steps
-        self._first = 0
+        self.most: int | None = None
+        self._epoch, self._first = 1, 0
+        self._size: int | None = None
         self._orders: dict[int, Any] = {}
 
     def begin(self, epoch: int) -> None:
         """Start at the first batch of an epoch, counted from 1."""
-        size = self._dataset.num_batches
-        self._orders = {}
+        self._epoch = epoch
+        self._arrange()
+
+    def _arrange(self) -> None:
+        epoch, size = self._epoch, self._dataset.num_batches
+        self._orders, self._size = {}, size
         if size is None or self._seed is None:
             self._first = (epoch - 1) * (self._steps or 0)
             return
@@ -107,20 +123,21 @@ class _Ordered(keras.utils.PyDataset):
     @contextmanager
     def as_it_is(self, undone: bool) -> Iterator[None]:
         """Have the batches in the job's own order; undo what reading them changes, if asked."""
-        first, orders = self._first, self._orders
-        self._first, self._orders = 0, {}
+        kept = self._first, self._size, self._orders
+        self._first, self._size, self._orders = 0, None, {}
         try:
             with unchanged(self._dataset) if undone else contextlib.nullcontext():
                 yield
         finally:
-            self._first, self._orders = first, orders
+            self._first, self._size, self._orders = kept
 
     @property
     def num_batches(self) -> int | None:
-        return self._steps or self._dataset.num_batches
+        size: int | None = self._steps or self._dataset.num_batches
+        return size if size is None or self.most is None else min(size, self.most)
 
     def __getitem__(self, index: int) -> Any:
-        size = self._dataset.num_batches
+        size = self._size
         at = self._first + index
         if size is None:
             return self._dataset[at]
@@ -129,6 +146,7 @@ class _Ordered(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         self._dataset.on_epoch_begin()
+        self._arrange()  # it may have changed the length
 
     def on_epoch_end(self) -> None:
         self._dataset.on_epoch_end()
@@ -140,6 +158,11 @@ class _PyDatasetAdapter(PyDatasetAdapter):
     def __init__(self, dataset: _Ordered, class_weight: Mapping[int, float] | None, validates: bool) -> None:
         super().__init__(dataset, class_weight=class_weight)
         self._ordered, self._validates, self.begun = dataset, validates, False
+
+    @property
+    def num_batches(self) -> int | None:
+        """The batches that an epoch asks for; where there are fewer by then, it ends as Keras ends it."""
+        return self._ordered.most or self._ordered.num_batches
 
     def get_tf_dataset(self) -> Any:
         """Return the dataset; the first time, read the first batches for their structure as Keras does then.

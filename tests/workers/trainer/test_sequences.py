@@ -11,7 +11,7 @@ import pytest
 from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.seeds import epoch_order
 from kerasweep.jobs.sweepfile.training import Training
-from kerasweep.workers.trainer.feed import train_feed
+from kerasweep.workers.trainer.feed import opened_sequence
 from kerasweep.workers.trainer.job.data import Stream
 from kerasweep.workers.trainer.sequences import PyDatasetFeed
 
@@ -96,6 +96,18 @@ def test_a_resumed_feed_changes_nothing_by_looking_at_the_first_batches() -> Non
     assert dataset.drawn.integers(10**9) == np.random.default_rng(3).integers(10**9)
 
 
+def test_the_length_before_the_training_is_the_most_of_each_epoch() -> None:
+    dataset = Counting()
+    feed = PyDatasetFeed(dataset, None, None, None)
+    feed.open()
+    assert dataset.called == [0, 1, "end"]
+    dataset.size = 6
+    assert epoch_of(feed, 1) == [0, 1, 2, 3]
+    dataset.size = 3
+    assert epoch_of(feed, 2) == [0, 1, 2]
+    assert feed.batches(3).num_batches == 4
+
+
 def test_class_weights_are_those_of_keras() -> None:
     adapter = PyDatasetFeed(Counting(), {1: 3.0}, None, None).batches(1)
     weights = [batch[2].numpy().tolist() for batch in adapter.get_tf_dataset()]
@@ -104,4 +116,4 @@ def test_class_weights_are_those_of_keras() -> None:
 
 def test_one_without_an_end_needs_steps() -> None:
     with pytest.raises(JobError, match=r"a PyDataset without an end needs training\.steps_per_epoch"):
-        train_feed(Stream(Counting(None)), Training(epochs=1, batch_size=2), 1, 1)
+        opened_sequence(Stream(Counting(None)), Training(epochs=1, batch_size=2), 1)

@@ -17,6 +17,7 @@ from kerasweep.jobs.errors import JobError
 from kerasweep.jobs.sweepfile.training import Training
 from kerasweep.jobs.trial import FailureClass
 from kerasweep.workers.trainer.assignment import Assignment
+from kerasweep.workers.trainer.feed import opened_sequence
 from kerasweep.workers.trainer.graph.step_functions import (
     COMPILED,
     functions_of,
@@ -30,6 +31,7 @@ from kerasweep.workers.trainer.job.draws import OwnDraws
 from kerasweep.workers.trainer.job.seeding import PROCESS_RANDOM
 from kerasweep.workers.trainer.job.source import JobSource
 from kerasweep.workers.trainer.outbox import StepPulse
+from kerasweep.workers.trainer.sequences import PyDatasetFeed
 from kerasweep.workers.trainer.state.attributes import OwnAttributes
 from kerasweep.workers.trainer.state.best import BestSoFar
 from kerasweep.workers.trainer.state.building import step_specs
@@ -90,6 +92,7 @@ class TrialRun:
         notes: what the user should know about how it is trained.
         seconds: duration of the last epoch; 0 before the first of this process.
         prepared: what its engine has made for it.
+        sequence: of the training data, if they are a `PyDataset`.
     """
 
     order: Assignment
@@ -114,6 +117,7 @@ class TrialRun:
     files: TrialFiles = field(init=False)
     traced_again: bool = field(default=False, init=False)  # because of a callback
     prepared: Any = field(default=None, init=False)
+    sequence: PyDatasetFeed | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)  # the next epoch
     _started_at_s: float = field(default=0.0, init=False)
 
@@ -157,15 +161,17 @@ class TrialRun:
         if not self.stop.leaving:
             return False
         now_s = time.monotonic()
-        if self.stop.at_once or now_s - self.stop.asked_at_s > STOP_WITHIN_S:
-            return True
-        return self.seconds - (now_s - self._started_at_s) > STOP_WITHIN_S
+        late = self.stop.at_once or now_s - self.stop.asked_at_s > STOP_WITHIN_S
+        return late or self.seconds - (now_s - self._started_at_s) > STOP_WITHIN_S
 
     def begin(self) -> None:
         """Begin the training. What a callback compiles here, it compiles in every attempt.
 
         The optimizer is built afterwards: callbacks that save the weights here save no slots, as in `fit`.
         """
+        if isinstance(self.train, Stream) and self.train.keeps_state:
+            with self.draws.own():
+                self.sequence = opened_sequence(self.train, self.training, self.order.seed)
         with self.hooks(tested=False):
             self.callbacks.train_begin()
         self.traced_again = False
